@@ -1,0 +1,158 @@
+// Package bus is the only user of NATS: streams, publishing by compare-and-set,
+// consumption with verdicts, typed buckets, leases and the trace context that
+// travels in headers. It knows the shape of Rollcall's streams but nothing of
+// directories or targets.
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Conditions that callers test for.
+var (
+	// ErrConflict means that a compare-and-set found another value than expected.
+	ErrConflict = errors.New("another value was written in between")
+	// ErrFenced means that another detector has taken the source's fence.
+	ErrFenced = errors.New("another owner has taken the fence")
+	// ErrNotFound means that a subject or key holds nothing.
+	ErrNotFound = errors.New("not found")
+)
+
+// Config is how to reach NATS.
+type Config struct {
+	// URL of the servers, separated by commas. Ignored when InProcess is set.
+	URL string
+	// CredentialsFile is a .creds file; empty means none.
+	CredentialsFile string
+	// SeedFile is a file with an nkey seed; empty means none.
+	SeedFile string
+	// Name shows up in the server's list of connections.
+	Name string
+	// Replicas of streams and buckets: 1, 3 or 5. Zero means 1.
+	Replicas int
+	// Retention bounds the audit log; the zero value means 90 days and 1 GiB.
+	Retention Retention
+	// InProcess connects to an embedded server without a socket.
+	InProcess nats.InProcessConnProvider
+	// Tracer opens the spans of publishing and processing; nil means none.
+	Tracer trace.Tracer
+	Log    *slog.Logger
+}
+
+// Retention bounds the OUTCOMES stream.
+type Retention struct {
+	Age   time.Duration
+	Bytes int64
+}
+
+// Bus is a connection to NATS JetStream. It is safe for concurrent use.
+type Bus struct {
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	cfg    Config
+	log    *slog.Logger
+	tracer trace.Tracer
+}
+
+// requestTimeout bounds one call to the server; an ambiguous answer after it is
+// resolved by reading back.
+const requestTimeout = 5 * time.Second
+
+// Connect opens the connection and waits until the server answers. It
+// reconnects by itself for ever afterwards.
+func Connect(ctx context.Context, cfg Config) (*Bus, error) {
+	b := &Bus{cfg: cfg, log: cfg.Log, tracer: cfg.Tracer}
+	if b.log == nil {
+		b.log = slog.New(slog.DiscardHandler)
+	}
+	if b.tracer == nil {
+		b.tracer = noTracer()
+	}
+	options, err := b.options()
+	if err != nil {
+		return nil, err
+	}
+	nc, err := nats.Connect(cfg.URL, options...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to NATS at %q: %w; check nats.url and nats.credentials", cfg.URL, err)
+	}
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(requestTimeout))
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("open JetStream: %w", err)
+	}
+	b.nc, b.js = nc, js
+	if _, err := js.AccountInfo(ctx); err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("ask NATS for JetStream: %w; JetStream must be enabled for this account", err)
+	}
+	return b, nil
+}
+
+func (b *Bus) options() ([]nats.Option, error) {
+	options := []nats.Option{
+		nats.Name(b.cfg.Name),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(100 * time.Millisecond),
+		nats.ReconnectJitter(100*time.Millisecond, 500*time.Millisecond),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			b.log.Warn("nats reported an error", "error", err)
+		}),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				b.log.Warn("nats connection lost, reconnecting", "error", err)
+			}
+		}),
+		nats.ReconnectHandler(func(*nats.Conn) { b.log.Info("nats connection is back") }),
+	}
+	if b.cfg.InProcess != nil {
+		options = append(options, nats.InProcessServer(b.cfg.InProcess))
+	}
+	if b.cfg.CredentialsFile != "" {
+		options = append(options, nats.UserCredentials(b.cfg.CredentialsFile))
+	}
+	if b.cfg.SeedFile != "" {
+		option, err := nats.NkeyOptionFromSeed(b.cfg.SeedFile)
+		if err != nil {
+			return nil, fmt.Errorf("read nkey seed %s: %w; check nats.credentials", b.cfg.SeedFile, err)
+		}
+		options = append(options, option)
+	}
+	return options, nil
+}
+
+// Connected says whether the connection is up right now; readiness probes ask.
+func (b *Bus) Connected() bool { return b.nc.IsConnected() }
+
+// Close flushes what is under way and closes the connection.
+func (b *Bus) Close() {
+	if err := b.nc.FlushTimeout(requestTimeout); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+		b.log.Debug("flush before close", "error", err)
+	}
+	b.nc.Close()
+}
+
+// classify maps the errors of the server to the sentinels of this package.
+func classify(err error) error {
+	var api *jetstream.APIError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence:
+		return fmt.Errorf("%w: %w", ErrConflict, err)
+	case errors.Is(err, jetstream.ErrKeyExists):
+		return fmt.Errorf("%w: %w", ErrConflict, err)
+	case errors.Is(err, jetstream.ErrKeyNotFound), errors.Is(err, jetstream.ErrMsgNotFound), errors.Is(err, jetstream.ErrKeyDeleted):
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	default:
+		return err
+	}
+}

@@ -1,0 +1,45 @@
+// Package bustest starts a real NATS server with Rollcall's streams for a test.
+package bustest
+
+import (
+	"log/slog"
+	"testing"
+
+	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/bus/embedded"
+)
+
+// Start runs an embedded server in a temporary directory, sets the streams up
+// and returns a connection. Both end with the test.
+func Start(tb testing.TB) *bus.Bus {
+	tb.Helper()
+	s := Server(tb)
+	b := Connect(tb, s)
+	if err := b.Setup(tb.Context()); err != nil {
+		tb.Fatal(err)
+	}
+	return b
+}
+
+// Server runs an embedded server without any stream.
+func Server(tb testing.TB) *embedded.Server {
+	tb.Helper()
+	s, err := embedded.Start(embedded.Config{DataDir: tb.TempDir(), NoSync: true})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(s.Close)
+	return s
+}
+
+// Connect opens one more connection to a server; it ends with the test.
+func Connect(tb testing.TB, s *embedded.Server) *bus.Bus {
+	tb.Helper()
+	log := slog.New(slog.NewTextHandler(tb.Output(), nil))
+	b, err := bus.Connect(tb.Context(), bus.Config{URL: s.URL(), SeedFile: s.SeedFile(), Name: tb.Name(), Log: log})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(b.Close)
+	return b
+}

@@ -1,0 +1,333 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+)
+
+const (
+	ackWait      = 30 * time.Second
+	firstBackOff = time.Second
+	maxBackOff   = 5 * time.Minute
+	// longestNak is the longest delay that occupies a place in the consumer's
+	// window; longer ones become schedules.
+	longestNak = 5 * time.Second
+)
+
+// ConsumerSpec is a durable consumer.
+type ConsumerSpec struct {
+	Stream string
+	Name   string
+	Filter string
+	// Window is how many messages may be in flight over all replicas.
+	Window int
+}
+
+// EnsureConsumer creates the consumer or brings its window up to date. A new one
+// begins with everything that the stream holds.
+func (b *Bus) EnsureConsumer(ctx context.Context, spec ConsumerSpec) error {
+	_, err := b.js.CreateOrUpdateConsumer(ctx, spec.Stream, jetstream.ConsumerConfig{
+		Durable:       spec.Name,
+		FilterSubject: spec.Filter,
+		DeliverPolicy: jetstream.DeliverAllPolicy,
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		AckWait:       ackWait,
+		MaxDeliver:    -1,
+		MaxAckPending: spec.Window,
+	})
+	if err != nil {
+		return fmt.Errorf("set up consumer %s on %s: %w", spec.Name, spec.Stream, err)
+	}
+	return nil
+}
+
+// DeleteConsumer removes a superseded consumer; one that is not there is fine.
+func (b *Bus) DeleteConsumer(ctx context.Context, stream, name string) error {
+	err := b.js.DeleteConsumer(ctx, stream, name)
+	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return fmt.Errorf("delete consumer %s on %s: %w", name, stream, err)
+	}
+	return nil
+}
+
+// Consumers lists the names of a stream's durable consumers.
+func (b *Bus) Consumers(ctx context.Context, stream string) ([]string, error) {
+	s, err := b.js.Stream(ctx, stream)
+	if err != nil {
+		return nil, fmt.Errorf("look up stream %s: %w", stream, err)
+	}
+	var names []string
+	lister := s.ConsumerNames(ctx)
+	for name := range lister.Name() {
+		names = append(names, name)
+	}
+	if err := lister.Err(); err != nil {
+		return nil, fmt.Errorf("list consumers of %s: %w", stream, err)
+	}
+	return names, nil
+}
+
+// Backlog is how far a consumer is behind.
+type Backlog struct {
+	// Waiting have not been delivered yet, InFlight are being worked on or wait
+	// for a delayed redelivery.
+	Waiting, InFlight uint64
+	Paused            bool
+}
+
+// Total is the number of entries that are not applied yet.
+func (g Backlog) Total() uint64 { return g.Waiting + g.InFlight }
+
+// Backlog asks the server how far a consumer is behind.
+func (b *Bus) Backlog(ctx context.Context, stream, consumer string) (Backlog, error) {
+	c, err := b.js.Consumer(ctx, stream, consumer)
+	if err != nil {
+		return Backlog{}, fmt.Errorf("look up consumer %s on %s: %w", consumer, stream, consumerNotFound(err))
+	}
+	info := c.CachedInfo()
+	return Backlog{Waiting: info.NumPending, InFlight: uint64(max(0, info.NumAckPending)), Paused: info.Paused}, nil
+}
+
+func consumerNotFound(err error) error {
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	return err
+}
+
+// Delivery is a message in a handler's hands.
+type Delivery struct {
+	Stored
+	// Attempt counts deliveries of this message, from 1.
+	Attempt uint64
+	// Request is set when the message is a request, not a change.
+	Request bool
+}
+
+// Handler works on one message; its error is the verdict.
+type Handler func(ctx context.Context, d *Delivery) error
+
+// ConsumeOptions bounds a Consume.
+type ConsumeOptions struct {
+	// Connection is whose workers consume; long delays become requests to it.
+	Connection string
+	// Concurrency is how many messages this replica works on at a time.
+	Concurrency int
+	// Slots, when set, are shared with other consumers; a message waits for one
+	// before its handler runs.
+	Slots chan struct{}
+	// Settled, when set, is told each verdict.
+	Settled func(d *Delivery, v Verdict, err error)
+}
+
+// Consume hands the consumer's messages to the handler until ctx ends, then
+// waits for the handlers that run. Any number of replicas may consume at a time.
+func (b *Bus) Consume(ctx context.Context, stream, consumer string, opts ConsumeOptions, handle Handler) error {
+	c, err := b.js.Consumer(ctx, stream, consumer)
+	if err != nil {
+		return fmt.Errorf("look up consumer %s on %s: %w", consumer, stream, consumerNotFound(err))
+	}
+	messages, err := c.Messages(
+		jetstream.PullMaxMessages(opts.Concurrency),
+		jetstream.PullThresholdMessages(max(1, opts.Concurrency/2)),
+		jetstream.PullExpiry(30*time.Second),
+		jetstream.PullHeartbeat(5*time.Second),
+		jetstream.WithMessagesErrOnMissingHeartbeat(false))
+	if err != nil {
+		return fmt.Errorf("pull from %s: %w", consumer, err)
+	}
+	defer messages.Stop()
+	var running sync.WaitGroup
+	defer running.Wait()
+	own := make(chan struct{}, opts.Concurrency)
+	for {
+		select {
+		case own <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
+		msg, err := messages.Next(jetstream.NextContext(ctx))
+		if ctx.Err() != nil {
+			b.release(msg)
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("pull from %s: %w", consumer, err)
+		}
+		running.Go(func() {
+			defer func() { <-own }()
+			b.deliver(ctx, msg, opts, handle)
+		})
+	}
+}
+
+// release gives a message that nobody worked on to another replica.
+func (b *Bus) release(msg jetstream.Msg) {
+	if msg == nil {
+		return
+	}
+	if err := msg.Nak(); err != nil {
+		b.log.Debug("hand message back", "error", err)
+	}
+}
+
+func (b *Bus) deliver(ctx context.Context, msg jetstream.Msg, opts ConsumeOptions, handle Handler) {
+	d, err := delivery(msg)
+	if err != nil {
+		b.log.Error("message without metadata", "error", err)
+		return
+	}
+	if d.Header["Nats-Marker-Reason"] != "" {
+		b.settle(ctx, msg, d, opts.Connection, nil)
+		return
+	}
+	stop := b.keepAlive(ctx, msg)
+	defer stop()
+	if opts.Slots != nil {
+		select {
+		case opts.Slots <- struct{}{}:
+			defer func() { <-opts.Slots }()
+		case <-ctx.Done():
+			b.release(msg)
+			return
+		}
+	}
+	spanCtx, span := b.startProcess(ctx, d)
+	err = handle(spanCtx, d)
+	verdict := b.settle(ctx, msg, d, opts.Connection, err)
+	endProcess(span, verdict, err)
+	if opts.Settled != nil {
+		opts.Settled(d, verdict, err)
+	}
+}
+
+func delivery(msg jetstream.Msg) (*Delivery, error) {
+	meta, err := msg.Metadata()
+	if err != nil {
+		return nil, fmt.Errorf("read metadata of %s: %w", msg.Subject(), err)
+	}
+	return &Delivery{
+		Stored: Stored{
+			Subject: msg.Subject(), Data: msg.Data(), Header: flatten(msg.Headers()),
+			Sequence: meta.Sequence.Stream, Published: meta.Timestamp,
+		},
+		Attempt: meta.NumDelivered,
+		Request: meta.Stream == provisioningv1.StreamRequests,
+	}, nil
+}
+
+// keepAlive tells the server that the message is still being worked on, each
+// third of the time after which it would deliver it again.
+func (b *Bus) keepAlive(ctx context.Context, msg jetstream.Msg) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		ticker := time.NewTicker(ackWait / 3)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				if err := msg.InProgress(); err != nil {
+					b.log.DebugContext(ctx, "extend message", "error", err)
+				}
+			}
+		}
+	})
+	return func() { cancel(); wg.Wait() }
+}
+
+// settle tells the server the verdict. A lost answer is harmless: the message
+// comes again and the link says that it was done.
+func (b *Bus) settle(ctx context.Context, msg jetstream.Msg, d *Delivery, connection string, handled error) Verdict {
+	verdict, delay := VerdictOf(handled)
+	var err error
+	switch {
+	case verdict == Acked, verdict == Held:
+		err = msg.Ack()
+	case verdict == Parked:
+		err = msg.TermWithReason("parked")
+	case ctx.Err() != nil:
+		err = msg.Nak()
+	case verdict == Put && delay > longestNak:
+		if err = b.postpone(ctx, d, connection, delay); err == nil {
+			err = msg.Ack()
+		}
+	case verdict == Put:
+		err = msg.NakWithDelay(jitter(delay))
+	default:
+		err = msg.NakWithDelay(BackOff(d.Attempt))
+	}
+	if err != nil {
+		b.log.WarnContext(ctx, "settle message", "verdict", verdict, "error", err)
+	}
+	return verdict
+}
+
+// postpone schedules a request for the entry that a delivery is about.
+func (b *Bus) postpone(ctx context.Context, d *Delivery, connection string, delay time.Duration) error {
+	kind, id, err := d.Entry()
+	if err != nil {
+		return err
+	}
+	return b.ScheduleRequestAt(ctx, kind, connection, id, "later", time.Now().Add(delay))
+}
+
+// Entry is the kind and id of the entry that a change or a request is about.
+func (d *Delivery) Entry() (directoryv1.Kind, []byte, error) {
+	if d.Request {
+		kind, _, id, err := provisioningv1.ParseRequestSubject(d.Subject)
+		return kind, id, err
+	}
+	s, err := directoryv1.ParseSubject(d.Subject)
+	return s.Kind, s.ID, err
+}
+
+// BackOff is the delay before the next delivery after a failed attempt: doubled
+// each time from one second up to five minutes, with jitter.
+func BackOff(attempt uint64) time.Duration {
+	d := firstBackOff << min(attempt-1, 16)
+	return jitter(min(d, maxBackOff))
+}
+
+func jitter(d time.Duration) time.Duration {
+	return d*3/4 + rand.N(max(1, d/2)) //nolint:gosec // spreading retries needs no secrecy
+}
+
+// Request asks the connection's workers to look at an entry again.
+func (b *Bus) Request(ctx context.Context, kind directoryv1.Kind, connection string, id []byte, reason string) error {
+	data, err := encode(&provisioningv1.Request{Reason: reason})
+	if err != nil {
+		return err
+	}
+	_, err = b.Publish(ctx, Message{Subject: provisioningv1.RequestSubject(kind, connection, id), Data: data})
+	return err
+}
+
+// ScheduleRequestAt asks the connection's workers to look at an entry again at a
+// time; a later schedule with the same reason replaces an earlier one.
+func (b *Bus) ScheduleRequestAt(ctx context.Context, kind directoryv1.Kind, connection string, id []byte, reason string, at time.Time) error {
+	data, err := encode(&provisioningv1.Request{Reason: reason})
+	if err != nil {
+		return err
+	}
+	_, err = b.Publish(ctx, Message{
+		Subject: provisioningv1.LaterSubject(kind, connection, id, reason),
+		Data:    data,
+		Header: map[string]string{
+			jetstream.ScheduleHeader:       "@at " + at.UTC().Format(time.RFC3339),
+			jetstream.ScheduleTargetHeader: provisioningv1.RequestSubject(kind, connection, id),
+		},
+	})
+	return err
+}

@@ -1,0 +1,158 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+)
+
+const (
+	defaultRetentionAge   = 90 * 24 * time.Hour
+	defaultRetentionBytes = 1 << 30
+	markerTTL             = time.Minute
+)
+
+// Setup creates the streams and buckets, or brings existing ones to the present
+// configuration. It may run any number of times, by any service.
+func (b *Bus) Setup(ctx context.Context) error {
+	for _, cfg := range b.streams() {
+		if err := b.ensureStream(ctx, cfg); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Bus) streams() []jetstream.StreamConfig {
+	return []jetstream.StreamConfig{
+		desiredState(directoryv1.Kind_KIND_USER, "The directory's users, as desired state."),
+		desiredState(directoryv1.Kind_KIND_GROUP, "The directory's groups, as desired state."),
+		{
+			Name:              provisioningv1.StreamRequests,
+			Description:       "Entries to look at again, and schedules of later looks.",
+			Subjects:          []string{"requests.>", "later.>"},
+			Retention:         jetstream.WorkQueuePolicy,
+			MaxMsgsPerSubject: 1,
+			Discard:           jetstream.DiscardOld,
+			AllowDirect:       true,
+			AllowMsgSchedules: true,
+			AllowMsgTTL:       true,
+		},
+		b.outcomes(),
+		bucketStream(provisioningv1.BucketLinks, "What each entry is on each target.", 0),
+		bucketStream(provisioningv1.BucketSources, "Leases, attribute sets and passes of the sources.", markerTTL),
+		bucketStream(provisioningv1.BucketTargets, "State of the targets.", markerTTL),
+	}
+}
+
+// desiredState is a compacted stream: the last message of each subject is the
+// state, and nothing is ever dropped to make room.
+func desiredState(kind directoryv1.Kind, description string) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:               kind.Stream(),
+		Description:        description,
+		Subjects:           directoryv1.StreamSubjects(kind),
+		MaxMsgsPerSubject:  1,
+		Discard:            jetstream.DiscardNew,
+		AllowDirect:        true,
+		AllowAtomicPublish: true,
+	}
+}
+
+func (b *Bus) outcomes() jetstream.StreamConfig {
+	age, bytes := b.cfg.Retention.Age, b.cfg.Retention.Bytes
+	if age == 0 {
+		age = defaultRetentionAge
+	}
+	if bytes == 0 {
+		bytes = defaultRetentionBytes
+	}
+	return jetstream.StreamConfig{
+		Name:        provisioningv1.StreamOutcomes,
+		Description: "The audit log: what was done about each change.",
+		Subjects:    []string{"outcomes.>"},
+		MaxAge:      age,
+		MaxBytes:    bytes,
+		Discard:     jetstream.DiscardOld,
+		AllowDirect: true,
+		DenyDelete:  true,
+	}
+}
+
+// bucketStream is a key-value bucket made as a stream, because creating it as a
+// bucket would silently clear the flag for atomic batches.
+func bucketStream(name, description string, markers time.Duration) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:                   "KV_" + name,
+		Description:            description,
+		Subjects:               []string{"$KV." + name + ".>"},
+		MaxMsgsPerSubject:      1,
+		Discard:                jetstream.DiscardNew,
+		AllowDirect:            true,
+		AllowRollup:            true,
+		DenyDelete:             true,
+		AllowAtomicPublish:     true,
+		AllowMsgTTL:            markers > 0,
+		SubjectDeleteMarkerTTL: markers,
+	}
+}
+
+func (b *Bus) ensureStream(ctx context.Context, cfg jetstream.StreamConfig) error {
+	cfg.Storage = jetstream.FileStorage
+	cfg.Replicas = max(1, b.cfg.Replicas)
+	cfg.Duplicates = 10 * time.Second
+	if cfg.MaxAge > 0 && cfg.MaxAge < cfg.Duplicates {
+		cfg.Duplicates = cfg.MaxAge
+	}
+	if _, err := b.js.CreateOrUpdateStream(ctx, cfg); err != nil {
+		return fmt.Errorf("set up stream %s: %w", cfg.Name, err)
+	}
+	return nil
+}
+
+// Ready reports whether Setup has run against this server.
+func (b *Bus) Ready(ctx context.Context) error {
+	for _, cfg := range b.streams() {
+		_, err := b.js.Stream(ctx, cfg.Name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			return fmt.Errorf("stream %s is missing: %w; run `rollcall setup`", cfg.Name, ErrNotFound)
+		}
+		if err != nil {
+			return fmt.Errorf("look up stream %s: %w", cfg.Name, err)
+		}
+	}
+	return nil
+}
+
+// Epoch identifies the life of a stream: a stream that was made anew has another
+// one, and sequences of the old one mean nothing to it.
+func (b *Bus) Epoch(ctx context.Context, stream string) (int64, error) {
+	info, err := b.streamInfo(ctx, stream)
+	if err != nil {
+		return 0, err
+	}
+	return info.Created.UnixNano(), nil
+}
+
+// LastSequence is the sequence of the newest message of a stream.
+func (b *Bus) LastSequence(ctx context.Context, stream string) (uint64, error) {
+	info, err := b.streamInfo(ctx, stream)
+	if err != nil {
+		return 0, err
+	}
+	return info.State.LastSeq, nil
+}
+
+func (b *Bus) streamInfo(ctx context.Context, stream string) (*jetstream.StreamInfo, error) {
+	s, err := b.js.Stream(ctx, stream)
+	if err != nil {
+		return nil, fmt.Errorf("look up stream %s: %w", stream, err)
+	}
+	return s.CachedInfo(), nil
+}

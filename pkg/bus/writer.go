@@ -1,0 +1,152 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// Writer commits the writes of many callers in few synced batches: while one
+// batch is under way, the next one gathers. A conflict of one caller does not
+// fail the others.
+type Writer struct {
+	bus  *Bus
+	work chan *unit
+	done chan struct{}
+	stop context.CancelFunc
+}
+
+// unit is what one caller writes, all or none.
+type unit struct {
+	messages []Message
+	answer   chan answer
+}
+
+type answer struct {
+	first uint64
+	err   error
+}
+
+// NewWriter starts a writer; Close ends it.
+func NewWriter(b *Bus) *Writer {
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &Writer{bus: b, work: make(chan *unit), done: make(chan struct{}), stop: cancel}
+	go func() {
+		defer close(w.done)
+		w.run(ctx)
+	}()
+	return w
+}
+
+// Close waits for the batch that is under way and ends the writer.
+func (w *Writer) Close() {
+	w.stop()
+	<-w.done
+}
+
+// Commit stores the writes, all or none, and returns their revisions in order.
+// The error is ErrConflict when a revision was not the expected one. When ctx
+// ends while the batch is under way, what became of it is unknown.
+func (w *Writer) Commit(ctx context.Context, writes ...Write) ([]uint64, error) {
+	u := &unit{answer: make(chan answer, 1), messages: make([]Message, len(writes))}
+	for i, write := range writes {
+		u.messages[i] = write.message
+	}
+	select {
+	case w.work <- u:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-w.done:
+		return nil, errors.New("commit: the writer is closed")
+	}
+	a := <-u.answer
+	if a.err != nil {
+		return nil, a.err
+	}
+	revisions := make([]uint64, len(writes))
+	for i := range revisions {
+		revisions[i] = a.first + uint64(i)
+	}
+	return revisions, nil
+}
+
+func (w *Writer) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case u := <-w.work:
+			w.flush(ctx, w.gather(u))
+		}
+	}
+}
+
+// gather takes what other callers hand over right now, up to a full batch. A
+// caller whose keys are already in the batch goes alone into the next one.
+func (w *Writer) gather(first *unit) [][]*unit {
+	seen := map[string]bool{}
+	size := 0
+	take := func(u *unit) bool {
+		if size+len(u.messages) > MaxBatch {
+			return false
+		}
+		for _, m := range u.messages {
+			if seen[m.Subject] {
+				return false
+			}
+		}
+		for _, m := range u.messages {
+			seen[m.Subject] = true
+		}
+		size += len(u.messages)
+		return true
+	}
+	take(first)
+	batch := []*unit{first}
+	for {
+		select {
+		case u := <-w.work:
+			if !take(u) {
+				return [][]*unit{batch, {u}}
+			}
+			batch = append(batch, u)
+		default:
+			return [][]*unit{batch}
+		}
+	}
+}
+
+func (w *Writer) flush(ctx context.Context, batches [][]*unit) {
+	for _, batch := range batches {
+		w.flushBatch(context.WithoutCancel(ctx), batch)
+	}
+}
+
+// flushBatch writes all units at once; if anything in them conflicts, each goes
+// by itself, so that only the one at fault fails.
+func (w *Writer) flushBatch(ctx context.Context, batch []*unit) {
+	var messages []Message
+	for _, u := range batch {
+		messages = append(messages, u.messages...)
+	}
+	first, err := w.bus.PublishBatch(ctx, messages)
+	if err == nil {
+		for _, u := range batch {
+			u.answer <- answer{first: first}
+			first += uint64(len(u.messages))
+		}
+		return
+	}
+	if len(batch) == 1 || !errors.Is(err, ErrConflict) {
+		for _, u := range batch {
+			u.answer <- answer{err: fmt.Errorf("commit: %w", err)}
+		}
+		return
+	}
+	var wg sync.WaitGroup
+	for _, u := range batch {
+		wg.Go(func() { w.flushBatch(ctx, []*unit{u}) })
+	}
+	wg.Wait()
+}

@@ -1,0 +1,211 @@
+// Package connection holds the configuration of Rollcall: sources, targets and
+// the connections between them. It loads one YAML file, fills in defaults and
+// presets, resolves secrets and reports every fault at once with its line, its
+// key and the cure. It does not connect to anything.
+package connection
+
+import "time"
+
+// Config is the whole file rollcall.yaml; every service reads the same one.
+type Config struct {
+	NATS        NATS                   `yaml:"nats"`
+	Sources     map[string]*Source     `yaml:"sources"`
+	Connections map[string]*Connection `yaml:"connections"`
+	Workers     Workers                `yaml:"workers"`
+	Console     Console                `yaml:"console"`
+	Telemetry   Telemetry              `yaml:"telemetry"`
+}
+
+// NATS says where the message bus is. An empty URL means the embedded server,
+// which only `rollcall run` starts.
+type NATS struct {
+	URL         string `yaml:"url"`
+	Credentials Secret `yaml:"credentials"` // path of a .creds or nkey seed file
+	DataDir     string `yaml:"data_dir"`
+	Replicas    int    `yaml:"replicas"` // of streams and buckets: 1, or 3 and 5 in a cluster
+}
+
+// Source is a part of an LDAP directory.
+type Source struct {
+	Name      string      `yaml:"-"`
+	LDAP      LDAP        `yaml:"ldap"`
+	Preset    string      `yaml:"preset"`
+	ID        IDAttribute `yaml:"id"`
+	Detection Detection   `yaml:"detection"`
+	Users     UserSource  `yaml:"users"`
+	Groups    GroupSource `yaml:"groups"`
+	Guard     Guard       `yaml:"guard"`
+}
+
+// LDAP is how to reach the directory.
+type LDAP struct {
+	URLs              []string      `yaml:"urls"` // ldap:// or ldaps://, tried in order
+	StartTLS          bool          `yaml:"start_tls"`
+	CAFile            string        `yaml:"ca_file"`
+	ClientCertificate string        `yaml:"client_certificate"` // PEM file
+	ClientKey         string        `yaml:"client_key"`         // PEM file
+	BindDN            string        `yaml:"bind_dn"`
+	BindPassword      Secret        `yaml:"bind_password"`
+	Insecure          bool          `yaml:"insecure"` // allows a bind without TLS off loopback
+	ConnectTimeout    time.Duration `yaml:"connect_timeout"`
+	ReadTimeout       time.Duration `yaml:"read_timeout"`
+	PageSize          int           `yaml:"page_size"`
+}
+
+// IDAttribute names the attribute that holds the directory's GUID.
+type IDAttribute struct {
+	Attribute string `yaml:"attribute"`
+	Encoding  string `yaml:"encoding"` // text | bytes | microsoft
+}
+
+// Detection is how changes are found.
+type Detection struct {
+	Mode          string        `yaml:"mode"` // auto | snapshot | syncrepl
+	Interval      time.Duration `yaml:"interval"`
+	SweepInterval time.Duration `yaml:"sweep_interval"`
+}
+
+// UserSource says which entries are users and which of them are in scope.
+type UserSource struct {
+	BaseDNs     []string `yaml:"base_dns"`
+	Filter      string   `yaml:"filter"`
+	ScopeGroups []string `yaml:"scope_groups"` // DNs; empty means every user under the bases
+	Nested      bool     `yaml:"nested"`       // members of member groups count
+	Exclude     []string `yaml:"exclude"`      // DNs; an entry or a whole subtree
+	MemberOf    string   `yaml:"member_of"`    // attribute that holds membership on the user side
+	Enabled     string   `yaml:"enabled"`      // CEL, never absent
+}
+
+// GroupSource says which entries are groups and which of them are in scope.
+type GroupSource struct {
+	BaseDNs      []string `yaml:"base_dns"`
+	Filter       string   `yaml:"filter"`
+	ScopeGroups  []string `yaml:"scope_groups"` // groups that are direct members of one of these
+	Exclude      []string `yaml:"exclude"`
+	Members      string   `yaml:"members"`       // attribute that holds the members
+	MemberValues string   `yaml:"member_values"` // dn | id | uid
+	Nested       string   `yaml:"nested"`        // preserve | flatten | ignore
+}
+
+// Guard limits what may be removed without asking.
+type Guard struct {
+	MaxRemovals       int           `yaml:"max_removals"`
+	MaxRemovalPercent float64       `yaml:"max_removal_percent"`
+	Window            time.Duration `yaml:"window"`
+}
+
+// Connection keeps one target equal to a source.
+type Connection struct {
+	Name        string       `yaml:"-"`
+	Source      string       `yaml:"source"`
+	RenamedFrom string       `yaml:"renamed_from"`
+	Target      Target       `yaml:"target"`
+	Scope       string       `yaml:"scope"` // CEL over the user, after the source's scope
+	Users       UserPolicy   `yaml:"users"`
+	Groups      *GroupPolicy `yaml:"groups"` // nil: users only
+	Guard       Guard        `yaml:"guard"`
+	DryRun      bool         `yaml:"dry_run"`
+	Drift       Drift        `yaml:"drift"`
+}
+
+// Target is a SCIM 2.0 service.
+type Target struct {
+	URL         string `yaml:"url"`
+	Profile     string `yaml:"profile"`
+	Auth        Auth   `yaml:"auth"`
+	Rate        Rate   `yaml:"rate"`
+	Concurrency int    `yaml:"concurrency"` // calls in flight over all replicas
+	Insecure    bool   `yaml:"insecure"`    // allows http off loopback
+	CAFile      string `yaml:"ca_file"`
+}
+
+// Auth is how Rollcall authenticates to the target; at most one of them is set.
+type Auth struct {
+	None   *struct{}   `yaml:"none"`
+	Basic  *BasicAuth  `yaml:"basic"`
+	Bearer *BearerAuth `yaml:"bearer"`
+}
+
+// BasicAuth is HTTP Basic (RFC 7617).
+type BasicAuth struct {
+	Username string `yaml:"username"`
+	Password Secret `yaml:"password"`
+}
+
+// BearerAuth is a static bearer token (RFC 6750).
+type BearerAuth struct {
+	Token Secret `yaml:"token"`
+}
+
+// Rate limits the calls to a target.
+type Rate struct {
+	RequestsPerSecond float64 `yaml:"requests_per_second"` // 0: no limit
+	Burst             int     `yaml:"burst"`
+}
+
+// UserPolicy is what a connection does with users.
+type UserPolicy struct {
+	Match             []string             `yaml:"match"` // SCIM attributes, in order
+	Create            bool                 `yaml:"create"`
+	Update            bool                 `yaml:"update"`
+	Remove            string               `yaml:"remove"` // disable | delete | keep
+	DeleteAfter       time.Duration        `yaml:"delete_after"`
+	ProvisionDisabled bool                 `yaml:"provision_disabled"`
+	Attributes        map[string]Attribute `yaml:"attributes"` // by SCIM path
+}
+
+// Attribute is one line of the attribute mapping: a CEL expression, or an object
+// with options.
+type Attribute struct {
+	Value   string `yaml:"value"`   // CEL
+	On      string `yaml:"on"`      // always | create
+	Mask    bool   `yaml:"mask"`    // never shown in logs and outcomes
+	Default string `yaml:"default"` // sent where the expression is absent
+}
+
+// GroupPolicy is what a connection does with groups.
+type GroupPolicy struct {
+	Scope      string               `yaml:"scope"` // CEL over the group
+	Create     bool                 `yaml:"create"`
+	Update     bool                 `yaml:"update"`
+	Remove     string               `yaml:"remove"` // delete | keep
+	Name       string               `yaml:"name"`   // CEL
+	Match      []string             `yaml:"match"`
+	Attributes map[string]Attribute `yaml:"attributes"`
+}
+
+// Drift is how often the target is compared with what was last applied.
+type Drift struct {
+	Interval time.Duration `yaml:"interval"`
+	Repair   bool          `yaml:"repair"`
+}
+
+// Workers bounds the work of one replica.
+type Workers struct {
+	Concurrency int `yaml:"concurrency"`
+}
+
+// Console is the web console.
+type Console struct {
+	Listen string      `yaml:"listen"`
+	Auth   ConsoleAuth `yaml:"auth"`
+}
+
+// ConsoleAuth is how people authenticate to the console.
+type ConsoleAuth struct {
+	Token Secret `yaml:"token"`
+}
+
+// Telemetry is where traces, metrics and logs go.
+type Telemetry struct {
+	OTLPEndpoint  string  `yaml:"otlp_endpoint"`
+	SampleRatio   float64 `yaml:"sample_ratio"`
+	MetricsListen string  `yaml:"metrics_listen"`
+	Log           Log     `yaml:"log"`
+}
+
+// Log is the log's level and form.
+type Log struct {
+	Level  string `yaml:"level"`  // debug | info | warn | error
+	Format string `yaml:"format"` // auto | text | json
+}
