@@ -58,6 +58,9 @@ func gone(header map[string]string) bool {
 // Write is one write to a bucket, made by Put or Remove and done by Commit.
 type Write struct{ message Message }
 
+// Append makes a write of a message without an expectation.
+func Append(m Message) Write { return Write{message: m} }
+
 // Write makes a write that stores value under key when the key's revision is
 // still the expected one; 0 means that the key holds nothing.
 func (k *Bucket[T, P]) Write(key string, value P, revision uint64) (Write, error) {
@@ -169,4 +172,17 @@ func (b *Bus) Text(ctx context.Context, bucket, key string) (string, error) {
 		return "", fmt.Errorf("read %s: %w", key, ErrNotFound)
 	}
 	return string(last.Data), nil
+}
+
+// LastRevision is the revision of the newest key that matches the filter, 0 when
+// none does.
+func (k *Bucket[T, P]) LastRevision(ctx context.Context, filter string) (uint64, error) {
+	last, err := k.bus.Last(ctx, k.stream(), k.subject(filter))
+	if errors.Is(err, ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return last.Sequence, nil
 }

@@ -13,8 +13,12 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/trace"
 )
+
+// Scope is the instrumentation scope of this package's spans.
+const Scope = "github.com/rollcall-scim/rollcall/pkg/bus"
 
 // Conditions that callers test for.
 var (
@@ -30,8 +34,8 @@ var (
 type Config struct {
 	// URL of the servers, separated by commas. Ignored when InProcess is set.
 	URL string
-	// CredentialsFile is a .creds file; empty means none.
-	CredentialsFile string
+	// Credentials are the contents of a .creds file; empty means none.
+	Credentials string
 	// SeedFile is a file with an nkey seed; empty means none.
 	SeedFile string
 	// Name shows up in the server's list of connections.
@@ -42,7 +46,8 @@ type Config struct {
 	Retention Retention
 	// InProcess connects to an embedded server without a socket.
 	InProcess nats.InProcessConnProvider
-	// Tracer opens the spans of publishing and processing; nil means none.
+	// Tracer opens the spans of publishing and processing; nil means the global
+	// one.
 	Tracer trace.Tracer
 	Log    *slog.Logger
 }
@@ -74,7 +79,7 @@ func Connect(ctx context.Context, cfg Config) (*Bus, error) {
 		b.log = slog.New(slog.DiscardHandler)
 	}
 	if b.tracer == nil {
-		b.tracer = noTracer()
+		b.tracer = otel.Tracer(Scope)
 	}
 	options, err := b.options()
 	if err != nil {
@@ -116,8 +121,8 @@ func (b *Bus) options() ([]nats.Option, error) {
 	if b.cfg.InProcess != nil {
 		options = append(options, nats.InProcessServer(b.cfg.InProcess))
 	}
-	if b.cfg.CredentialsFile != "" {
-		options = append(options, nats.UserCredentials(b.cfg.CredentialsFile))
+	if b.cfg.Credentials != "" {
+		options = append(options, nats.UserCredentialBytes([]byte(b.cfg.Credentials)))
 	}
 	if b.cfg.SeedFile != "" {
 		option, err := nats.NkeyOptionFromSeed(b.cfg.SeedFile)

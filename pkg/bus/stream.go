@@ -82,6 +82,8 @@ func (b *Bus) outcomes() jetstream.StreamConfig {
 		Discard:     jetstream.DiscardOld,
 		AllowDirect: true,
 		DenyDelete:  true,
+
+		AllowAtomicPublish: true,
 	}
 }
 

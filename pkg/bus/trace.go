@@ -9,7 +9,6 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	semconv "go.opentelemetry.io/otel/semconv/v1.40.0"
 	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
@@ -22,8 +21,6 @@ const (
 )
 
 var propagator = propagation.TraceContext{}
-
-func noTracer() trace.Tracer { return noop.NewTracerProvider().Tracer("") }
 
 // StartCreate opens the span of one message's creation and writes its context
 // into the message's headers, so that whoever processes it continues the trace.

@@ -4,7 +4,60 @@
 // key and the cure. It does not connect to anything.
 package connection
 
-import "time"
+import (
+	"strings"
+	"time"
+)
+
+// Values of Source.Preset.
+const (
+	PresetOpenLDAP        = "openldap"
+	PresetActiveDirectory = "active-directory"
+	Preset389DS           = "389ds"
+	PresetPingDirectory   = "ping-directory"
+	PresetGeneric         = "generic"
+)
+
+// Values of IDAttribute.Encoding.
+const (
+	EncodingText      = "text"      // hexadecimal digits and hyphens
+	EncodingBytes     = "bytes"     // 16 bytes in network order
+	EncodingMicrosoft = "microsoft" // 16 bytes, mixed order
+)
+
+// Values of Detection.Mode.
+const (
+	ModeAuto     = "auto"
+	ModeSnapshot = "snapshot"
+	ModeSyncrepl = "syncrepl"
+)
+
+// Values of GroupSource.MemberValues.
+const (
+	MemberDN  = "dn"
+	MemberID  = "id"
+	MemberUID = "uid"
+)
+
+// Values of GroupSource.Nested.
+const (
+	NestedPreserve = "preserve"
+	NestedFlatten  = "flatten"
+	NestedIgnore   = "ignore"
+)
+
+// Values of UserPolicy.Remove and GroupPolicy.Remove.
+const (
+	RemoveDisable = "disable"
+	RemoveDelete  = "delete"
+	RemoveKeep    = "keep"
+)
+
+// Values of Attribute.On.
+const (
+	OnAlways = "always"
+	OnCreate = "create"
+)
 
 // Config is the whole file rollcall.yaml; every service reads the same one.
 type Config struct {
@@ -14,13 +67,33 @@ type Config struct {
 	Workers     Workers                `yaml:"workers"`
 	Console     Console                `yaml:"console"`
 	Telemetry   Telemetry              `yaml:"telemetry"`
+
+	origin origin // where the values stand in the file
+}
+
+// origin remembers the file that a Config was read from, for faults that are
+// found later.
+type origin struct {
+	file  string
+	lines map[string]int // by key
+}
+
+// line returns where key stands in the file, or the nearest key above it.
+func (o origin) line(key string) int {
+	for key != "" {
+		if line, ok := o.lines[key]; ok {
+			return line
+		}
+		key = key[:max(strings.LastIndexAny(key, ".["), 0)]
+	}
+	return o.lines[""]
 }
 
 // NATS says where the message bus is. An empty URL means the embedded server,
 // which only `rollcall run` starts.
 type NATS struct {
 	URL         string `yaml:"url"`
-	Credentials Secret `yaml:"credentials"` // path of a .creds or nkey seed file
+	Credentials Secret `yaml:"credentials"` // ${file:...} of a .creds file
 	DataDir     string `yaml:"data_dir"`
 	Replicas    int    `yaml:"replicas"` // of streams and buckets: 1, or 3 and 5 in a cluster
 }
@@ -67,7 +140,7 @@ type Detection struct {
 
 // UserSource says which entries are users and which of them are in scope.
 type UserSource struct {
-	BaseDNs     []string `yaml:"base_dns"`
+	BaseDNs     []string `yaml:"base_dns"` //nolint:revive // more than one DN
 	Filter      string   `yaml:"filter"`
 	ScopeGroups []string `yaml:"scope_groups"` // DNs; empty means every user under the bases
 	Nested      bool     `yaml:"nested"`       // members of member groups count
@@ -78,7 +151,7 @@ type UserSource struct {
 
 // GroupSource says which entries are groups and which of them are in scope.
 type GroupSource struct {
-	BaseDNs      []string `yaml:"base_dns"`
+	BaseDNs      []string `yaml:"base_dns"` //nolint:revive // more than one DN
 	Filter       string   `yaml:"filter"`
 	ScopeGroups  []string `yaml:"scope_groups"` // groups that are direct members of one of these
 	Exclude      []string `yaml:"exclude"`

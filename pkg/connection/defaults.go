@@ -1,0 +1,74 @@
+package connection
+
+import "time"
+
+// defaultConfig is the file without any key.
+func defaultConfig() *Config {
+	return &Config{
+		NATS:        NATS{DataDir: "./data", Replicas: 1},
+		Sources:     map[string]*Source{},
+		Connections: map[string]*Connection{},
+		Workers:     Workers{Concurrency: 32},
+		Console:     Console{Listen: "127.0.0.1:8080"},
+		Telemetry: Telemetry{
+			SampleRatio:   0.1,
+			MetricsListen: "127.0.0.1:9090",
+			Log:           Log{Level: "info", Format: "auto"},
+		},
+	}
+}
+
+func defaultSource(p preset) *Source {
+	return &Source{
+		LDAP: LDAP{
+			ConnectTimeout: 10 * time.Second,
+			ReadTimeout:    time.Minute,
+			PageSize:       1000,
+		},
+		Preset:    p.name,
+		ID:        p.id,
+		Detection: Detection{Mode: ModeAuto, Interval: 5 * time.Second, SweepInterval: time.Hour},
+		Users:     UserSource{Filter: p.userFilter, Nested: true, Enabled: p.enabled},
+		Groups: GroupSource{
+			Filter:       p.groupFilter,
+			Members:      "member",
+			MemberValues: MemberDN,
+			Nested:       NestedFlatten,
+		},
+		Guard: defaultGuard(),
+	}
+}
+
+func defaultGuard() Guard {
+	return Guard{MaxRemovals: 500, MaxRemovalPercent: 5, Window: day}
+}
+
+// defaultConnection is a connection without any key; its mapping comes from its
+// source's preset once that is known.
+func defaultConnection() *Connection {
+	return &Connection{
+		Target: Target{
+			Profile:     "generic",
+			Rate:        Rate{RequestsPerSecond: 10, Burst: 10},
+			Concurrency: 16,
+		},
+		Users: UserPolicy{
+			Match:  []string{"userName"},
+			Create: true,
+			Update: true,
+			Remove: RemoveDisable,
+		},
+		Guard: defaultGuard(),
+		Drift: Drift{Interval: day},
+	}
+}
+
+func defaultGroupPolicy() *GroupPolicy {
+	return &GroupPolicy{
+		Create: true,
+		Update: true,
+		Remove: RemoveDelete,
+		Name:   "group.cn",
+		Match:  []string{"displayName"},
+	}
+}

@@ -1,0 +1,212 @@
+package connection
+
+import "strings"
+
+// form is what the text of a key must look like, beyond its type.
+type form int
+
+const (
+	formAny form = iota
+	formDN
+	formFilter
+	formListen
+	formLDAPURL
+	formTargetURL
+	formNATSURL
+	formHTTPURL
+	formAttribute   // an LDAP attribute
+	formUserBool    // a CEL expression over a user, never absent
+	formGroupBool   // a CEL expression over a group, never absent
+	formUserValue   // a CEL expression over a user
+	formGroupValue  // a CEL expression over a group
+	formPath        // a SCIM attribute path
+	formName        // a name of a connection
+	formCredentials // a secret in a file
+)
+
+// expression reports whether the form is CEL, which may be written without
+// quotes even when it looks like a number or a bool.
+func (f form) expression() bool {
+	return f == formUserBool || f == formGroupBool || f == formUserValue || f == formGroupValue
+}
+
+// key describes one key of the file. It is the source of the checks, of the JSON
+// Schema and of the reference in the documentation.
+type key struct {
+	path     string // <name> stands for any name, <path> for any SCIM path
+	meaning  string
+	required bool
+	enum     []string
+	min, max float64 // for numbers and, in seconds, durations; no limit when both are 0
+	zero     bool    // 0 is allowed besides the range
+	form     form
+}
+
+// hour in seconds, the unit of limits on durations.
+const (
+	minute  = 60
+	hour    = 60 * minute
+	century = 100 * 365 * 24 * hour
+)
+
+// keys returns the description of every key, in the order of the file.
+func keys() []key {
+	return []key{
+		{path: "nats", meaning: "The message bus."},
+		{path: "nats.url", meaning: "Addresses of the NATS servers, separated by commas. Empty: the embedded server, in `rollcall run` only.", form: formNATSURL},
+		{path: "nats.credentials", meaning: "`${file:/path}` of the .creds file.", form: formCredentials},
+		{path: "nats.data_dir", meaning: "Directory of the embedded server's data and of the address by which commands find it."},
+		{path: "nats.replicas", meaning: "Replicas of streams and buckets: 1, or 3 or 5 in a cluster.", enum: []string{"1", "3", "5"}},
+
+		{path: "sources", meaning: "Parts of LDAP directories, by name.", required: true},
+		{path: "sources.<name>", meaning: "One part of a directory. The name has 1 to 32 of a-z, 0-9 and hyphen."},
+		{path: "sources.<name>.ldap", meaning: "How to reach the directory.", required: true},
+		{path: "sources.<name>.ldap.urls", meaning: "ldaps:// or ldap:// addresses, tried in order.", required: true, form: formLDAPURL},
+		{path: "sources.<name>.ldap.start_tls", meaning: "Switch ldap:// connections to TLS before anything else is sent."},
+		{path: "sources.<name>.ldap.ca_file", meaning: "PEM file of the authorities to trust instead of the system's."},
+		{path: "sources.<name>.ldap.client_certificate", meaning: "PEM file of the client certificate."},
+		{path: "sources.<name>.ldap.client_key", meaning: "PEM file of the client certificate's key."},
+		{path: "sources.<name>.ldap.bind_dn", meaning: "Who to bind as. Empty: anonymous, or by the client certificate.", form: formDN},
+		{path: "sources.<name>.ldap.bind_password", meaning: "`${file:/path}` or `${env:NAME}` of the password."},
+		{path: "sources.<name>.ldap.insecure", meaning: "Allow a bind without TLS to another host."},
+		{path: "sources.<name>.ldap.connect_timeout", meaning: "How long a connection and its bind may take.", min: 0.1, max: hour},
+		{path: "sources.<name>.ldap.read_timeout", meaning: "How long the server may stay silent during a search.", min: 1, max: 24 * hour},
+		{path: "sources.<name>.ldap.page_size", meaning: "Entries of one page of a search.", min: 1, max: 100_000},
+		{path: "sources.<name>.preset", meaning: "Kind of directory: brings the values below and the default mapping.", enum: presetNames()},
+		{path: "sources.<name>.id", meaning: "Where an entry's identity stands; it survives renames."},
+		{path: "sources.<name>.id.attribute", meaning: "Attribute that holds the directory's GUID.", form: formAttribute},
+		{path: "sources.<name>.id.encoding", meaning: "How the GUID is written.", enum: []string{EncodingText, EncodingBytes, EncodingMicrosoft}},
+		{path: "sources.<name>.detection", meaning: "How changes are found."},
+		{path: "sources.<name>.detection.mode", meaning: "`auto` asks the server what it can do and logs its choice.", enum: []string{ModeAuto, ModeSnapshot, ModeSyncrepl}},
+		{path: "sources.<name>.detection.interval", meaning: "Time between two reads, in the modes that poll.", min: 1, max: 24 * hour},
+		{path: "sources.<name>.detection.sweep_interval", meaning: "Time between two full reads, in every mode.", min: minute, max: 30 * 24 * hour},
+		{path: "sources.<name>.users", meaning: "Which entries are users, and which of them are in scope."},
+		{path: "sources.<name>.users.base_dns", meaning: "Where users are.", required: true, form: formDN},
+		{path: "sources.<name>.users.filter", meaning: "LDAP filter that a user matches.", form: formFilter},
+		{path: "sources.<name>.users.scope_groups", meaning: "DNs of groups whose members are in scope. Empty: every user.", form: formDN},
+		{path: "sources.<name>.users.nested", meaning: "Members of member groups count, too."},
+		{path: "sources.<name>.users.exclude", meaning: "DNs that are left out, with everything below them.", form: formDN},
+		{path: "sources.<name>.users.member_of", meaning: "Attribute that holds membership on the user's side, where the group does not.", form: formAttribute},
+		{path: "sources.<name>.users.enabled", meaning: "Expression: whether a user is enabled. It cannot be absent.", form: formUserBool},
+		{path: "sources.<name>.groups", meaning: "Which entries are groups, and which of them are in scope."},
+		{path: "sources.<name>.groups.base_dns", meaning: "Where groups are. Needed by connections that have `groups`.", form: formDN},
+		{path: "sources.<name>.groups.filter", meaning: "LDAP filter that a group matches.", form: formFilter},
+		{path: "sources.<name>.groups.scope_groups", meaning: "DNs of groups whose member groups are in scope. Empty: every group.", form: formDN},
+		{path: "sources.<name>.groups.exclude", meaning: "DNs that are left out, with everything below them.", form: formDN},
+		{path: "sources.<name>.groups.members", meaning: "Attribute that holds the members.", form: formAttribute},
+		{path: "sources.<name>.groups.member_values", meaning: "What the values of that attribute are.", enum: []string{MemberDN, MemberID, MemberUID}},
+		{path: "sources.<name>.groups.nested", meaning: "Groups in groups: kept as members, replaced by their users, or left out.", enum: []string{NestedPreserve, NestedFlatten, NestedIgnore}},
+		{path: "sources.<name>.guard", meaning: "What may leave the source without a person's approval."},
+		{path: "sources.<name>.guard.max_removals", meaning: "More removals than this, in a pass or a window, are held.", max: 1e9},
+		{path: "sources.<name>.guard.max_removal_percent", meaning: "More removals than 5 and this percentage are held.", max: 100},
+		{path: "sources.<name>.guard.window", meaning: "The window over which removals are counted.", min: minute, max: 365 * 24 * hour},
+
+		{path: "connections", meaning: "Targets that are kept equal to a source, by name.", required: true},
+		{path: "connections.<name>", meaning: "One target. The name has 1 to 32 of a-z, 0-9 and hyphen; links and history belong to it."},
+		{path: "connections.<name>.source", meaning: "Name of the source.", required: true},
+		{path: "connections.<name>.renamed_from", meaning: "Earlier name of this connection, whose links it takes over.", form: formName},
+		{path: "connections.<name>.target", meaning: "The SCIM 2.0 service.", required: true},
+		{path: "connections.<name>.target.url", meaning: "Base address, before /Users. One connection for each.", required: true, form: formTargetURL},
+		{path: "connections.<name>.target.profile", meaning: "The target's ways; see targets.md.", enum: profileNames()},
+		{path: "connections.<name>.target.auth", meaning: "How Rollcall authenticates; one of the keys below, none of them is `none`."},
+		{path: "connections.<name>.target.auth.none", meaning: "No authentication: `none: {}`."},
+		{path: "connections.<name>.target.auth.basic", meaning: "HTTP Basic."},
+		{path: "connections.<name>.target.auth.basic.username", meaning: "User name."},
+		{path: "connections.<name>.target.auth.basic.password", meaning: "`${file:/path}` or `${env:NAME}` of the password."},
+		{path: "connections.<name>.target.auth.bearer", meaning: "A bearer token that does not change by itself."},
+		{path: "connections.<name>.target.auth.bearer.token", meaning: "`${file:/path}` or `${env:NAME}` of the token."},
+		{path: "connections.<name>.target.rate", meaning: "Limit on the calls, over all replicas."},
+		{path: "connections.<name>.target.rate.requests_per_second", meaning: "Calls in a second. 0: no limit.", max: 100_000},
+		{path: "connections.<name>.target.rate.burst", meaning: "Calls that may be made at once after a pause.", min: 1, max: 100_000},
+		{path: "connections.<name>.target.concurrency", meaning: "Calls in flight, over all replicas.", min: 1, max: 1000},
+		{path: "connections.<name>.target.insecure", meaning: "Allow http:// to another host."},
+		{path: "connections.<name>.target.ca_file", meaning: "PEM file of the authorities to trust instead of the system's."},
+		{path: "connections.<name>.scope", meaning: "Expression: which of the source's users are in this connection. It cannot be absent. Empty: all.", form: formUserBool},
+		{path: "connections.<name>.users", meaning: "What is done with users."},
+		{path: "connections.<name>.users.match", meaning: "SCIM attributes by which an existing user is found, in order.", form: formPath},
+		{path: "connections.<name>.users.create", meaning: "Create users."},
+		{path: "connections.<name>.users.update", meaning: "Update users."},
+		{path: "connections.<name>.users.remove", meaning: "What happens to a user that is deleted or out of scope.", enum: []string{RemoveDisable, RemoveDelete, RemoveKeep}},
+		{path: "connections.<name>.users.delete_after", meaning: "Delete a user this long after it was disabled. Empty: never.", min: minute, max: century, zero: true},
+		{path: "connections.<name>.users.provision_disabled", meaning: "Create users that are disabled, as disabled ones."},
+		{path: "connections.<name>.users.attributes", meaning: "The mapping: SCIM path to expression. Empty: the preset's."},
+		{path: "connections.<name>.users.attributes.<path>", meaning: "An expression, or an object with the keys below."},
+		{path: "connections.<name>.users.attributes.<path>.value", meaning: "Expression: the value. Absent clears the attribute.", required: true, form: formUserValue},
+		{path: "connections.<name>.users.attributes.<path>.on", meaning: "When it is sent: always, or only when the user is created.", enum: []string{OnAlways, OnCreate}},
+		{path: "connections.<name>.users.attributes.<path>.mask", meaning: "Never show the value in logs and outcomes."},
+		{path: "connections.<name>.users.attributes.<path>.default", meaning: "Text that is sent where the expression is absent."},
+		{path: "connections.<name>.groups", meaning: "What is done with groups. Without this key: users only."},
+		{path: "connections.<name>.groups.scope", meaning: "Expression: which of the source's groups are in this connection. It cannot be absent. Empty: all.", form: formGroupBool},
+		{path: "connections.<name>.groups.create", meaning: "Create groups."},
+		{path: "connections.<name>.groups.update", meaning: "Update groups and their members."},
+		{path: "connections.<name>.groups.remove", meaning: "What happens to a group that is deleted or out of scope.", enum: []string{RemoveDelete, RemoveKeep}},
+		{path: "connections.<name>.groups.name", meaning: "Expression: the displayName.", form: formGroupValue},
+		{path: "connections.<name>.groups.match", meaning: "SCIM attributes by which an existing group is found, in order.", form: formPath},
+		{path: "connections.<name>.groups.attributes", meaning: "Further attributes: SCIM path to expression."},
+		{path: "connections.<name>.groups.attributes.<path>", meaning: "An expression, or an object with the keys below."},
+		{path: "connections.<name>.groups.attributes.<path>.value", meaning: "Expression: the value. Absent clears the attribute.", required: true, form: formGroupValue},
+		{path: "connections.<name>.groups.attributes.<path>.on", meaning: "When it is sent: always, or only when the group is created.", enum: []string{OnAlways, OnCreate}},
+		{path: "connections.<name>.groups.attributes.<path>.mask", meaning: "Never show the value in logs and outcomes."},
+		{path: "connections.<name>.groups.attributes.<path>.default", meaning: "Text that is sent where the expression is absent."},
+		{path: "connections.<name>.guard", meaning: "What may be removed on the target without a person's approval."},
+		{path: "connections.<name>.guard.max_removals", meaning: "More removals than this, in a pass or a window, are held.", max: 1e9},
+		{path: "connections.<name>.guard.max_removal_percent", meaning: "More removals than 5 and this percentage are held.", max: 100},
+		{path: "connections.<name>.guard.window", meaning: "The window over which removals are counted.", min: minute, max: 365 * 24 * hour},
+		{path: "connections.<name>.dry_run", meaning: "Compute, count and record every action, and send none."},
+		{path: "connections.<name>.drift", meaning: "Comparing the target with what was last applied."},
+		{path: "connections.<name>.drift.interval", meaning: "Time between two comparisons. 0: only on demand.", min: minute, max: 365 * 24 * hour, zero: true},
+		{path: "connections.<name>.drift.repair", meaning: "Repair what differs, instead of only reporting it."},
+
+		{path: "workers", meaning: "The work of one replica."},
+		{path: "workers.concurrency", meaning: "Entries in work at once, over all connections.", min: 1, max: 10_000},
+		{path: "console", meaning: "The web console."},
+		{path: "console.listen", meaning: "Address of the web console. Empty: none.", form: formListen},
+		{path: "console.auth", meaning: "How people authenticate to the console."},
+		{path: "console.auth.token", meaning: "`${file:/path}` or `${env:NAME}` of the token. Needed when the console listens beyond loopback."},
+		{path: "telemetry", meaning: "Traces, metrics and logs."},
+		{path: "telemetry.otlp_endpoint", meaning: "Address of an OTLP collector over HTTP. Empty: none.", form: formHTTPURL},
+		{path: "telemetry.sample_ratio", meaning: "Share of the traces that are kept.", max: 1},
+		{path: "telemetry.metrics_listen", meaning: "Address of the Prometheus endpoint. Empty: none.", form: formListen},
+		{path: "telemetry.log", meaning: "The log, on standard error."},
+		{path: "telemetry.log.level", meaning: "The least important messages that are written.", enum: []string{"debug", "info", "warn", "error"}},
+		{path: "telemetry.log.format", meaning: "`auto` is text on a terminal, JSON elsewhere.", enum: []string{"auto", "text", "json"}},
+	}
+}
+
+// reserved are keys that the design has and this version does not.
+func reserved(pattern string) (cure string, ok bool) {
+	auth, found := strings.CutPrefix(pattern, "connections.<name>.target.auth.")
+	if !found {
+		return "", false
+	}
+	switch auth {
+	case "oauth2_client_credentials", "header", "mtls":
+		return "use bearer or basic", true
+	default:
+		return "", false
+	}
+}
+
+// reservedValue says the same of values.
+func reservedValue(pattern, value string) (cure string, ok bool) {
+	if pattern != "sources.<name>.detection.mode" {
+		return "", false
+	}
+	switch value {
+	case "dirsync", "usn", "timestamp":
+		return "use auto or snapshot, which work with every directory", true
+	default:
+		return "", false
+	}
+}
+
+// keyTable indexes the descriptions by path.
+type keyTable map[string]key
+
+func newKeyTable() keyTable {
+	t := keyTable{}
+	for _, k := range keys() {
+		t[k.path] = k
+	}
+	return t
+}

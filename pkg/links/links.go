@@ -1,0 +1,232 @@
+// Package links remembers what each entry is on each target: the link between
+// an entry id and a resource id, who is writing to it right now, which entry
+// owns a resource, and the membership that was last applied to a group.
+//
+// Order comes from the claim: a worker writes it into the link by
+// compare-and-set before the first write to the target, and commits the result
+// by compare-and-set. Who loses reads again and converges to the newest state.
+package links
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/rollcall-scim/rollcall/pkg/bus"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+)
+
+// Lease is how long a claim is respected. Nothing is sent to the target later
+// than Lease minus Margin after a time before the claim was written.
+const (
+	Lease  = 30 * time.Second
+	Margin = 3 * time.Second
+)
+
+// ErrClaimed means that another worker is writing to the entry's resource.
+var ErrClaimed = errors.New("another worker is writing to this entry")
+
+// Store holds the links of one connection. It is safe for concurrent use.
+type Store struct {
+	connection string
+	owner      string
+	writer     *bus.Writer
+	links      *bus.Bucket[provisioningv1.Link, *provisioningv1.Link]
+	owners     *bus.Bucket[provisioningv1.Ownership, *provisioningv1.Ownership]
+	members    *bus.Bucket[provisioningv1.AppliedMembers, *provisioningv1.AppliedMembers]
+
+	mu      sync.Mutex
+	foreign map[string]sighting
+}
+
+// sighting is a foreign claim as it was first seen, by our own clock.
+type sighting struct {
+	revision uint64
+	since    time.Time
+}
+
+// Open is the connection's store. The owner must be unique to this process; the
+// writer is shared by all stores of a process.
+func Open(b *bus.Bus, writer *bus.Writer, connection, owner string) *Store {
+	return &Store{
+		connection: connection,
+		owner:      owner,
+		writer:     writer,
+		links:      bus.OpenBucket[provisioningv1.Link](b, provisioningv1.BucketLinks),
+		owners:     bus.OpenBucket[provisioningv1.Ownership](b, provisioningv1.BucketLinks),
+		members:    bus.OpenBucket[provisioningv1.AppliedMembers](b, provisioningv1.BucketLinks),
+		foreign:    map[string]sighting{},
+	}
+}
+
+// Record is a link with what is needed to write it back.
+type Record struct {
+	Kind directoryv1.Kind
+	ID   []byte
+	// Link is never nil; it is empty for an entry that has none.
+	Link     *provisioningv1.Link
+	revision uint64
+}
+
+// Linked says whether the entry has a resource on the target.
+func (r *Record) Linked() bool { return HasResource(r.Link) }
+
+// HasResource says whether a link stands for a resource on the target.
+func HasResource(l *provisioningv1.Link) bool {
+	return l.GetState() == provisioningv1.LinkState_LINK_STATE_ACTIVE || l.GetState() == provisioningv1.LinkState_LINK_STATE_DISABLED
+}
+
+// Get reads the entry's link.
+func (s *Store) Get(ctx context.Context, kind directoryv1.Kind, id []byte) (*Record, error) {
+	link, revision, err := s.links.Get(ctx, provisioningv1.LinkKey(s.connection, kind, id))
+	if errors.Is(err, bus.ErrNotFound) {
+		link, err = &provisioningv1.Link{}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read link of %x: %w", id, err)
+	}
+	return &Record{Kind: kind, ID: id, Link: link, revision: revision}, nil
+}
+
+// Claim makes this worker the one that may write to the target for the entry.
+// It says whether an earlier claim was abandoned, in which case the target's
+// state is unknown and must be looked at first. The error is ErrClaimed while
+// another worker's claim is alive, and bus.ErrConflict when the link changed.
+// The writes, if any, are stored with the claim, all or none.
+func (s *Store) Claim(ctx context.Context, r *Record, sequence uint64, intent provisioningv1.Intent, writes ...bus.Write) (abandoned bool, err error) {
+	former := r.Link.GetClaim()
+	if former != nil && former.GetOwner() != "" && former.GetOwner() != s.owner && !s.expired(r) {
+		return false, ErrClaimed
+	}
+	r.Link.Claim = &provisioningv1.Claim{Sequence: sequence, Owner: s.owner, Intent: intent, Since: timestamppb.Now()}
+	if _, err := s.Commit(ctx, r, writes...); err != nil {
+		return false, err
+	}
+	return former != nil, nil
+}
+
+// expired says whether a foreign claim stayed unchanged for one lease by our own
+// monotonic clock; wall clocks of different machines are never compared.
+func (s *Store) expired(r *Record) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := string(r.ID) + r.Kind.Token()
+	seen, known := s.foreign[key]
+	if !known || seen.revision != r.revision {
+		s.foreign[key] = sighting{revision: r.revision, since: time.Now()}
+		return false
+	}
+	if time.Since(seen.since) < Lease {
+		return false
+	}
+	delete(s.foreign, key)
+	return true
+}
+
+// Commit writes the record's link back, with the other writes, all or none. A
+// claim in the link stays in it: clear it first when the work is done. The error
+// is bus.ErrConflict when the link or one of the others changed in between;
+// otherwise the revisions of the others are returned.
+func (s *Store) Commit(ctx context.Context, r *Record, writes ...bus.Write) ([]uint64, error) {
+	w, err := s.links.Write(provisioningv1.LinkKey(s.connection, r.Kind, r.ID), r.Link, r.revision)
+	if err != nil {
+		return nil, err
+	}
+	revisions, err := s.writer.Commit(ctx, append([]bus.Write{w}, writes...)...)
+	if err != nil {
+		return nil, fmt.Errorf("commit link of %x: %w", r.ID, err)
+	}
+	r.revision = revisions[0]
+	return revisions[1:], nil
+}
+
+// Owner is the entry that owns a resource, nil when nobody does, and the
+// revision that a write of the ownership has to expect.
+func (s *Store) Owner(ctx context.Context, kind directoryv1.Kind, resourceID string) (id []byte, revision uint64, err error) {
+	o, revision, err := s.owners.Get(ctx, provisioningv1.OwnershipKey(s.connection, kind, resourceID))
+	if errors.Is(err, bus.ErrNotFound) {
+		return nil, revision, nil
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("read owner of a resource: %w", err)
+	}
+	return o.GetEntryId(), revision, nil
+}
+
+// Own makes a write that gives the resource to the entry, if the ownership's
+// revision is still the expected one.
+func (s *Store) Own(kind directoryv1.Kind, resourceID string, id []byte, revision uint64) (bus.Write, error) {
+	return s.owners.Write(provisioningv1.OwnershipKey(s.connection, kind, resourceID), &provisioningv1.Ownership{EntryId: id, Kind: kind}, revision)
+}
+
+// Disown makes a write that gives the resource up; nothing is written when the
+// entry does not own it.
+func (s *Store) Disown(ctx context.Context, kind directoryv1.Kind, resourceID string, id []byte) ([]bus.Write, error) {
+	owner, revision, err := s.Owner(ctx, kind, resourceID)
+	if err != nil || !bytes.Equal(owner, id) {
+		return nil, err
+	}
+	return []bus.Write{s.owners.Remove(provisioningv1.OwnershipKey(s.connection, kind, resourceID), revision)}, nil
+}
+
+// Links delivers the links of one kind, then each change until ctx ends. The
+// link is nil when it was dropped.
+func (s *Store) Links(ctx context.Context, kind directoryv1.Kind, caughtUp func(), each func(id []byte, link *provisioningv1.Link, revision uint64)) error {
+	return s.links.Watch(ctx, provisioningv1.LinkFilter(s.connection, kind), caughtUp,
+		func(e bus.Entry[provisioningv1.Link, *provisioningv1.Link]) error {
+			_, _, id, err := provisioningv1.ParseLinkKey(e.Key)
+			if err != nil {
+				return err
+			}
+			each(id, e.Value, e.Revision)
+			return nil
+		})
+}
+
+// Chunk is one chunk of the membership that was last applied to a group.
+type Chunk struct {
+	Number  int
+	Members []*provisioningv1.Member
+	// Revision is what a write of the chunk has to expect.
+	Revision uint64
+}
+
+// AppliedChunk reads one chunk of a group's applied membership.
+func (s *Store) AppliedChunk(ctx context.Context, group []byte, number int) (*Chunk, error) {
+	applied, revision, err := s.members.Get(ctx, provisioningv1.MembersKey(s.connection, group, number))
+	if err != nil && !errors.Is(err, bus.ErrNotFound) {
+		return nil, fmt.Errorf("read applied members of %x: %w", group, err)
+	}
+	return &Chunk{Number: number, Members: applied.GetMembers(), Revision: revision}, nil
+}
+
+// WriteChunk makes a write that stores a chunk of a group's applied membership;
+// an empty chunk is removed.
+func (s *Store) WriteChunk(group []byte, c *Chunk) (bus.Write, error) {
+	key := provisioningv1.MembersKey(s.connection, group, c.Number)
+	if len(c.Members) == 0 {
+		return s.members.Remove(key, c.Revision), nil
+	}
+	return s.members.Write(key, &provisioningv1.AppliedMembers{Members: c.Members}, c.Revision)
+}
+
+// WriteLink makes a write of another entry's link, to be stored together with
+// one's own.
+func (s *Store) WriteLink(r *Record) (bus.Write, error) {
+	return s.links.Write(provisioningv1.LinkKey(s.connection, r.Kind, r.ID), r.Link, r.revision)
+}
+
+// LastRevision is the revision of the newest link of a kind; 0 when there is none.
+func (s *Store) LastRevision(ctx context.Context, kind directoryv1.Kind) (uint64, error) {
+	revision, err := s.links.LastRevision(ctx, provisioningv1.LinkFilter(s.connection, kind))
+	if err != nil {
+		return 0, fmt.Errorf("read newest link: %w", err)
+	}
+	return revision, nil
+}

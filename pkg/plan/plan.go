@@ -1,0 +1,276 @@
+// Package plan decides what has to happen on a target for one entry. It is pure:
+// it takes the connection's policy, what the directory wants, what was last
+// applied and, where somebody looked, what the target holds; it returns an
+// action. Its test is a table that reads as the specification.
+//
+//	directory            link       policy               action
+//	in scope, enabled    none       create               create (or look first)
+//	in scope, enabled    active     update               update what differs
+//	in scope, enabled    disabled   update               enable, with what differs
+//	in scope, disabled   none       provision_disabled   create it disabled
+//	in scope, disabled   active     any remove           disable, with what differs
+//	gone, out of scope   active     remove: disable      disable, nothing else
+//	gone, out of scope   any        remove: delete       delete
+//	gone, out of scope   any        remove: keep         none
+package plan
+
+import "slices"
+
+// Remove is what happens on the target to an entry that is gone or out of scope.
+type Remove string
+
+// The values of Remove.
+const (
+	RemoveDisable Remove = "disable"
+	RemoveDelete  Remove = "delete"
+	RemoveKeep    Remove = "keep"
+)
+
+// Policy is what a connection may do with one kind of entry.
+type Policy struct {
+	Create            bool
+	Update            bool
+	Remove            Remove
+	ProvisionDisabled bool
+	// LookFirst says that the target does not refuse duplicates, so that it must
+	// be searched before anything is created.
+	LookFirst bool
+}
+
+// Desired is what the directory wants.
+type Desired struct {
+	// InScope is false for an entry that is gone, or outside the source's or the
+	// connection's scope; Why says which.
+	InScope bool
+	Why     string
+	Enabled bool
+	// Attributes are the keyed hashes of the mapped attributes that have a value,
+	// by path. Attributes that are sent only on creation are not among them.
+	Attributes map[string][]byte
+	// Absent are the mapped paths that have no value now.
+	Absent []string
+	// Missing are required or matching attributes that have no value: the entry
+	// can neither be created nor matched, and nothing is cleared.
+	Missing []string
+}
+
+// State is what the link says about the resource.
+type State int
+
+// The states.
+const (
+	// None: no resource is known.
+	None State = iota
+	// Active: the resource exists and is active.
+	Active
+	// Disabled: the resource exists and was disabled.
+	Disabled
+	// Removed: the resource was deleted by us.
+	Removed
+)
+
+// Linked is what was last applied.
+type Linked struct {
+	State      State
+	ResourceID string
+	Attributes map[string][]byte
+}
+
+// Observed is what a look at the target found; the zero value means that nobody
+// looked.
+type Observed struct {
+	Looked  bool
+	Matches []Match
+}
+
+// Match is a resource that the matching attributes find.
+type Match struct {
+	ID string
+	// Ours is set when its externalId is this entry's.
+	Ours bool
+	// Owner names the entry that owns it already; empty when nobody does.
+	Owner string
+	// Active is the resource's active attribute.
+	Active bool
+	// Differs are the mapped paths whose value is not the desired one, among
+	// them those that have a value though the directory has none.
+	Differs []string
+}
+
+// Kind is what has to be done.
+type Kind string
+
+// The actions.
+const (
+	DoNothing Kind = "none"
+	Look      Kind = "look"
+	Create    Kind = "create"
+	Adopt     Kind = "adopt"
+	Update    Kind = "update"
+	Disable   Kind = "disable"
+	Enable    Kind = "enable"
+	Delete    Kind = "delete"
+	Blocked   Kind = "blocked"
+)
+
+// Action is the decision.
+type Action struct {
+	Kind Kind
+	// Reason says why nothing is done, or what stands in the way.
+	Reason string
+	// ResourceID is the resource that the action is about.
+	ResourceID string
+	// Set and Clear are the paths to write, sorted.
+	Set, Clear []string
+	// Active is the value of active to send with the action; nil sends none.
+	Active *bool
+}
+
+// Decide is the specification of what Rollcall does.
+func Decide(p Policy, d Desired, l Linked, o Observed) Action {
+	if !d.InScope {
+		return remove(p, d, l)
+	}
+	switch l.State {
+	case Active, Disabled:
+		return keepEqual(p, d, l)
+	case None, Removed:
+		return provision(p, d, l, o)
+	}
+	return Action{Kind: DoNothing, Reason: "unknown state"}
+}
+
+// remove handles entries that are gone or out of scope. Attributes are left as
+// they are.
+func remove(p Policy, d Desired, l Linked) Action {
+	if l.State == None || l.State == Removed {
+		return Action{Kind: DoNothing, Reason: d.Why}
+	}
+	switch {
+	case p.Remove == RemoveDelete:
+		return Action{Kind: Delete, Reason: d.Why, ResourceID: l.ResourceID}
+	case p.Remove == RemoveDisable && l.State == Active:
+		return Action{Kind: Disable, Reason: d.Why, ResourceID: l.ResourceID, Active: new(false)}
+	default:
+		return Action{Kind: DoNothing, Reason: d.Why, ResourceID: l.ResourceID}
+	}
+}
+
+// keepEqual handles entries that have a resource.
+func keepEqual(p Policy, d Desired, l Linked) Action {
+	a := Action{Kind: DoNothing, ResourceID: l.ResourceID}
+	a.Set, a.Clear = differences(d, l)
+	turnedOff := !d.Enabled && l.State == Active
+	turnedOn := d.Enabled && l.State == Disabled
+	if len(d.Missing) > 0 {
+		if turnedOff {
+			return Action{Kind: Disable, ResourceID: l.ResourceID, Active: new(false), Reason: "disabled in the directory"}
+		}
+		return blockedOn(d, l)
+	}
+	if !p.Update {
+		a.Set, a.Clear = nil, nil
+		if !turnedOff {
+			a.Reason = "update is off"
+			return a
+		}
+	}
+	switch {
+	case turnedOff:
+		a.Kind, a.Active, a.Reason = Disable, new(false), "disabled in the directory"
+	case turnedOn:
+		a.Kind, a.Active = Enable, new(true)
+	case len(a.Set)+len(a.Clear) > 0:
+		a.Kind = Update
+	}
+	return a
+}
+
+// provision handles entries that have no resource.
+func provision(p Policy, d Desired, _ Linked, o Observed) Action {
+	switch {
+	case !d.Enabled && !p.ProvisionDisabled:
+		return Action{Kind: DoNothing, Reason: "disabled in the directory, and provision_disabled is off"}
+	case len(d.Missing) > 0:
+		return blockedOn(d, Linked{})
+	case !o.Looked && (p.LookFirst || !p.Create):
+		return Action{Kind: Look}
+	case !o.Looked:
+		return create(d)
+	}
+	return provisionSeen(p, d, o)
+}
+
+func provisionSeen(p Policy, d Desired, o Observed) Action {
+	matches := o.Matches
+	if i := slices.IndexFunc(matches, func(m Match) bool { return m.Ours }); i >= 0 {
+		matches = matches[i : i+1]
+	}
+	switch {
+	case len(matches) == 0 && p.Create:
+		return create(d)
+	case len(matches) == 0:
+		return Action{Kind: DoNothing, Reason: "no match on the target, and create is off"}
+	case len(matches) > 1:
+		return Action{Kind: Blocked, Reason: "several resources of the target match; make the match unique, or set externalId on the right one"}
+	case matches[0].Owner != "":
+		return Action{Kind: Blocked, ResourceID: matches[0].ID, Reason: "the matching resource is owned by entry " + matches[0].Owner}
+	}
+	return adopt(p, d, matches[0])
+}
+
+func create(d Desired) Action {
+	return Action{Kind: Create, Set: sorted(d.Attributes), Active: new(d.Enabled)}
+}
+
+// adopt links a resource that was there and brings it up to date in one call, or
+// in none.
+func adopt(p Policy, d Desired, m Match) Action {
+	a := Action{Kind: Adopt, ResourceID: m.ID}
+	if m.Active != d.Enabled && (p.Update || !d.Enabled) {
+		a.Active = new(d.Enabled)
+	}
+	if !p.Update {
+		return a
+	}
+	for _, path := range m.Differs {
+		if _, has := d.Attributes[path]; has {
+			a.Set = append(a.Set, path)
+		} else {
+			a.Clear = append(a.Clear, path)
+		}
+	}
+	slices.Sort(a.Set)
+	slices.Sort(a.Clear)
+	return a
+}
+
+func blockedOn(d Desired, l Linked) Action {
+	return Action{Kind: Blocked, ResourceID: l.ResourceID, Reason: "no value for " + d.Missing[0] + ", which is required or matched by"}
+}
+
+// differences are the paths whose desired value is not the applied one.
+func differences(d Desired, l Linked) (set, clear []string) {
+	for path, hash := range d.Attributes {
+		if !slices.Equal(l.Attributes[path], hash) {
+			set = append(set, path)
+		}
+	}
+	for _, path := range d.Absent {
+		if _, applied := l.Attributes[path]; applied {
+			clear = append(clear, path)
+		}
+	}
+	slices.Sort(set)
+	slices.Sort(clear)
+	return set, clear
+}
+
+func sorted(attributes map[string][]byte) []string {
+	paths := make([]string, 0, len(attributes))
+	for path := range attributes {
+		paths = append(paths, path)
+	}
+	slices.Sort(paths)
+	return paths
+}

@@ -1,0 +1,138 @@
+package plan_test
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rollcall-scim/rollcall/pkg/plan"
+)
+
+// The building blocks of the table.
+var (
+	everything = plan.Policy{Create: true, Update: true, Remove: plan.RemoveDisable}
+	looking    = plan.Policy{Create: true, Update: true, Remove: plan.RemoveDisable, LookFirst: true}
+	deleting   = plan.Policy{Create: true, Update: true, Remove: plan.RemoveDelete}
+	keeping    = plan.Policy{Create: true, Update: true, Remove: plan.RemoveKeep}
+	noCreate   = plan.Policy{Update: true, Remove: plan.RemoveDisable}
+	noUpdate   = plan.Policy{Create: true, Remove: plan.RemoveDisable}
+	disabledOK = plan.Policy{Create: true, Update: true, Remove: plan.RemoveDisable, ProvisionDisabled: true}
+
+	attributes = map[string][]byte{"userName": {1}, "title": {2}}
+	enabled    = plan.Desired{InScope: true, Enabled: true, Attributes: attributes}
+	disabled   = plan.Desired{InScope: true, Attributes: attributes}
+	cleared    = plan.Desired{InScope: true, Enabled: true, Attributes: map[string][]byte{"userName": {1}}, Absent: []string{"title"}}
+	nameless   = plan.Desired{InScope: true, Enabled: true, Missing: []string{"userName"}, Absent: []string{"userName"}}
+	lapsed     = plan.Desired{InScope: true, Missing: []string{"userName"}}
+	gone       = plan.Desired{Why: "deleted from the directory"}
+
+	none        = plan.Linked{}
+	active      = plan.Linked{State: plan.Active, ResourceID: "7", Attributes: attributes}
+	outdated    = plan.Linked{State: plan.Active, ResourceID: "7", Attributes: map[string][]byte{"userName": {9}, "title": {2}}}
+	off         = plan.Linked{State: plan.Disabled, ResourceID: "7", Attributes: attributes}
+	offOutdated = plan.Linked{State: plan.Disabled, ResourceID: "7", Attributes: map[string][]byte{"userName": {9}, "title": {2}}}
+	removed     = plan.Linked{State: plan.Removed}
+
+	unseen  = plan.Observed{}
+	empty   = plan.Observed{Looked: true}
+	oneSame = plan.Observed{Looked: true, Matches: []plan.Match{{ID: "5", Active: true}}}
+	oneOff  = plan.Observed{Looked: true, Matches: []plan.Match{{ID: "5"}}}
+	oneDiff = plan.Observed{Looked: true, Matches: []plan.Match{{ID: "5", Active: true, Differs: []string{"title", "nickName"}}}}
+	owned   = plan.Observed{Looked: true, Matches: []plan.Match{{ID: "5", Active: true, Owner: "ab"}}}
+	two     = plan.Observed{Looked: true, Matches: []plan.Match{{ID: "5"}, {ID: "6"}}}
+	twoOurs = plan.Observed{Looked: true, Matches: []plan.Match{{ID: "5", Active: true}, {ID: "6", Ours: true, Active: true}}}
+)
+
+const (
+	ownedReason = "the matching resource is owned by entry ab"
+	twoReason   = "several resources of the target match; make the match unique, or set externalId on the right one"
+	missing     = "no value for userName, which is required or matched by"
+	offReason   = "disabled in the directory"
+	notCreated  = "disabled in the directory, and provision_disabled is off"
+	goneReason  = "deleted from the directory"
+)
+
+func TestDecide(t *testing.T) {
+	t.Parallel()
+	all := []string{"title", "userName"}
+	cases := []struct {
+		name     string
+		policy   plan.Policy
+		desired  plan.Desired
+		linked   plan.Linked
+		observed plan.Observed
+		want     plan.Action
+	}{
+		// Provisioning.
+		{"new user is created without a look", everything, enabled, none, unseen, plan.Action{Kind: plan.Create, Set: all, Active: new(true)}},
+		{"new entry is looked for where names are not unique", looking, enabled, none, unseen, plan.Action{Kind: plan.Look}},
+		{"nothing found: created", looking, enabled, none, empty, plan.Action{Kind: plan.Create, Set: all, Active: new(true)}},
+		{"create off: looked for all the same", noCreate, enabled, none, unseen, plan.Action{Kind: plan.Look}},
+		{"create off and nothing found: nothing", noCreate, enabled, none, empty, plan.Action{Kind: plan.DoNothing, Reason: "no match on the target, and create is off"}},
+		{"disabled user is not created", everything, disabled, none, unseen, plan.Action{Kind: plan.DoNothing, Reason: notCreated}},
+		{"disabled user is not even matched", everything, disabled, none, oneSame, plan.Action{Kind: plan.DoNothing, Reason: notCreated}},
+		{"provision_disabled: created disabled", disabledOK, disabled, none, unseen, plan.Action{Kind: plan.Create, Set: all, Active: new(false)}},
+		{"missing userName: blocked, never created", everything, nameless, none, unseen, plan.Action{Kind: plan.Blocked, Reason: missing}},
+
+		// Synchronizing existing resources.
+		{"equal match is linked without a call", everything, enabled, none, oneSame, plan.Action{Kind: plan.Adopt, ResourceID: "5"}},
+		{"match is linked and brought up to date", everything, enabled, none, oneDiff, plan.Action{Kind: plan.Adopt, ResourceID: "5", Set: []string{"title"}, Clear: []string{"nickName"}}},
+		{"inactive match is enabled", everything, enabled, none, oneOff, plan.Action{Kind: plan.Adopt, ResourceID: "5", Active: new(true)}},
+		{"update off: linked as it is", noUpdate, enabled, none, oneDiff, plan.Action{Kind: plan.Adopt, ResourceID: "5"}},
+		{"update off: an inactive match stays inactive", noUpdate, enabled, none, oneOff, plan.Action{Kind: plan.Adopt, ResourceID: "5"}},
+		{"create off: a match is linked", noCreate, enabled, none, oneSame, plan.Action{Kind: plan.Adopt, ResourceID: "5"}},
+		{"provision_disabled: an active match is disabled", disabledOK, disabled, none, oneSame, plan.Action{Kind: plan.Adopt, ResourceID: "5", Active: new(false)}},
+		{"a match that another entry owns is blocked", everything, enabled, none, owned, plan.Action{Kind: plan.Blocked, ResourceID: "5", Reason: ownedReason}},
+		{"several matches are blocked", everything, enabled, none, two, plan.Action{Kind: plan.Blocked, Reason: twoReason}},
+		{"of several matches ours is taken", everything, enabled, none, twoOurs, plan.Action{Kind: plan.Adopt, ResourceID: "6"}},
+
+		// Updates.
+		{"nothing changed: nothing", everything, enabled, active, unseen, plan.Action{Kind: plan.DoNothing, ResourceID: "7"}},
+		{"exactly the changed attribute is pushed", everything, enabled, outdated, unseen, plan.Action{Kind: plan.Update, ResourceID: "7", Set: []string{"userName"}}},
+		{"a cleared attribute is cleared", everything, cleared, active, unseen, plan.Action{Kind: plan.Update, ResourceID: "7", Clear: []string{"title"}}},
+		{"update off: nothing", noUpdate, enabled, outdated, unseen, plan.Action{Kind: plan.DoNothing, ResourceID: "7", Reason: "update is off"}},
+		{"missing userName: blocked, never cleared", everything, nameless, active, unseen, plan.Action{Kind: plan.Blocked, ResourceID: "7", Reason: missing}},
+		{"a disabled user's attributes are kept equal", everything, disabled, offOutdated, unseen, plan.Action{Kind: plan.Update, ResourceID: "7", Set: []string{"userName"}}},
+
+		// Disabled and enabled.
+		{"disabled in the directory: disabled", everything, disabled, active, unseen, plan.Action{Kind: plan.Disable, ResourceID: "7", Active: new(false), Reason: offReason}},
+		{"disabled under remove: delete: disabled", deleting, disabled, active, unseen, plan.Action{Kind: plan.Disable, ResourceID: "7", Active: new(false), Reason: offReason}},
+		{"disabled under remove: keep: disabled", keeping, disabled, active, unseen, plan.Action{Kind: plan.Disable, ResourceID: "7", Active: new(false), Reason: offReason}},
+		{"disabled takes the changes along", everything, disabled, outdated, unseen, plan.Action{Kind: plan.Disable, ResourceID: "7", Set: []string{"userName"}, Active: new(false), Reason: offReason}},
+		{"disabled while update is off: disabled, nothing else", noUpdate, disabled, outdated, unseen, plan.Action{Kind: plan.Disable, ResourceID: "7", Active: new(false), Reason: offReason}},
+		{"disabled without userName: disabled, nothing else", everything, lapsed, active, unseen, plan.Action{Kind: plan.Disable, ResourceID: "7", Active: new(false), Reason: offReason}},
+		{"still disabled: nothing", everything, disabled, off, unseen, plan.Action{Kind: plan.DoNothing, ResourceID: "7"}},
+		{"enabled again: enabled", everything, enabled, off, unseen, plan.Action{Kind: plan.Enable, ResourceID: "7", Active: new(true)}},
+		{"enabled again takes the changes along", everything, enabled, offOutdated, unseen, plan.Action{Kind: plan.Enable, ResourceID: "7", Set: []string{"userName"}, Active: new(true)}},
+		{"enabled again while update is off: nothing", noUpdate, enabled, off, unseen, plan.Action{Kind: plan.DoNothing, ResourceID: "7", Reason: "update is off"}},
+
+		// Deprovisioning.
+		{"gone under remove: disable", everything, gone, outdated, unseen, plan.Action{Kind: plan.Disable, ResourceID: "7", Active: new(false), Reason: goneReason}},
+		{"gone under remove: disable, disabled already", everything, gone, off, unseen, plan.Action{Kind: plan.DoNothing, ResourceID: "7", Reason: goneReason}},
+		{"gone under remove: delete", deleting, gone, active, unseen, plan.Action{Kind: plan.Delete, ResourceID: "7", Reason: goneReason}},
+		{"gone under remove: delete, disabled before", deleting, gone, off, unseen, plan.Action{Kind: plan.Delete, ResourceID: "7", Reason: goneReason}},
+		{"gone under remove: keep", keeping, gone, active, unseen, plan.Action{Kind: plan.DoNothing, ResourceID: "7", Reason: goneReason}},
+		{"gone and never linked: nothing", deleting, gone, none, unseen, plan.Action{Kind: plan.DoNothing, Reason: goneReason}},
+		{"gone and removed already: nothing", deleting, gone, removed, unseen, plan.Action{Kind: plan.DoNothing, Reason: goneReason}},
+
+		// Return.
+		{"returned after a delete: created again", deleting, enabled, removed, unseen, plan.Action{Kind: plan.Create, Set: all, Active: new(true)}},
+		{"returned disabled after a delete: not created", deleting, disabled, removed, unseen, plan.Action{Kind: plan.DoNothing, Reason: notCreated}},
+		{"returned after a disable: enabled", everything, enabled, off, unseen, plan.Action{Kind: plan.Enable, ResourceID: "7", Active: new(true)}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			got := plan.Decide(c.policy, c.desired, c.linked, c.observed)
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("-want +got\n%s", diff)
+			}
+		})
+	}
+}
+
+func BenchmarkDecide(b *testing.B) {
+	for b.Loop() {
+		plan.Decide(everything, enabled, outdated, unseen)
+	}
+}

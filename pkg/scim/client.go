@@ -1,0 +1,290 @@
+// Package scim is a SCIM 2.0 client (RFC 7643, RFC 7644) for keeping the users
+// and groups of a target in the state that somebody else decided. It knows paths,
+// values, PATCH operations, look-ups that cannot be injected into, listings that
+// prove to be complete, and what an error means for the next step. It decides
+// nothing: what to send is the caller's business.
+package scim
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/time/rate"
+)
+
+const (
+	instrumentation    = "github.com/rollcall-scim/rollcall/pkg/scim"
+	defaultTimeout     = 15 * time.Second
+	defaultConcurrency = 16
+	defaultUserAgent   = "rollcall"
+)
+
+// Config says where a target is and how to call it. Only URL is required.
+type Config struct {
+	URL               string // base URL; the endpoints are appended to it
+	Profile           Profile
+	Auth              Auth          // nil: none
+	Concurrency       int           // calls in flight; 16 when 0
+	RequestsPerSecond float64       // 0: no limit
+	Burst             int           // at least 1 when there is a limit
+	Timeout           time.Duration // of each HTTP request; 15 s when 0
+	TLS               *tls.Config   // nil: the system's roots; TLS 1.2 at least
+	UserAgent         string
+	UsersPath         string // "/Users" when empty
+	GroupsPath        string // "/Groups" when empty
+	// Observe is called after each HTTP request, also the ones that are retried.
+	Observe func(ctx context.Context, call Call)
+}
+
+// Call is one HTTP request, for metrics. It holds no personal data.
+type Call struct {
+	Method   string
+	Route    string // "/Users/{id}"
+	Status   int    // 0: no answer
+	Duration time.Duration
+	Err      error
+}
+
+// Client calls one target. It is safe for concurrent use; its limits hold over
+// all callers.
+type Client struct {
+	cfg     Config
+	base    *url.URL
+	http    *http.Client
+	limiter *rate.Limiter
+	slots   chan struct{}
+	gate    gate
+	tracer  trace.Tracer
+}
+
+// New checks the configuration and makes a client. It sends nothing.
+func New(cfg Config) (*Client, error) {
+	base, err := checkConfig(&cfg)
+	if err != nil {
+		return nil, err
+	}
+	limit := rate.Inf
+	if cfg.RequestsPerSecond > 0 {
+		limit = rate.Limit(cfg.RequestsPerSecond)
+	}
+	return &Client{
+		cfg:     cfg,
+		base:    base,
+		http:    newHTTPClient(cfg),
+		limiter: rate.NewLimiter(limit, max(cfg.Burst, 1)),
+		slots:   make(chan struct{}, cfg.Concurrency),
+		tracer:  otel.Tracer(instrumentation),
+	}, nil
+}
+
+// checkConfig reports all faults at once and fills the defaults.
+func checkConfig(cfg *Config) (*url.URL, error) {
+	var faults []error
+	base, err := url.Parse(cfg.URL)
+	switch {
+	case err != nil:
+		faults = append(faults, errors.New("target.url: must be a URL, such as https://wiki.example.com/scim/v2"))
+	case base.Scheme != "https" && base.Scheme != "http", base.Host == "":
+		faults = append(faults, errors.New("target.url: must be https://host/path"))
+	case base.User != nil:
+		faults = append(faults, errors.New("target.url: must not hold credentials; use target.auth"))
+	case base.RawQuery != "" || base.Fragment != "":
+		faults = append(faults, errors.New("target.url: must not have a query or fragment"))
+	}
+	if cfg.Concurrency < 0 || cfg.RequestsPerSecond < 0 || cfg.Timeout < 0 || cfg.Burst < 0 {
+		faults = append(faults, errors.New("target: concurrency, rate and timeout must not be negative"))
+	}
+	if err := checkAuth(cfg.Auth); err != nil {
+		faults = append(faults, err)
+	}
+	cfg.setDefaults()
+	return base, errors.Join(faults...)
+}
+
+func (cfg *Config) setDefaults() {
+	cfg.Profile = cfg.Profile.withDefaults()
+	if cfg.Auth == nil {
+		cfg.Auth = None{}
+	}
+	if cfg.Concurrency == 0 {
+		cfg.Concurrency = defaultConcurrency
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = defaultTimeout
+	}
+	if cfg.UserAgent == "" {
+		cfg.UserAgent = defaultUserAgent
+	}
+	if cfg.UsersPath == "" {
+		cfg.UsersPath = "/Users"
+	}
+	if cfg.GroupsPath == "" {
+		cfg.GroupsPath = "/Groups"
+	}
+}
+
+// Profile is the target's profile with its defaults filled in.
+func (c *Client) Profile() Profile { return c.cfg.Profile }
+
+// Close drops idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Create makes a resource. It is sent again only when nothing of it can have
+// reached the target; after an ambiguous error look the resource up first.
+func (c *Client) Create(ctx context.Context, kind Kind, body map[string]any) (*Resource, error) {
+	if n := len(list(body["members"])); n > c.cfg.Profile.MaxMembersPerRequest {
+		return nil, c.tooMany(n)
+	}
+	req, err := c.write(http.MethodPost, kind, "", withSchema(kind, body))
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.do(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	r, err := decodeResource(resp.body)
+	if err != nil || r.ID == "" {
+		return nil, req.failed(resp, errors.Join(ErrNoID, err))
+	}
+	return r, nil
+}
+
+// withSchema adds the kind's schema to a body that names none.
+func withSchema(kind Kind, body map[string]any) map[string]any {
+	if body["schemas"] != nil {
+		return body
+	}
+	out := map[string]any{"schemas": schemasOf(kind, body)}
+	maps.Copy(out, body)
+	return out
+}
+
+// Get reads one resource.
+func (c *Client) Get(ctx context.Context, kind Kind, id string, opts ...ReadOption) (*Resource, error) {
+	req, err := c.resource(http.MethodGet, kind, id)
+	if err != nil {
+		return nil, err
+	}
+	for _, opt := range opts {
+		opt(req.query)
+	}
+	resp, err := c.do(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	r, err := decodeResource(resp.body)
+	if err != nil || r.ID == "" {
+		return nil, req.failed(resp, errors.Join(ErrNoID, err))
+	}
+	return r, nil
+}
+
+// ReadOption changes what a read returns.
+type ReadOption func(query url.Values)
+
+// Only asks for these attributes alone.
+func Only(attributes ...string) ReadOption {
+	return func(query url.Values) { setList(query, "attributes", attributes) }
+}
+
+// Without asks for everything but these attributes.
+func Without(attributes ...string) ReadOption {
+	return func(query url.Values) { setList(query, "excludedAttributes", attributes) }
+}
+
+// Patch changes a resource. The answer is nil when the target sent none.
+func (c *Client) Patch(ctx context.Context, kind Kind, id string, ops []Operation) (*Resource, error) {
+	body, err := patchBody(ops)
+	if err != nil {
+		return nil, err
+	}
+	if n := changesMembers(ops); kind == KindGroup && n > c.cfg.Profile.MaxMembersPerRequest {
+		return nil, c.tooMany(n)
+	}
+	return c.change(ctx, http.MethodPatch, kind, id, body)
+}
+
+func (c *Client) tooMany(n int) error {
+	return fmt.Errorf("%w: %d members in one request, the profile allows %d", ErrRefused, n, c.cfg.Profile.MaxMembersPerRequest)
+}
+
+// Put replaces a resource. The answer is nil when the target sent none.
+func (c *Client) Put(ctx context.Context, kind Kind, id string, body map[string]any) (*Resource, error) {
+	return c.change(ctx, http.MethodPut, kind, id, withSchema(kind, body))
+}
+
+// change sends a write whose success shows in the status alone.
+func (c *Client) change(ctx context.Context, method string, kind Kind, id string, body map[string]any) (*Resource, error) {
+	if err := checkID(id); err != nil {
+		return nil, err
+	}
+	req, err := c.write(method, kind, id, body)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.do(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	r, err := decodeResource(resp.body)
+	if err != nil || r.ID == "" {
+		return nil, nil //nolint:nilerr,nilnil // done; the target did not say what became of it
+	}
+	return r, nil
+}
+
+// Delete removes a resource; one that is not there is success.
+func (c *Client) Delete(ctx context.Context, kind Kind, id string) error {
+	req, err := c.resource(http.MethodDelete, kind, id)
+	if err != nil {
+		return err
+	}
+	if _, err = c.do(ctx, req); err != nil && !IsNotFound(err) {
+		return err
+	}
+	return nil
+}
+
+// ServiceProviderConfig is what a target says about itself. It is a hint: targets
+// are wrong about themselves, and the profile wins.
+type ServiceProviderConfig struct {
+	Patch          bool
+	Filter         bool
+	FilterMax      int // 0: not said
+	Bulk           bool
+	ETag           bool
+	Sort           bool
+	ChangePassword bool
+}
+
+// Capabilities reads the target's ServiceProviderConfig.
+func (c *Client) Capabilities(ctx context.Context) (ServiceProviderConfig, error) {
+	req := c.endpoint(http.MethodGet, "/ServiceProviderConfig")
+	resp, err := c.do(ctx, req)
+	if err != nil {
+		return ServiceProviderConfig{}, err
+	}
+	type supported struct {
+		Supported  bool `json:"supported"`
+		MaxResults int  `json:"maxResults"`
+	}
+	var spc struct {
+		Patch, Bulk, Filter, ETag, Sort, ChangePassword supported
+	}
+	if err := decodeJSON(resp.body, &spc); err != nil {
+		return ServiceProviderConfig{}, req.failed(resp, err)
+	}
+	return ServiceProviderConfig{
+		Patch: spc.Patch.Supported, Bulk: spc.Bulk.Supported, ETag: spc.ETag.Supported, Sort: spc.Sort.Supported,
+		Filter: spc.Filter.Supported, FilterMax: spc.Filter.MaxResults, ChangePassword: spc.ChangePassword.Supported,
+	}, nil
+}

@@ -1,0 +1,152 @@
+package scim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+var (
+	// ErrIncomplete means that a listing did not prove to be complete; no
+	// absence may be concluded from it.
+	ErrIncomplete = errors.New("the listing is incomplete")
+	// ErrRefused means that the client refused to send a request that no target
+	// may be asked for, such as a removal of all members.
+	ErrRefused = errors.New("refused to send")
+	// ErrNoID means that the target answered a create without the resource's id.
+	ErrNoID = errors.New("the target answered without an id")
+	// ErrAccepted means that the target took the request for later (202): it may
+	// or may not come to be.
+	ErrAccepted = errors.New("the target accepted the request and has not done it yet")
+	// ErrWait means that the target asked for a longer pause than a call may
+	// take; nothing was sent.
+	ErrWait = errors.New("the target asked to wait")
+	// ErrTooLarge means that an answer was larger than the client reads.
+	ErrTooLarge = errors.New("the answer is too large")
+
+	errIncompleteAuth = errors.New("incomplete credentials")
+)
+
+// scimTypes of RFC 7644 section 3.12 that callers ask for.
+const (
+	TypeUniqueness = "uniqueness"
+	TypeNoTarget   = "noTarget"
+	TypeMutability = "mutability"
+	TypeTooMany    = "tooMany"
+)
+
+// Error is a call that did not succeed.
+type Error struct {
+	Method       string
+	Route        string // with {id} in place of the id
+	Status       int    // 0: there was no answer
+	ScimType     string
+	Detail       string        // the target's words, cleaned and shortened
+	RetryAfter   time.Duration // how long the target asked to wait; 0 when it did not
+	Ambiguous    bool          // the target may have done it
+	RequestBody  []byte        // at most 4 KB, passwords masked
+	ResponseBody []byte        // at most 4 KB, passwords masked
+	Err          error         // the cause, when there is one
+}
+
+// Error is one line: what was asked, the answer, and the cause.
+func (e *Error) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s: ", e.Method, e.Route)
+	if e.Status == 0 {
+		b.WriteString("no answer")
+	} else {
+		fmt.Fprintf(&b, "%d %s", e.Status, http.StatusText(e.Status))
+	}
+	for _, part := range []string{e.ScimType, e.Detail} {
+		if part != "" {
+			b.WriteString(": " + part)
+		}
+	}
+	if e.Err != nil {
+		b.WriteString(": " + e.Err.Error())
+	}
+	return b.String()
+}
+
+// Unwrap gives the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+func hasStatus(err error, statuses ...int) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && slices.Contains(statuses, e.Status)
+}
+
+// IsConflict says that a resource with a unique value exists already, or that
+// somebody else wrote at the same time (409, 412).
+func IsConflict(err error) bool {
+	return hasStatus(err, http.StatusConflict, http.StatusPreconditionFailed)
+}
+
+// IsNotFound says that there is no such resource (404).
+func IsNotFound(err error) bool { return hasStatus(err, http.StatusNotFound) }
+
+// IsUnauthorized says that the target refuses the credentials, whatever is asked
+// (401, 403 without Retry-After).
+func IsUnauthorized(err error) bool {
+	return hasStatus(err, http.StatusUnauthorized, http.StatusForbidden) && !IsThrottled(err)
+}
+
+// IsThrottled says that the target wants fewer calls or is away for a while.
+func IsThrottled(err error) bool {
+	return RetryAfter(err) > 0 || hasStatus(err, http.StatusTooManyRequests, http.StatusServiceUnavailable) || errors.Is(err, ErrWait)
+}
+
+// IsTooLarge says that the request held too much at once (413).
+func IsTooLarge(err error) bool { return hasStatus(err, http.StatusRequestEntityTooLarge) }
+
+// IsUnsupported says that the target lacks the feature (405, 501).
+func IsUnsupported(err error) bool {
+	return hasStatus(err, http.StatusMethodNotAllowed, http.StatusNotImplemented)
+}
+
+// IsNoTarget says that a PATCH path matched nothing; for a removal that is
+// success.
+func IsNoTarget(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Status == http.StatusBadRequest && strings.EqualFold(e.ScimType, TypeNoTarget)
+}
+
+// IsRejected says that the target will refuse the same request again: any 4xx
+// but those about credentials, absence, conflicts and throttling.
+func IsRejected(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	if !ok || e.Status < 400 || e.Status > 499 || IsThrottled(err) || IsUnauthorized(err) {
+		return false
+	}
+	return !hasStatus(err, http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed, http.StatusRequestTimeout)
+}
+
+// IsTemporary says that the same request may succeed later without anybody's
+// help: throttling, a failure of the target, no answer.
+func IsTemporary(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		return false
+	}
+	return e.Status == 0 && !errors.Is(err, context.Canceled) || e.Status >= 500 && !IsUnsupported(err) ||
+		e.Status == http.StatusRequestTimeout || IsThrottled(err)
+}
+
+// IsAmbiguous says that the target may have done what was asked.
+func IsAmbiguous(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Ambiguous
+}
+
+// RetryAfter is how long the target asked to wait, 0 when it did not.
+func RetryAfter(err error) time.Duration {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.RetryAfter
+	}
+	return 0
+}

@@ -1,0 +1,127 @@
+package scim
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Operation is one operation of a PATCH (RFC 7644 section 3.5.2).
+type Operation struct {
+	Op    string `json:"op"`
+	Path  string `json:"path,omitempty"`
+	Value any    `json:"value,omitempty"`
+}
+
+// The names of the operations.
+const (
+	OpAdd     = "add"
+	OpReplace = "replace"
+	OpRemove  = "remove"
+)
+
+// SetOperation sets a unit to its value, whatever stood there.
+func SetOperation(u Unit) Operation {
+	return Operation{Op: OpReplace, Path: u.Path, Value: u.Value}
+}
+
+// ClearOperation clears the attribute at a unit's path.
+func ClearOperation(path string) Operation {
+	return Operation{Op: OpRemove, Path: path}
+}
+
+// AddMembers adds resources to a group.
+func AddMembers(ids []string) Operation {
+	members := make([]any, len(ids))
+	for i, id := range ids {
+		members[i] = map[string]any{"value": id}
+	}
+	return Operation{Op: OpAdd, Path: "members", Value: members}
+}
+
+// RemoveMember removes one resource from a group, and no other.
+func RemoveMember(id string) Operation {
+	return Operation{Op: OpRemove, Path: "members[value eq " + quote(id) + "]"}
+}
+
+// patchBody checks the operations and wraps them into a PATCH message.
+func patchBody(ops []Operation) (map[string]any, error) {
+	if len(ops) == 0 {
+		return nil, fmt.Errorf("%w: a PATCH without operations", ErrRefused)
+	}
+	for i, op := range ops {
+		if err := op.check(); err != nil {
+			return nil, fmt.Errorf("operation %d: %w", i+1, err)
+		}
+	}
+	return map[string]any{"schemas": []string{SchemaPatchOp}, "Operations": ops}, nil
+}
+
+// check refuses what targets read differently from each other, or what removes
+// more than anybody meant.
+func (o Operation) check() error {
+	p, err := ParsePath(o.Path)
+	switch {
+	case o.Path == "":
+		return fmt.Errorf("%w: %s without a path", ErrRefused, o.Op)
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	known := lookUp(p.URN, p.Attribute)
+	if known != nil && known.readOnly {
+		return fmt.Errorf("%w: only the target sets %s", ErrRefused, p.Attribute)
+	}
+	switch o.Op {
+	case OpRemove:
+		return o.checkRemoval(p)
+	case OpAdd, OpReplace:
+		if path, null := findNull(o.Value, p.String()); null {
+			return fmt.Errorf("%w: %s of an empty value at %s; use remove", ErrRefused, o.Op, path)
+		}
+		return nil
+	default:
+		return fmt.Errorf("%w: op %q; use add, replace or remove", ErrRefused, clip(o.Op, 20))
+	}
+}
+
+func (o Operation) checkRemoval(p Path) error {
+	if o.Value != nil {
+		return fmt.Errorf("%w: remove with a value", ErrRefused)
+	}
+	if p.Attribute == "members" && (p.Filter == nil || p.Filter.Attribute != "value" || p.Sub != "") {
+		return fmt.Errorf("%w: a removal of all members; name one by members[value eq \"id\"]", ErrRefused)
+	}
+	return nil
+}
+
+// findNull finds null, "" or an empty array or object in a value.
+func findNull(v any, path string) (string, bool) {
+	if empty(v) {
+		return path, true
+	}
+	switch v := v.(type) {
+	case []any:
+		for _, item := range v {
+			if at, null := findNull(item, path+"[]"); null {
+				return at, true
+			}
+		}
+	case map[string]any:
+		for name, item := range v {
+			if at, null := findNull(item, path+"."+name); null {
+				return at, true
+			}
+		}
+	}
+	return "", false
+}
+
+// changesMembers says how many members the operations name.
+func changesMembers(ops []Operation) int {
+	n := 0
+	for _, o := range ops {
+		if strings.HasPrefix(strings.ToLower(o.Path), "members") {
+			n += max(1, len(list(o.Value)))
+		}
+	}
+	return n
+}

@@ -1,0 +1,69 @@
+package scim
+
+// Profile holds the ways of one kind of target, where the RFC leaves a choice or
+// a target departs from it. The profile wins over what the target says about
+// itself in its ServiceProviderConfig.
+type Profile struct {
+	// Name is the profile's name in the configuration.
+	Name string
+	// PatchSupported says that PATCH works; otherwise changes are sent by PUT.
+	PatchSupported bool
+	// MaxMembersPerRequest bounds the member changes in one request.
+	MaxMembersPerRequest int
+	// MembersOnCreate says that POST /Groups keeps the members in its body;
+	// otherwise they are added by PATCH afterwards.
+	MembersOnCreate bool
+	// UserNameUnique says that the target refuses a second user with the same
+	// userName (409), so that a user may be created without a look-up first.
+	UserNameUnique bool
+	// ExternalIDAllowed says that the target keeps externalId as it was sent.
+	ExternalIDAllowed bool
+	// PageSize is the count asked for in a listing.
+	PageSize int
+	// OmitMembersOnWrite adds excludedAttributes=members to writes of a group, so
+	// that a one-member change does not return all members. Only for targets that
+	// were tried: some read the group with the members excluded, apply the PATCH to
+	// that and store it, and so lose every other member.
+	OmitMembersOnWrite bool
+}
+
+// Profiles are the built-in profiles by name. The table is never changed.
+var Profiles = map[string]Profile{
+	"generic": {
+		Name:                 "generic",
+		PatchSupported:       true,
+		MaxMembersPerRequest: 100,
+		MembersOnCreate:      true,
+		UserNameUnique:       true,
+		ExternalIDAllowed:    true,
+		PageSize:             100,
+	},
+	"permissive": {
+		Name:                 "permissive",
+		PatchSupported:       true,
+		MaxMembersPerRequest: 100,
+		MembersOnCreate:      false,
+		UserNameUnique:       false,
+		ExternalIDAllowed:    true,
+		PageSize:             100,
+	},
+}
+
+// Generic is the profile of a target that nothing particular is known about.
+func Generic() Profile { return Profiles["generic"] }
+
+// withDefaults fills the numbers that a profile left at zero; the zero profile
+// is the generic one.
+func (p Profile) withDefaults() Profile {
+	generic := Generic()
+	if p == (Profile{}) {
+		return generic
+	}
+	if p.MaxMembersPerRequest <= 0 {
+		p.MaxMembersPerRequest = generic.MaxMembersPerRequest
+	}
+	if p.PageSize <= 0 {
+		p.PageSize = generic.PageSize
+	}
+	return p
+}

@@ -1,0 +1,117 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/links"
+	"github.com/rollcall-scim/rollcall/pkg/mapping"
+	"github.com/rollcall-scim/rollcall/pkg/plan"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+)
+
+// Job is one entry to converge. It belongs to one goroutine.
+type Job struct {
+	Change   *directoryv1.Change
+	Sequence uint64
+	// Set are the attributes that the detector read for the change.
+	Set mapping.Set
+	// Record holds the link; the converger changes it and commits it.
+	Record *links.Record
+	// Requested is set when somebody asked for another look: nothing is skipped.
+	Requested bool
+	// Outcome is filled in by the converger and goes to the audit log.
+	Outcome *provisioningv1.Outcome
+
+	worker   *Worker
+	loaded   *provisioningv1.Link // the link as it was read
+	detected time.Time
+	deadline time.Time
+}
+
+// Linked is the link in the words of the plan.
+func (j *Job) Linked() plan.Linked {
+	l := j.Record.Link
+	states := map[provisioningv1.LinkState]plan.State{
+		provisioningv1.LinkState_LINK_STATE_ACTIVE:   plan.Active,
+		provisioningv1.LinkState_LINK_STATE_DISABLED: plan.Disabled,
+		provisioningv1.LinkState_LINK_STATE_REMOVED:  plan.Removed,
+	}
+	return plan.Linked{State: states[l.GetState()], ResourceID: l.GetResourceId(), Attributes: l.GetAttributes()}
+}
+
+// Abandoned says whether an earlier claim was given up in the middle of a write:
+// the target's state is unknown and has to be looked at first.
+func (j *Job) Abandoned() bool { return j.Record.Link.GetClaim() != nil }
+
+// Claim makes this worker the one that may write to the target. Nothing may be
+// sent after the deadline that Target sets, which counts from before the claim.
+func (j *Job) Claim(ctx context.Context, intent provisioningv1.Intent, writes ...bus.Write) error {
+	started := time.Now()
+	if _, err := j.worker.deps.Links.Claim(ctx, j.Record, j.Sequence, intent, writes...); err != nil {
+		return err
+	}
+	j.deadline = started.Add(links.Lease - links.Margin)
+	return nil
+}
+
+var errLeaseOver = errors.New("the claim's time is over")
+
+// Target bounds a call to the target by the claim. Each call is counted.
+func (j *Job) Target(ctx context.Context) (context.Context, context.CancelFunc) {
+	j.Outcome.Calls++
+	if j.deadline.IsZero() {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadlineCause(ctx, j.deadline, errLeaseOver)
+}
+
+// Progress commits what was done so far and keeps the claim, which begins anew.
+// It returns the revisions of the writes.
+func (j *Job) Progress(ctx context.Context, writes ...bus.Write) ([]uint64, error) {
+	started := time.Now()
+	revisions, err := j.worker.deps.Links.Commit(ctx, j.Record, writes...)
+	if err != nil {
+		return nil, err
+	}
+	j.deadline = started.Add(links.Lease - links.Margin)
+	return revisions, nil
+}
+
+// Done commits the link as applied, with the other writes, all or none. Nothing
+// is written when the link says so already.
+func (j *Job) Done(ctx context.Context, writes ...bus.Write) error {
+	l := j.Record.Link
+	l.Claim, l.Problem, l.Attempts = nil, nil, 0
+	l.Epoch, l.Sequence, l.ConfigurationHash = j.worker.epoch, j.Sequence, j.worker.cfg.Hash
+	if j.Outcome.GetAction() > provisioningv1.Action_ACTION_NONE {
+		l.AppliedAt = timestamppb.Now()
+	}
+	if len(writes) == 0 && j.deadline.IsZero() && proto.Equal(l, j.loaded) {
+		return nil
+	}
+	_, err := j.worker.deps.Links.Commit(ctx, j.Record, writes...)
+	return err
+}
+
+// Detected is when the detector read the entry.
+func (j *Job) Detected() time.Time { return j.detected }
+
+// Links is the store, for ownership and applied members.
+func (j *Job) Links() *links.Store { return j.worker.deps.Links }
+
+// Latest is the operation that the stream holds for another entry of the same
+// kind, with its sequence; bus.ErrNotFound when it holds nothing.
+func (j *Job) Latest(ctx context.Context, id []byte) (op string, sequence uint64, err error) {
+	last, err := j.worker.deps.Bus.Last(ctx, j.Record.Kind.Stream(), directoryv1.EntrySubject(j.Record.Kind, j.worker.cfg.Source, id))
+	if err != nil {
+		return "", 0, err
+	}
+	return last.Header[directoryv1.HeaderOp], last.Sequence, nil
+}

@@ -1,0 +1,104 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/rollcall-scim/rollcall/pkg/bus"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+)
+
+// Names of the workers' metrics.
+const (
+	MetricLatency   = "rollcall.change.latency"
+	MetricOutcomes  = "rollcall.outcomes"
+	MetricUnchanged = "rollcall.changes.unchanged"
+	MetricVerdicts  = "rollcall.verdicts"
+	MetricBacklog   = "rollcall.backlog"
+)
+
+// Scope is the instrumentation scope of this package's metrics.
+const Scope = "github.com/rollcall-scim/rollcall/pkg/worker"
+
+type metrics struct {
+	base      []attribute.KeyValue
+	latency   metric.Float64Histogram
+	outcomes  metric.Int64Counter
+	same      metric.Int64Counter
+	verdicts  metric.Int64Counter
+	backlog   metric.Int64ObservableGauge
+	backlogOf metric.MeasurementOption
+}
+
+func newMetrics(cfg Config) (*metrics, error) {
+	meter := otel.Meter(Scope)
+	m := &metrics{base: []attribute.KeyValue{
+		attribute.String("rollcall.connection", cfg.Connection), attribute.String("rollcall.kind", cfg.Kind.Token()),
+	}}
+	var errs [5]error
+	m.latency, errs[0] = meter.Float64Histogram(MetricLatency, metric.WithUnit("s"),
+		metric.WithDescription("Time from the detection of a change to the target's confirmation."),
+		metric.WithExplicitBucketBoundaries(.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 3600))
+	m.outcomes, errs[1] = meter.Int64Counter(MetricOutcomes, metric.WithDescription("What was done about changes, by action and result."))
+	m.same, errs[2] = meter.Int64Counter(MetricUnchanged, metric.WithDescription("Changes that needed no call to the target."))
+	m.verdicts, errs[3] = meter.Int64Counter(MetricVerdicts, metric.WithDescription("How deliveries ended: ack, later, park, hold, retry."))
+	m.backlog, errs[4] = meter.Int64ObservableGauge(MetricBacklog, metric.WithDescription("Entries that are not applied yet."))
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, fmt.Errorf("create metrics: %w", err)
+	}
+	m.backlogOf = metric.WithAttributes(m.base...)
+	return m, nil
+}
+
+// observeBacklog asks the server for the backlog whenever metrics are collected.
+func (m *metrics) observeBacklog(b *bus.Bus, cfg Config) (stop func(), err error) {
+	consumer := ChangesConsumer(cfg.Kind, cfg.Connection, cfg.Hash)
+	r, err := otel.Meter(Scope).RegisterCallback(func(collect context.Context, o metric.Observer) error {
+		backlog, err := b.Backlog(collect, cfg.Kind.Stream(), consumer)
+		if errors.Is(err, bus.ErrNotFound) {
+			return nil
+		}
+		if err == nil {
+			o.ObserveInt64(m.backlog, int64(backlog.Total()), m.backlogOf) //nolint:gosec // a number of entries
+		}
+		return err
+	}, m.backlog)
+	if err != nil {
+		return nil, fmt.Errorf("observe backlog: %w", err)
+	}
+	return func() { _ = r.Unregister() }, nil
+}
+
+func (m *metrics) with(more ...attribute.KeyValue) metric.MeasurementOption {
+	return metric.WithAttributes(append(append([]attribute.KeyValue{}, m.base...), more...)...)
+}
+
+func (m *metrics) verdict(v bus.Verdict) {
+	m.verdicts.Add(context.Background(), 1, m.with(attribute.String("rollcall.verdict", string(v))))
+}
+
+func (m *metrics) unchanged(ctx context.Context) { m.same.Add(ctx, 1, m.with()) }
+
+func (m *metrics) outcome(ctx context.Context, o *provisioningv1.Outcome) {
+	m.outcomes.Add(ctx, 1, m.with(attribute.String("rollcall.action", ActionName(o.GetAction())), attribute.String("rollcall.result", ResultName(o.GetResult()))))
+	if o.GetResult() == provisioningv1.Result_RESULT_APPLIED {
+		m.latency.Record(ctx, time.Duration(o.GetLatencyNanos()).Seconds(), m.with())
+	}
+}
+
+// ActionName is an action in one lower-case word.
+func ActionName(a provisioningv1.Action) string {
+	return strings.ToLower(strings.TrimPrefix(a.String(), "ACTION_"))
+}
+
+// ResultName is a result in lower-case words.
+func ResultName(r provisioningv1.Result) string {
+	return strings.ToLower(strings.TrimPrefix(r.String(), "RESULT_"))
+}

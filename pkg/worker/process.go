@@ -1,0 +1,116 @@
+package worker
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+
+	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/links"
+	"github.com/rollcall-scim/rollcall/pkg/scim"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+)
+
+// Process is what all workers of one process share: the bus, the writers, the
+// clients of the targets and the places to work in. Workers of users and groups
+// in one process share each target's client, and so its limits.
+type Process struct {
+	bus      *bus.Bus
+	owner    string
+	commits  *bus.Writer
+	outcomes *bus.Writer
+	slots    chan struct{}
+	log      *slog.Logger
+
+	mu      sync.Mutex
+	targets map[string]*scim.Client
+}
+
+// slotFactor is how many entries are worked on for each call in flight: claims
+// and commits of the others run while calls wait for the target.
+const slotFactor = 4
+
+// NewProcess starts the writers; Close ends them. Concurrency bounds the calls
+// in flight of this process.
+func NewProcess(b *bus.Bus, concurrency int, log *slog.Logger) (*Process, error) {
+	suffix := make([]byte, 6)
+	if _, err := rand.Read(suffix); err != nil {
+		return nil, fmt.Errorf("make an owner id: %w", err)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("ask for the host name: %w", err)
+	}
+	return &Process{
+		bus: b, owner: host + "-" + hex.EncodeToString(suffix), log: log,
+		commits: bus.NewWriter(b), outcomes: bus.NewWriter(b),
+		slots: make(chan struct{}, slotFactor*concurrency), targets: map[string]*scim.Client{},
+	}, nil
+}
+
+// Close ends the writers and the connections to the targets.
+func (p *Process) Close() {
+	p.commits.Close()
+	p.outcomes.Close()
+	for _, c := range p.targets {
+		c.Close()
+	}
+}
+
+// Bus is the process's connection to NATS.
+func (p *Process) Bus() *bus.Bus { return p.bus }
+
+// Log is the process's logger.
+func (p *Process) Log() *slog.Logger { return p.log }
+
+// Links is a connection's store of links.
+func (p *Process) Links(name string) *links.Store { return links.Open(p.bus, p.commits, name, p.owner) }
+
+// Target is the connection's SCIM client, one for the process.
+func (p *Process) Target(c *connection.Connection) (*scim.Client, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if client, ok := p.targets[c.Name]; ok {
+		return client, nil
+	}
+	client, err := NewTarget(c)
+	if err != nil {
+		return nil, fmt.Errorf("connections.%s.target: %w", c.Name, err)
+	}
+	p.targets[c.Name] = client
+	return client, nil
+}
+
+// Worker makes the worker of one kind of a connection.
+func (p *Process) Worker(kind directoryv1.Kind, c *connection.Connection, hash string, converger Converger) (*Worker, error) {
+	return New(
+		Config{Kind: kind, Connection: c.Name, Source: c.Source, Hash: hash, Concurrency: slotFactor * c.Target.Concurrency},
+		Deps{Bus: p.bus, Links: p.Links(c.Name), Outcomes: p.outcomes, Slots: p.slots, Log: p.log},
+		converger)
+}
+
+const hashKeySize = 32
+
+// HashKey is the key of the hashes that links keep of attribute values; it is
+// made once and is the same for every process.
+func (p *Process) HashKey(ctx context.Context) ([]byte, error) {
+	fresh := make([]byte, hashKeySize)
+	if _, err := rand.Read(fresh); err != nil {
+		return nil, fmt.Errorf("make a hash key: %w", err)
+	}
+	text, err := p.bus.PutTextOnce(ctx, provisioningv1.BucketTargets, "hash-key", hex.EncodeToString(fresh))
+	if err != nil {
+		return nil, fmt.Errorf("store the hash key: %w", err)
+	}
+	key, err := hex.DecodeString(text)
+	if err != nil {
+		return nil, fmt.Errorf("decode the hash key: %w", err)
+	}
+	return key, nil
+}

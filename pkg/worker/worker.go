@@ -1,0 +1,246 @@
+// Package worker is the part of a worker that does not depend on what it keeps
+// equal: it takes changes and requests from the bus, finds the newest desired
+// state of an entry and its link, hands both to a converger, and turns the
+// converger's error into a verdict and a durable record. user-sync and
+// group-sync bring the convergers.
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/links"
+	"github.com/rollcall-scim/rollcall/pkg/mapping"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+)
+
+// Converger makes the target equal to a job's desired state and commits it. Its
+// error says what stands in the way: an error of the target, Wait, Block, or
+// links.ErrClaimed and bus.ErrConflict, on which the job is read again.
+type Converger interface {
+	Converge(ctx context.Context, job *Job) error
+}
+
+// Config is one connection's side of one kind of entry.
+type Config struct {
+	Kind       directoryv1.Kind
+	Connection string
+	Source     string
+	// Hash is the connection's configuration hash; the worker consumes only as
+	// long as it is the current generation.
+	Hash string
+	// Concurrency is how many entries this replica works on at a time; calls to
+	// the target are bounded by the SCIM client.
+	Concurrency int
+}
+
+// Deps are the parts that all workers of a process share.
+type Deps struct {
+	Bus   *bus.Bus
+	Links *links.Store
+	// Outcomes writes the audit log.
+	Outcomes *bus.Writer
+	// Slots bounds the work of the process over all its connections.
+	Slots chan struct{}
+	Log   *slog.Logger
+}
+
+// Worker keeps the entries of one kind of one connection equal.
+type Worker struct {
+	cfg       Config
+	deps      Deps
+	converger Converger
+	metrics   *metrics
+	sets      sync.Map // attribute set id -> mapping.Set
+	epoch     int64
+}
+
+// New makes a worker; it starts nothing.
+func New(cfg Config, deps Deps, converger Converger) (*Worker, error) {
+	m, err := newMetrics(cfg)
+	if err != nil {
+		return nil, err
+	}
+	deps.Log = deps.Log.With("connection", cfg.Connection, "kind", cfg.Kind.Token())
+	return &Worker{cfg: cfg, deps: deps, converger: converger, metrics: m}, nil
+}
+
+const (
+	generationPoll = 500 * time.Millisecond
+	maxRereads     = 20
+)
+
+// Run consumes changes and requests until ctx ends. It waits while the current
+// generation of the connection is not the one that it was configured with, and
+// says so.
+func (w *Worker) Run(ctx context.Context) error {
+	stop, err := w.metrics.observeBacklog(w.deps.Bus, w.cfg)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	said := ""
+	for ctx.Err() == nil {
+		current, err := CurrentGeneration(ctx, w.deps.Bus, w.cfg.Connection)
+		switch {
+		case err != nil && !errors.Is(err, bus.ErrNotFound):
+			w.deps.Log.WarnContext(ctx, "ask for the configuration generation", "error", err)
+		case current.Hash == w.cfg.Hash:
+			said = ""
+			if err := w.consume(ctx); err != nil && ctx.Err() == nil {
+				w.deps.Log.WarnContext(ctx, "consumption ended, starting again", "error", err)
+			}
+		case said != current.Hash:
+			said = current.Hash
+			w.deps.Log.InfoContext(ctx, "waiting: another configuration of this connection is current",
+				"ours", w.cfg.Hash, "current", current.Hash)
+		}
+		pause(ctx, generationPoll)
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// consume runs both consumers until ctx ends or one of them breaks.
+func (w *Worker) consume(ctx context.Context) error {
+	epoch, err := w.deps.Bus.Epoch(ctx, w.cfg.Kind.Stream())
+	if err != nil {
+		return err
+	}
+	w.epoch = epoch
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	opts := bus.ConsumeOptions{Connection: w.cfg.Connection, Concurrency: w.cfg.Concurrency, Slots: w.deps.Slots, Settled: w.settled}
+	var wg sync.WaitGroup
+	var errs [2]error
+	wg.Go(func() {
+		defer cancel()
+		errs[0] = w.deps.Bus.Consume(ctx, w.cfg.Kind.Stream(), ChangesConsumer(w.cfg.Kind, w.cfg.Connection, w.cfg.Hash), opts, w.Handle)
+	})
+	wg.Go(func() {
+		defer cancel()
+		errs[1] = w.deps.Bus.Consume(ctx, provisioningv1.StreamRequests, RequestsConsumer(w.cfg.Kind, w.cfg.Connection), opts, w.Handle)
+	})
+	wg.Wait()
+	return errors.Join(errs[:]...)
+}
+
+func (w *Worker) settled(d *bus.Delivery, v bus.Verdict, err error) {
+	w.metrics.verdict(v)
+	if v == bus.Retry {
+		_, id, _ := d.Entry()
+		w.deps.Log.Warn("change not applied, trying again", "entry", fmt.Sprintf("%x", id), "attempt", d.Attempt, "error", err)
+	}
+}
+
+// Handle is the table of contents of a worker:
+//
+//  1. find the entry's newest desired state
+//  2. read its link, and skip what is applied already
+//  3. converge the target: map, decide, claim, call, commit
+//  4. when another worker was faster, begin again with what is newest now
+//  5. record what stands in the way, and answer with the verdict
+func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
+	kind, id, err := d.Entry()
+	if err != nil {
+		return bus.Park(err)
+	}
+	var found *bus.Stored
+	if !d.Request {
+		found = &d.Stored
+	}
+	for range maxRereads {
+		job, err := w.load(ctx, kind, id, found) // 1, 2
+		if err != nil {
+			return err
+		}
+		if job == nil || (w.applied(job) && !d.Request) {
+			return nil
+		}
+		job.Requested = d.Request
+		err = w.converger.Converge(ctx, job) // 3
+		if errors.Is(err, bus.ErrConflict) && ctx.Err() == nil {
+			found = nil // 4
+			continue
+		}
+		return w.conclude(ctx, job, err) // 5
+	}
+	return bus.Later(time.Second, errors.New("other workers keep changing this entry's link"))
+}
+
+// load makes the job: the newest change that can be read, and the link. A nil
+// job means that nothing is known of the entry.
+func (w *Worker) load(ctx context.Context, kind directoryv1.Kind, id []byte, found *bus.Stored) (*Job, error) {
+	if found == nil {
+		var err error
+		found, err = w.deps.Bus.Last(ctx, kind.Stream(), directoryv1.EntrySubject(kind, w.cfg.Source, id))
+		if errors.Is(err, bus.ErrNotFound) {
+			w.deps.Log.WarnContext(ctx, "nothing is known of a requested entry; its link stays", "entry", fmt.Sprintf("%x", id))
+			return nil, nil //nolint:nilnil // nothing to do is no error
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	change := &directoryv1.Change{}
+	if err := proto.Unmarshal(found.Data, change); err != nil {
+		return nil, bus.Park(fmt.Errorf("decode change: %w", err))
+	}
+	if change.GetSchemaVersion() != directoryv1.SchemaVersion {
+		return nil, bus.Later(time.Minute, fmt.Errorf("change of schema version %d, this worker reads %d: upgrade it", change.GetSchemaVersion(), directoryv1.SchemaVersion))
+	}
+	set, err := w.attributeSet(ctx, change.GetAttributeSet())
+	if err != nil {
+		return nil, err
+	}
+	record, err := w.deps.Links.Get(ctx, kind, id)
+	if err != nil {
+		return nil, err
+	}
+	return &Job{
+		Change: change, Sequence: found.Sequence, Set: set, Record: record,
+		detected: detectedAt(found), worker: w, loaded: proto.CloneOf(record.Link),
+		Outcome: &provisioningv1.Outcome{EntryId: id, Kind: kind, Sequence: found.Sequence},
+	}, nil
+}
+
+// applied says whether the link shows that this change was applied under this
+// configuration.
+func (w *Worker) applied(j *Job) bool {
+	l := j.Record.Link
+	return l.GetEpoch() == w.epoch && l.GetSequence() >= j.Sequence && l.GetConfigurationHash() == w.cfg.Hash && l.GetClaim() == nil
+}
+
+func detectedAt(s *bus.Stored) time.Time {
+	if at, err := time.Parse(time.RFC3339Nano, s.Header[directoryv1.HeaderDetectedAt]); err == nil {
+		return at
+	}
+	return s.Published
+}
+
+// attributeSet is the set with this id, as the detector stored it.
+func (w *Worker) attributeSet(ctx context.Context, id string) (mapping.Set, error) {
+	if set, ok := w.sets.Load(id); ok {
+		return set.(mapping.Set), nil
+	}
+	set, err := ReadAttributeSet(ctx, w.deps.Bus, w.cfg.Source, id)
+	if err != nil {
+		return nil, bus.Later(time.Second, err)
+	}
+	w.sets.Store(id, set)
+	return set, nil
+}

@@ -1,0 +1,198 @@
+// Package detector turns a directory into events: it mirrors a source in memory,
+// evaluates scope and membership locally, compares the result with what the
+// stream holds, and publishes what differs. Changes are derived from the mirror,
+// never from the directory's messages, so that repeated and missing messages are
+// harmless.
+package detector
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/guard"
+	"github.com/rollcall-scim/rollcall/pkg/worker"
+	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
+
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+)
+
+const (
+	leaseTTL     = 10 * time.Second
+	firstRetry   = 500 * time.Millisecond
+	longestRetry = time.Minute
+)
+
+// Run detects the changes of every source until ctx ends. Any number of
+// detectors may run; one of them holds each source's lease and works.
+func Run(ctx context.Context, cfg *connection.Config, b *bus.Bus, log *slog.Logger) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for name := range cfg.Sources {
+		d, err := newDetector(cfg, name, b, log)
+		if err != nil {
+			return fmt.Errorf("sources.%s: %w", name, err)
+		}
+		group.Go(func() error { return d.run(ctx) })
+	}
+	return group.Wait()
+}
+
+// directory is a source of entries; *ldapsource.Source is the one.
+type directory interface {
+	Watch(ctx context.Context, sink ldapsource.Sink) error
+	Confirm(ctx context.Context, absent, canaries []ID) ([]*ldapsource.Entry, error)
+}
+
+// detector watches one source.
+type detector struct {
+	name      string
+	owner     string
+	cfg       *connection.Config
+	rules     *rules
+	directory directory
+	limits    guard.Limits
+	bus       *bus.Bus
+	metrics   *metrics
+	log       *slog.Logger
+}
+
+func newDetector(cfg *connection.Config, name string, b *bus.Bus, log *slog.Logger) (*detector, error) {
+	source := cfg.Sources[name]
+	log = log.With("source", name)
+	compiled, err := cfg.Compile()
+	if err != nil {
+		return nil, fmt.Errorf("compile configuration: %w", err)
+	}
+	set := cfg.AttributeSet(name)
+	rules, err := newRules(source, compiled.Sources[name].Enabled, set, log)
+	if err != nil {
+		return nil, err
+	}
+	rules.references = cfg.References(name)
+	directory, err := open(cfg, name, log)
+	if err != nil {
+		return nil, err
+	}
+	owner, err := ownerName()
+	if err != nil {
+		return nil, err
+	}
+	metrics, err := newMetrics(name)
+	if err != nil {
+		return nil, err
+	}
+	return &detector{
+		name: name, owner: owner, cfg: cfg, rules: rules, directory: directory, bus: b, metrics: metrics, log: log,
+		limits: guard.Limits{MaxRemovals: source.Guard.MaxRemovals, MaxRemovalPercent: source.Guard.MaxRemovalPercent},
+	}, nil
+}
+
+// open makes the reader of a source, for the attributes that its connections need.
+func open(cfg *connection.Config, name string, log *slog.Logger) (*ldapsource.Source, error) {
+	source := cfg.Sources[name]
+	deps := ldapsource.Deps{Log: log}
+	if !source.LDAP.BindPassword.IsZero() {
+		deps.Password = func(context.Context) (string, error) { return source.LDAP.BindPassword.Resolve() }
+	}
+	wanted := append(cfg.AttributeSet(name).Attributes(), source.Groups.Members)
+	if source.Users.MemberOf != "" {
+		wanted = append(wanted, source.Users.MemberOf)
+	}
+	if source.Groups.MemberValues == connection.MemberUID {
+		wanted = append(wanted, "uid")
+	}
+	return ldapsource.New(source, wanted, deps)
+}
+
+func ownerName() (string, error) {
+	suffix := make([]byte, 6)
+	if _, err := rand.Read(suffix); err != nil {
+		return "", fmt.Errorf("make an owner id: %w", err)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("ask for the host name: %w", err)
+	}
+	return host + "-" + hex.EncodeToString(suffix), nil
+}
+
+// leaseKey is the key of the source's lease in the sources bucket.
+func leaseKey(source string) string { return source + ".lease" }
+
+// run works whenever this detector holds the source's lease.
+func (d *detector) run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		err := d.bus.WithLease(ctx, provisioningv1.BucketSources, leaseKey(d.name), d.owner, leaseTTL, d.hold)
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // asked to stop
+		}
+		d.log.WarnContext(ctx, "detection interrupted, waiting for the lease", "error", err)
+	}
+	return nil
+}
+
+// hold is the table of contents of a detector that has the lease:
+//
+//  1. make the configuration of the source's connections current
+//  2. store the attribute set, so that workers know what was read
+//  3. take the fences, so that a former holder cannot publish any more
+//  4. remember what was published: the streams are the memory
+//  5. watch the directory: read it whole, prove that, compare, publish; then follow
+//  6. when the session breaks, wait and watch again
+func (d *detector) hold(ctx context.Context) error {
+	if err := d.advance(ctx); err != nil { // 1
+		return err
+	}
+	if err := worker.StoreAttributeSet(ctx, d.bus, d.name, d.rules.set); err != nil { // 2
+		return fmt.Errorf("store the attribute set: %w", err)
+	}
+	publisher, err := newPublisher(ctx, d) // 3, 4
+	if err != nil {
+		return err
+	}
+	retry := backoff.WithContext(backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(firstRetry), backoff.WithMaxInterval(longestRetry), backoff.WithMaxElapsedTime(0)), ctx)
+	return backoff.RetryNotify(func() error {
+		s := &session{detector: d, mirror: newMirror(d.rules), publisher: publisher, proven: retry.Reset}
+		err := d.directory.Watch(ctx, s) // 5
+		if errors.Is(err, bus.ErrFenced) || ctx.Err() != nil {
+			return backoff.Permanent(err)
+		}
+		return err
+	}, retry, func(err error, wait time.Duration) { // 6
+		d.metrics.sessionFailed(ctx)
+		d.log.ErrorContext(ctx, "directory session ended, reading again", "error", err, "wait", wait.Round(time.Millisecond).String())
+	})
+}
+
+// advance makes the present configuration current for the connections of this
+// source.
+func (d *detector) advance(ctx context.Context) error {
+	for name, c := range d.cfg.Connections {
+		if c.Source != d.name {
+			continue
+		}
+		p := worker.Plan{
+			Connection: name, Source: d.name, Hash: d.cfg.Hash(name), Concurrency: c.Target.Concurrency,
+			Kinds: []directoryv1.Kind{directoryv1.Kind_KIND_USER},
+		}
+		if c.Groups != nil {
+			p.Kinds = append(p.Kinds, directoryv1.Kind_KIND_GROUP)
+		}
+		if err := worker.Advance(ctx, d.bus, p); err != nil {
+			return fmt.Errorf("make the configuration of %s current: %w", name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,93 @@
+package detector
+
+import (
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+)
+
+// pass is the difference between the mirror and what was published.
+type pass struct {
+	upserts  []*publication
+	removals []*publication
+	// total counts the entries of each kind that are published as present.
+	total map[directoryv1.Kind]int
+}
+
+var kinds = []directoryv1.Kind{directoryv1.Kind_KIND_USER, directoryv1.Kind_KIND_GROUP}
+
+// diff compares the mirror with what was published, for the given entries or,
+// where ids is nil, for all. It is pure: it changes neither.
+func diff(m *mirror, mem memory, ids map[ID]struct{}, scope closures) (pass, error) {
+	p := pass{total: map[directoryv1.Kind]int{}}
+	for _, kind := range kinds {
+		for _, pub := range mem[kind] {
+			if pub.present {
+				p.total[kind]++
+			}
+		}
+		closure := scope.users
+		if kind == directoryv1.Kind_KIND_GROUP {
+			closure = scope.groups
+		}
+		visit := func(id ID) error { return p.compare(m, id, kind, mem[kind][id], closure) }
+		if err := each(m, mem[kind], ids, visit); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+// each visits the given ids, or everything that the mirror or the memory knows.
+func each(m *mirror, known map[ID]*published, ids map[ID]struct{}, visit func(ID) error) error {
+	for id := range ids {
+		if err := visit(id); err != nil {
+			return err
+		}
+	}
+	if ids != nil {
+		return nil
+	}
+	for id := range m.entries {
+		if err := visit(id); err != nil {
+			return err
+		}
+	}
+	for id := range known {
+		if _, there := m.entries[id]; there {
+			continue
+		}
+		if err := visit(id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compare adds what has to be published for one entry as one kind.
+func (p *pass) compare(m *mirror, id ID, kind directoryv1.Kind, before *published, closure map[ID]struct{}) error {
+	e := m.entries[id]
+	in, reason := false, directoryv1.Reason_REASON_DELETED
+	if e != nil {
+		in, reason = m.inScope(e, kind, closure)
+	}
+	switch {
+	case !in && (before == nil || !before.present):
+		return nil // never published, or published as absent: nothing new
+	case in && e.broken && kind == directoryv1.Kind_KIND_USER:
+		return nil // what was published stays
+	case !in:
+		gone, err := m.absent(id, e, kind, reason, before.chunks())
+		if err != nil {
+			return err
+		}
+		p.removals = append(p.removals, gone)
+		return nil
+	}
+	now, err := m.present(e, kind, before.chunks())
+	if err != nil {
+		return err
+	}
+	if before == nil || before.hash != now.hash {
+		p.upserts = append(p.upserts, now)
+	}
+	return nil
+}

@@ -1,0 +1,75 @@
+package detector
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/rollcall-scim/rollcall/pkg/bus"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+)
+
+// published is what the stream holds for one entry.
+type published struct {
+	sequence uint64
+	hash     string
+	present  bool
+	manifest *directoryv1.MemberManifest // groups only
+}
+
+// memory is what was published for a source; the streams themselves are the
+// durable form of it, so that it cannot disagree with them.
+type memory map[directoryv1.Kind]map[ID]*published
+
+// remember reads what the streams hold for the source.
+func remember(ctx context.Context, b *bus.Bus, source string) (memory, error) {
+	m := memory{directoryv1.Kind_KIND_USER: {}, directoryv1.Kind_KIND_GROUP: {}}
+	for kind, entries := range m {
+		opts := bus.ReadOptions{Filters: []string{directoryv1.EntryFilter(kind, source)}, HeadersOnly: kind == directoryv1.Kind_KIND_USER}
+		err := b.Read(ctx, kind.Stream(), opts, func(s *bus.Stored) error {
+			return recall(entries, s)
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read what was published: %w", err)
+		}
+	}
+	return m, nil
+}
+
+func recall(entries map[ID]*published, s *bus.Stored) error {
+	subject, err := directoryv1.ParseSubject(s.Subject)
+	if err != nil {
+		return err
+	}
+	p := &published{
+		sequence: s.Sequence, hash: s.Header[directoryv1.HeaderContentHash],
+		present: s.Header[directoryv1.HeaderOp] == directoryv1.Op_OP_PRESENT.String(),
+	}
+	if subject.Kind == directoryv1.Kind_KIND_GROUP {
+		var change directoryv1.Change
+		if err := proto.Unmarshal(s.Data, &change); err != nil {
+			return fmt.Errorf("decode %s: %w", s.Subject, err)
+		}
+		p.manifest = change.GetGroup().GetMembers()
+	}
+	entries[ID(subject.ID)] = p
+	return nil
+}
+
+// chunks is how many chunks an entry has on the stream.
+func (p *published) chunks() int {
+	if p == nil {
+		return 0
+	}
+	return int(p.manifest.GetChunkCount())
+}
+
+// same says whether chunk n on the stream holds these members.
+func (p *published) same(n int, members []byte) bool {
+	if p == nil || n >= len(p.manifest.GetChunkHashes()) || p.chunks() == 0 {
+		return len(members) == 0
+	}
+	return bytes.Equal(p.manifest.GetChunkHashes()[n], chunkHash(members))
+}

@@ -1,0 +1,73 @@
+package detector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+)
+
+// Names of the detector's metrics.
+const (
+	MetricPublished      = "rollcall.changes.published"
+	MetricPassDuration   = "rollcall.pass.duration"
+	MetricEntries        = "rollcall.entries"
+	MetricHeld           = "rollcall.held"
+	MetricSessionsFailed = "rollcall.sessions.failed"
+)
+
+// Scope is the instrumentation scope of this package.
+const Scope = "github.com/rollcall-scim/rollcall/services/change-detector/detector"
+
+type metrics struct {
+	source        attribute.KeyValue
+	publishedC    metric.Int64Counter
+	passDuration  metric.Float64Histogram
+	entries       metric.Int64Gauge
+	failed        metric.Int64Counter
+	held          atomic.Int64
+	heldObserving metric.Int64ObservableGauge
+}
+
+func newMetrics(source string) (*metrics, error) {
+	meter := otel.Meter(Scope)
+	m := &metrics{source: attribute.String("rollcall.source", source)}
+	var errs [5]error
+	m.publishedC, errs[0] = meter.Int64Counter(MetricPublished, metric.WithDescription("Changes published, by kind."))
+	m.passDuration, errs[1] = meter.Float64Histogram(MetricPassDuration, metric.WithUnit("s"),
+		metric.WithDescription("Duration of full passes over a source."), metric.WithExplicitBucketBoundaries(.01, .05, .1, .5, 1, 5, 10, 30, 60, 300))
+	m.entries, errs[2] = meter.Int64Gauge(MetricEntries, metric.WithDescription("Entries in scope, by kind."))
+	m.failed, errs[3] = meter.Int64Counter(MetricSessionsFailed, metric.WithDescription("Directory sessions that ended with an error."))
+	m.heldObserving, errs[4] = meter.Int64ObservableGauge(MetricHeld, metric.WithDescription("Removals that the guard holds."),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			o.Observe(m.held.Load(), metric.WithAttributes(m.source))
+			return nil
+		}))
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, fmt.Errorf("create metrics: %w", err)
+	}
+	return m, nil
+}
+
+func (m *metrics) setHeld(n int64) { m.held.Store(n) }
+
+func (m *metrics) published(ctx context.Context, kind directoryv1.Kind, n int) {
+	m.publishedC.Add(ctx, int64(n), metric.WithAttributes(m.source, attribute.String("rollcall.kind", kind.Token())))
+}
+
+func (m *metrics) sessionFailed(ctx context.Context) {
+	m.failed.Add(ctx, 1, metric.WithAttributes(m.source))
+}
+
+func (m *metrics) pass(ctx context.Context, took time.Duration, users, groups int) {
+	m.passDuration.Record(ctx, took.Seconds(), metric.WithAttributes(m.source))
+	m.entries.Record(ctx, int64(users), metric.WithAttributes(m.source, attribute.String("rollcall.kind", "users")))
+	m.entries.Record(ctx, int64(groups), metric.WithAttributes(m.source, attribute.String("rollcall.kind", "groups")))
+}

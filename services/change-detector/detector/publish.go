@@ -1,0 +1,202 @@
+package detector
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/rollcall-scim/rollcall/pkg/bus"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+)
+
+// publisher writes publications behind the source's fences and keeps the memory
+// of what the streams hold.
+type publisher struct {
+	*detector
+	fences map[directoryv1.Kind]*bus.Fence
+	memory memory
+	tracer trace.Tracer
+}
+
+func newPublisher(ctx context.Context, d *detector) (*publisher, error) {
+	p := &publisher{detector: d, fences: map[directoryv1.Kind]*bus.Fence{}, tracer: otel.Tracer(Scope)}
+	for _, kind := range kinds {
+		fence, err := d.bus.TakeFence(ctx, kind, d.name, d.owner)
+		if err != nil {
+			return nil, err
+		}
+		p.fences[kind] = fence
+	}
+	var err error
+	p.memory, err = remember(ctx, d.bus, d.name)
+	return p, err
+}
+
+// item is a publication on its way, with the messages that carry it and the
+// spans that end when it is stored.
+type item struct {
+	*publication
+	messages []bus.Message
+	spans    []trace.Span
+}
+
+// publish stores publications in batches; each stands whole in one batch.
+func (p *publisher) publish(ctx context.Context, publications []*publication) error {
+	for _, kind := range kinds {
+		var batch []*item
+		size := 0
+		for _, pub := range publications {
+			if pub.change.GetKind() != kind {
+				continue
+			}
+			one, err := p.item(ctx, pub)
+			if err != nil {
+				return err
+			}
+			if size+len(one.messages) > bus.MaxBatch-1 {
+				if err := p.flush(ctx, kind, batch); err != nil {
+					return err
+				}
+				batch, size = nil, 0
+			}
+			batch, size = append(batch, one), size+len(one.messages)
+		}
+		if err := p.flush(ctx, kind, batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// item makes the messages of a publication: its change and, for a group, the
+// chunks that differ from those on the stream. Its trace begins here.
+func (p *publisher) item(ctx context.Context, pub *publication) (*item, error) {
+	kind, id := pub.change.GetKind(), ID(pub.change.GetEntryId())
+	before := p.memory[kind][id]
+	detected := time.Now()
+	if pub.entry != nil {
+		detected = pub.entry.detected
+	}
+	ctx, span := p.tracer.Start(ctx, "detect "+kind.Token(), trace.WithNewRoot(), trace.WithTimestamp(detected),
+		trace.WithAttributes(attribute.String("rollcall.source", p.name), attribute.String("rollcall.entry.id", id.String()),
+			attribute.String("rollcall.op", pub.change.GetOp().String())))
+	m := bus.Message{
+		Subject: directoryv1.EntrySubject(kind, p.name, id[:]), Data: pub.data, Expect: new(uint64(0)),
+		Header: map[string]string{
+			directoryv1.HeaderContentHash: pub.hash, directoryv1.HeaderOp: pub.change.GetOp().String(),
+			directoryv1.HeaderDetectedAt: detected.UTC().Format(time.RFC3339Nano),
+		},
+	}
+	if before != nil {
+		m.Expect = new(before.sequence)
+	}
+	create := p.bus.StartCreate(ctx, kind.Stream(), &m)
+	one := &item{publication: pub, messages: []bus.Message{m}, spans: []trace.Span{create, span}}
+	for n, members := range pub.chunks {
+		if before.same(n, members) {
+			continue
+		}
+		data, err := proto.Marshal(&directoryv1.MemberChunk{Members: members})
+		if err != nil {
+			return nil, fmt.Errorf("encode members: %w", err)
+		}
+		one.messages = append(one.messages, bus.Message{Subject: directoryv1.ChunkSubject(p.name, id[:], n), Data: data})
+	}
+	return one, nil
+}
+
+// flush stores one batch. When an entry's message is not the remembered one,
+// the memory is read again and the session begins anew.
+func (p *publisher) flush(ctx context.Context, kind directoryv1.Kind, batch []*item) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	var messages []bus.Message
+	for _, one := range batch {
+		messages = append(messages, one.messages...)
+	}
+	sequences, err := p.fences[kind].Publish(ctx, messages)
+	for _, one := range batch {
+		for _, span := range one.spans {
+			span.End()
+		}
+	}
+	if err != nil {
+		if errors.Is(err, bus.ErrConflict) {
+			fresh, readErr := remember(ctx, p.bus, p.name)
+			if readErr != nil {
+				return errors.Join(err, readErr)
+			}
+			p.memory = fresh
+		}
+		return fmt.Errorf("publish %d changes: %w", len(batch), err)
+	}
+	for _, one := range batch {
+		p.memory[kind][ID(one.change.GetEntryId())] = &published{
+			sequence: sequences[0], hash: one.hash, present: !one.removal(), manifest: one.change.GetGroup().GetMembers(),
+		}
+		sequences = sequences[len(one.messages):]
+	}
+	p.metrics.published(ctx, kind, len(batch))
+	return nil
+}
+
+// present counts the entries of a kind that are published as present.
+func (m memory) present(kind directoryv1.Kind) int {
+	n := 0
+	for _, p := range m[kind] {
+		if p.present {
+			n++
+		}
+	}
+	return n
+}
+
+// Pass is the result of the last full pass over a source, kept for status.
+type Pass struct {
+	At         time.Time `json:"at"`
+	Mode       string    `json:"mode"`
+	Entries    int       `json:"entries"`
+	Users      int       `json:"users"`
+	Groups     int       `json:"groups"`
+	Published  int       `json:"published"`
+	Held       int       `json:"held"`
+	HeldReason string    `json:"held_reason,omitempty"`
+	TookMillis int64     `json:"took_ms"`
+}
+
+func passKey(source string) string { return source + ".pass" }
+
+func (p Pass) store(ctx context.Context, b *bus.Bus, source string) error {
+	data, err := json.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("encode pass: %w", err)
+	}
+	return b.PutText(ctx, provisioningv1.BucketSources, passKey(source), string(data), 0)
+}
+
+// LastPass is the result of the last full pass; bus.ErrNotFound before the first.
+func LastPass(ctx context.Context, b *bus.Bus, source string) (Pass, error) {
+	text, err := b.Text(ctx, provisioningv1.BucketSources, passKey(source))
+	if err != nil {
+		return Pass{}, err
+	}
+	var p Pass
+	if err := json.Unmarshal([]byte(text), &p); err != nil {
+		return Pass{}, fmt.Errorf("decode the last pass of %s: %w", source, err)
+	}
+	return p, nil
+}
+
+// Holder is the detector that holds the source's lease.
+func Holder(ctx context.Context, b *bus.Bus, source string) (string, error) {
+	return b.Holder(ctx, provisioningv1.BucketSources, leaseKey(source))
+}

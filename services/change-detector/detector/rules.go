@@ -1,0 +1,204 @@
+package detector
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/mapping"
+	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
+
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+)
+
+// Values of member_values and nested.
+const (
+	membersByDN  = "dn"
+	membersByID  = "id"
+	membersByUID = "uid"
+
+	nestedPreserve = "preserve"
+	nestedIgnore   = "ignore"
+)
+
+// rules are a source's settings, parsed once: what is a user, what is a group,
+// what is in scope, and how membership is written.
+type rules struct {
+	set          mapping.Set
+	usesGroups   bool
+	references   []string // attributes whose values name other entries
+	enabled      *mapping.Expression
+	users        area
+	groups       area
+	nested       bool // members of member groups of a scope group count
+	membersName  string
+	memberOfName string
+	memberValues string
+	groupNesting string
+	log          *slog.Logger
+	complained   map[ID]struct{}
+}
+
+// area says which entries of one kind are in scope.
+type area struct {
+	bases, exclude []string
+	filter         *ldapsource.Filter
+	scopeGroups    []string
+}
+
+func newRules(cfg *connection.Source, enabled *mapping.Expression, set mapping.Set, log *slog.Logger) (*rules, error) {
+	_, usesGroups := set[mapping.GroupsMarker]
+	r := &rules{
+		set: set, usesGroups: usesGroups, enabled: enabled, nested: cfg.Users.Nested,
+		membersName: strings.ToLower(cfg.Groups.Members), memberOfName: strings.ToLower(cfg.Users.MemberOf),
+		memberValues: cfg.Groups.MemberValues, groupNesting: cfg.Groups.Nested, log: log, complained: map[ID]struct{}{},
+	}
+	var errs [2]error
+	r.users, errs[0] = newArea("users", cfg.Users.BaseDNs, cfg.Users.Exclude, cfg.Users.Filter, cfg.Users.ScopeGroups)
+	r.groups, errs[1] = newArea("groups", cfg.Groups.BaseDNs, cfg.Groups.Exclude, cfg.Groups.Filter, cfg.Groups.ScopeGroups)
+	return r, errors.Join(errs[:]...)
+}
+
+func newArea(key string, bases, exclude []string, filter string, scopeGroups []string) (area, error) {
+	var a area
+	var errs [4]error
+	a.bases, errs[0] = normalised(key+".base_dns", bases)
+	a.exclude, errs[1] = normalised(key+".exclude", exclude)
+	a.scopeGroups, errs[2] = normalised(key+".scope_groups", scopeGroups)
+	a.filter, errs[3] = ldapsource.ParseFilter(filter)
+	return a, errors.Join(errs[:]...)
+}
+
+func normalised(key string, dns []string) ([]string, error) {
+	out := make([]string, len(dns))
+	for i, dn := range dns {
+		var err error
+		if out[i], err = ldapsource.NormalizeDN(dn); err != nil {
+			return nil, fmt.Errorf("%s: %w", key, err)
+		}
+	}
+	return out, nil
+}
+
+// covers says whether a normalised name lies in the area.
+func (a area) covers(name string) bool {
+	for _, out := range a.exclude {
+		if ldapsource.Under(name, out) {
+			return false
+		}
+	}
+	for _, base := range a.bases {
+		if ldapsource.Under(name, base) {
+			return true
+		}
+	}
+	return false
+}
+
+// digest makes the mirror's entry of what the server sent.
+func (r *rules) digest(e *ldapsource.Entry) (*entry, error) {
+	name, err := ldapsource.NormalizeDN(e.DN)
+	if err != nil {
+		return nil, fmt.Errorf("entry name: %w", err)
+	}
+	d := &entry{
+		id: e.ID, dn: e.DN, name: name, version: e.Version, detected: time.Now(),
+		class: class{user: r.users.filter.Match(e), group: r.groups.filter.Match(e)},
+	}
+	if !d.class.user && !d.class.group {
+		return d, nil
+	}
+	if d.packed, err = r.pack(e); err != nil {
+		return nil, err
+	}
+	if d.class.group {
+		d.members = r.memberKeys(e.Values(r.membersName))
+	}
+	if d.class.user {
+		r.digestUser(d, e)
+	}
+	return d, nil
+}
+
+func (r *rules) digestUser(d *entry, e *ldapsource.Entry) {
+	if r.memberValues == membersByUID {
+		if uid := e.Values("uid"); len(uid) > 0 {
+			d.uid = string(uid[0])
+		}
+	}
+	if r.memberOfName != "" {
+		for _, v := range e.Values(r.memberOfName) {
+			if group, err := ldapsource.NormalizeDN(string(v)); err == nil {
+				d.memberOf = append(d.memberOf, group)
+			}
+		}
+	}
+	user := &directoryv1.User{Id: e.ID[:], Dn: e.DN, Attributes: e.Attributes}
+	enabled, err := r.enabled.Bool(mapping.UserObject(user, r.set))
+	if err != nil {
+		d.broken = true
+		r.complain(e.ID, fmt.Errorf("users.enabled: %w", err))
+	}
+	d.enabled = enabled
+}
+
+// complain reports a fault of an entry once.
+func (r *rules) complain(id ID, err error) {
+	if _, said := r.complained[id]; said {
+		return
+	}
+	r.complained[id] = struct{}{}
+	r.log.Warn("entry cannot be evaluated; what was published of it stays", "entry", id.String(), "error", err)
+}
+
+// pack keeps the attributes of the attribute set. A group's members are not
+// among them.
+func (r *rules) pack(e *ldapsource.Entry) ([]byte, error) {
+	u := &directoryv1.User{}
+	for _, a := range e.Attributes {
+		if r.set.Contains(a.GetName()) && a.GetName() != r.membersName {
+			u.Attributes = append(u.Attributes, a)
+		}
+	}
+	packed, err := proto.Marshal(u)
+	if err != nil {
+		return nil, fmt.Errorf("pack entry: %w", err)
+	}
+	return packed, nil
+}
+
+// memberKeys are a group's member values in the form in which entries are found:
+// normalised DNs, entry ids in hex, or uids.
+func (r *rules) memberKeys(values [][]byte) []string {
+	keys := make([]string, 0, len(values))
+	for _, v := range values {
+		key := string(v)
+		switch r.memberValues {
+		case membersByUID:
+		case membersByID:
+			key = strings.ReplaceAll(strings.ToLower(key), "-", "")
+		default:
+			name, err := ldapsource.NormalizeDN(withoutUniqueID(key))
+			if err != nil {
+				continue // names nobody
+			}
+			key = name
+		}
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+// withoutUniqueID cuts the optional bit string of a uniqueMember value
+// (RFC 4517 section 3.3.21): "cn=x,dc=y#'0101'B".
+func withoutUniqueID(value string) string {
+	if i := strings.LastIndex(value, "#'"); i >= 0 && strings.HasSuffix(value, "'B") {
+		return value[:i]
+	}
+	return value
+}

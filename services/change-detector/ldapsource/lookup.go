@@ -1,0 +1,105 @@
+package ldapsource
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/go-ldap/ldap/v3"
+)
+
+// lookupChunk is how many ids one search asks for; below every usual size limit.
+const lookupChunk = 100
+
+// ErrCanary says that an entry that must be there was not found either, so that
+// nothing may be concluded from what else was not found.
+var ErrCanary = errors.New("a known entry is not visible")
+
+// Confirm asks the server by id for entries that seem to be gone, and returns
+// those that are there after all. "Not found" proves nothing by itself, because
+// an access rule answers the same; therefore the canaries, entries known to be
+// there, are asked for in the same session, and one that is missing is ErrCanary.
+// It uses a connection of its own and may be called while Watch runs.
+func (s *Source) Confirm(ctx context.Context, absent, canaries []ID) ([]*Entry, error) {
+	c, err := s.dial(ctx, s.where())
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	wanted := make(map[ID]bool, len(absent))
+	for _, id := range absent {
+		wanted[id] = true
+	}
+	seen := map[ID]bool{}
+	var there []*Entry
+	err = s.lookup(ctx, c, append(append([]ID(nil), absent...), canaries...), func(ev event) {
+		if wanted[ev.put.ID] && !seen[ev.put.ID] {
+			there = append(there, ev.put)
+		}
+		seen[ev.put.ID] = true
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range canaries {
+		if !seen[id] {
+			return nil, fmt.Errorf("%w: %s", ErrCanary, id)
+		}
+	}
+	return there, nil
+}
+
+// lookup searches all bases for entries by id.
+func (s *Source) lookup(ctx context.Context, c *conn, ids []ID, found func(event)) error {
+	for len(ids) > 0 {
+		chunk := ids[:min(lookupChunk, len(ids))]
+		ids = ids[len(chunk):]
+		filter := s.idFilter(chunk)
+		for i, base := range s.bases {
+			err := s.lookupIn(ctx, c, base, filter, func(e *ldap.Entry) {
+				if entry, err := s.entry(e); err == nil { // an entry without an id is not the one
+					found(event{base: i, put: entry, holds: containerOf(e)})
+				}
+			})
+			if err != nil {
+				return fmt.Errorf("look entries up in %s: %w", base, s.cure(err, base))
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Source) lookupIn(ctx context.Context, c *conn, base, filter string, found func(*ldap.Entry)) error {
+	var result *ldap.SearchResult
+	err := c.within(func() (err error) {
+		result, err = c.Search(s.search(base, filter))
+		return err
+	})
+	if err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return err
+	}
+	for _, e := range result.Entries {
+		if hasRange(e) {
+			e, err = joinRanges(e, func(name string) (*ldap.Entry, error) { return s.readEntry(c, e.DN, name) })
+			if err != nil {
+				return err
+			}
+		}
+		found(e)
+	}
+	return nil
+}
+
+func (s *Source) idFilter(ids []ID) string {
+	var b strings.Builder
+	b.WriteString("(|")
+	for _, id := range ids {
+		fmt.Fprintf(&b, "(%s=%s)", s.id.attribute, s.id.encode(id))
+	}
+	b.WriteByte(')')
+	return b.String()
+}

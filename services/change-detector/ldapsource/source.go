@@ -1,0 +1,179 @@
+// Package ldapsource reads a source, a part of an LDAP directory, and follows its
+// changes. It is the only user of go-ldap. It says what entries there are, never
+// what they mean: scope, membership and changes are derived by the detector from
+// its mirror.
+//
+// The rule that shapes it: no absence without proof. A read says Complete only
+// when the server proved that it sent everything (an empty paging cookie for
+// each base, or a finished RFC 4533 refresh); every other end is an error.
+package ldapsource
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/rollcall-scim/rollcall/pkg/connection"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+)
+
+// ID is an entry's identity: the directory's GUID in network byte order.
+type ID [16]byte
+
+// String is the ID in hex, as it stands in subjects and keys.
+func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+// Entry is one directory entry as the server sent it.
+type Entry struct {
+	ID ID
+	DN string
+	// Attributes are sorted by name; names are lower-case, values in the server's
+	// order and never empty.
+	Attributes []*directoryv1.Attribute
+	// Version is the entryCSN: a state with a smaller one is older. Empty when the
+	// server has none.
+	Version string
+}
+
+// Values returns the values of the attribute with this lower-case name, or nil.
+func (e *Entry) Values(name string) [][]byte {
+	for _, a := range e.Attributes {
+		if a.GetName() == name {
+			return a.GetValues()
+		}
+	}
+	return nil
+}
+
+// Entries receives what single entries look like now.
+type Entries interface {
+	// Put is one whole entry, new, changed or unchanged. A state whose Version is
+	// smaller than the one already known is stale.
+	Put(*Entry)
+	// Gone reports that an entry was deleted or left the searched bases. The id may
+	// be unknown.
+	Gone(ID)
+}
+
+// Sink receives a directory. All calls come from one goroutine, the one that
+// called Watch. A full read is Begin, any number of Put and Gone, Complete; it may
+// come at any time again (a sweep). Settled never comes between Begin and Complete.
+type Sink interface {
+	Entries
+	// Begin starts a full read: what is not Put before Complete is gone.
+	Begin()
+	// Complete ends a full read that was proved to be complete.
+	Complete(Proof)
+	// Settled says that nothing more is at hand: derive and publish. Its error ends
+	// the session.
+	Settled(context.Context) error
+}
+
+// Proof says why a full read may be believed to be complete, and what it saw.
+type Proof struct {
+	Mode      Mode
+	Bases     int // searched bases, each of them proved
+	Entries   int // entries put
+	WithoutID int // entries left out because they carry no readable id
+	Referrals int // search references, counted and not followed
+}
+
+// Mode is how changes are found.
+type Mode string
+
+// The modes.
+const (
+	ModeAuto     Mode = "auto"     // whichever of the others the server can do best
+	ModeSnapshot Mode = "snapshot" // read everything, again and again
+	ModeSyncrepl Mode = "syncrepl" // RFC 4533 refreshAndPersist
+)
+
+// Deps is what a Source needs from outside.
+type Deps struct {
+	Log *slog.Logger
+	// Password resolves ldap.bind_password at each connect; nil for an anonymous
+	// source or one that binds by its client certificate.
+	Password func(context.Context) (string, error)
+}
+
+// Source reads one configured source.
+type Source struct {
+	cfg        *connection.Source
+	attributes []string // requested from the server
+	visible    map[string]bool
+	bases      []string
+	id         idReader
+	deps       Deps
+
+	pageSize  atomic.Int64 // what the server accepted last
+	heartbeat time.Duration
+	warned    atomic.Bool              // entries without id were reported
+	endpoint  atomic.Pointer[endpoint] // of the session
+}
+
+// heartbeatInterval is how often a quiet session asks whether the server lives.
+const heartbeatInterval = 20 * time.Second
+
+// New checks the configuration and returns a Source that reads the given
+// attributes besides those that the source itself needs. It does not connect.
+func New(cfg *connection.Source, attributes []string, deps Deps) (*Source, error) {
+	s := &Source{cfg: cfg, deps: deps, heartbeat: heartbeatInterval}
+	if s.deps.Log == nil {
+		s.deps.Log = slog.New(slog.DiscardHandler)
+	}
+	var faults []error
+	var err error
+	if s.bases, err = searchBases(cfg); err != nil {
+		faults = append(faults, err)
+	}
+	if s.id, err = newIDReader(cfg); err != nil {
+		faults = append(faults, err)
+	}
+	if s.visible, err = wantedAttributes(cfg, attributes); err != nil {
+		faults = append(faults, err)
+	}
+	faults = append(faults, s.checkLDAP()...)
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	s.attributes = requestedAttributes(s.visible, cfg.ID.Attribute)
+	s.pageSize.Store(int64(max(cfg.LDAP.PageSize, 0)))
+	return s, nil
+}
+
+// Bases are the DNs that are searched, as configured.
+func (s *Source) Bases() []string { return append([]string(nil), s.bases...) }
+
+// Watch is one session: a full read, then following the changes until an error or
+// the end of ctx, whose cause it returns then. It never returns nil. The caller
+// calls it again after a back-off; every session starts with a full read.
+func (s *Source) Watch(ctx context.Context, sink Sink) error {
+	server, err := s.Probe(ctx)
+	if err != nil {
+		return err
+	}
+	s.deps.Log.InfoContext(ctx, "directory session starts", "source", s.cfg.Name,
+		"url", server.URL, "vendor", server.Vendor, "mode", string(server.Mode), "reason", server.Reason)
+	s.endpoint.Store(&server.endpoint)
+	if server.Mode == ModeSyncrepl {
+		return s.follow(ctx, server, sink)
+	}
+	return s.poll(ctx, server, sink)
+}
+
+// where is the server of the session, or any before the first one.
+func (s *Source) where() endpoint {
+	if at := s.endpoint.Load(); at != nil {
+		return *at
+	}
+	return endpoint{}
+}
+
+// key is the full name of a configuration key of this source.
+func (s *Source) key(name string) string {
+	return fmt.Sprintf("sources.%s.%s", s.cfg.Name, name)
+}

@@ -1,0 +1,346 @@
+package groupsync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/plan"
+	"github.com/rollcall-scim/rollcall/pkg/scim"
+	"github.com/rollcall-scim/rollcall/pkg/worker"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+)
+
+// errLook asks for a look at the target before the next decision.
+var errLook = errors.New("look at the target")
+
+const kind = directoryv1.Kind_KIND_GROUP
+
+// note writes the action into the outcome.
+func note(job *worker.Job, a plan.Action) {
+	actions := map[plan.Kind]provisioningv1.Action{
+		plan.Create: provisioningv1.Action_ACTION_CREATE, plan.Adopt: provisioningv1.Action_ACTION_ADOPT,
+		plan.Update: provisioningv1.Action_ACTION_UPDATE, plan.Delete: provisioningv1.Action_ACTION_DELETE,
+	}
+	job.Outcome.Action = actions[a.Kind]
+	job.Outcome.Attributes = append(slices.Clone(a.Set), a.Clear...)
+}
+
+// apply carries an action out, brings the members up to date and commits the
+// link.
+func (c *converger) apply(ctx context.Context, job *worker.Job, w *wanted, a plan.Action) error {
+	note(job, a)
+	switch a.Kind {
+	case plan.Look:
+		return errLook
+	case plan.Blocked:
+		return worker.Block(a.Reason)
+	case plan.Create:
+		return c.create(ctx, job, w)
+	case plan.Adopt:
+		return c.adopt(ctx, job, w, a)
+	case plan.Update:
+		return c.update(ctx, job, w, a)
+	case plan.Delete:
+		return c.remove(ctx, job, a)
+	case plan.DoNothing, plan.Enable, plan.Disable:
+	}
+	if w.InScope && job.Record.Linked() && c.policy.Update {
+		return c.update(ctx, job, w, a)
+	}
+	if job.Record.Link.GetState() == provisioningv1.LinkState_LINK_STATE_UNSPECIFIED {
+		job.Record.Link.State = provisioningv1.LinkState_LINK_STATE_NONE
+	}
+	return job.Done(ctx)
+}
+
+// create posts the group, with as many members as one request may carry, and adds
+// the others.
+func (c *converger) create(ctx context.Context, job *worker.Job, w *wanted) error {
+	a, err := c.fresh(ctx, job)
+	if err != nil {
+		return err
+	}
+	steps := a.difference(w.members, c.index.resource)
+	var first []step
+	if c.profile.MembersOnCreate {
+		first = steps[:min(len(steps), c.profile.MaxMembersPerRequest)]
+	}
+	body, err := c.body(w, first)
+	if err != nil {
+		return worker.Block("groups.attributes: " + err.Error())
+	}
+	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_CREATE); err != nil {
+		return err
+	}
+	call, cancel := job.Target(ctx)
+	created, err := c.target.Create(call, scim.KindGroup, body)
+	cancel()
+	if scim.IsConflict(err) {
+		return errLook
+	}
+	if err != nil {
+		return err
+	}
+	c.names.put(created, w.name)
+	if err := c.own(ctx, job, w, created.ID); err != nil {
+		return err
+	}
+	if err := c.progress(ctx, job, a, first); err != nil {
+		return err
+	}
+	if err := c.send(ctx, job, created.ID, nil, a, steps[len(first):]); err != nil {
+		return err
+	}
+	return c.done(ctx, job, w, a)
+}
+
+// own commits the link to a resource that was just created, together with its
+// ownership. One that another entry owns is one that the target returned instead
+// of a new one.
+func (c *converger) own(ctx context.Context, job *worker.Job, w *wanted, resourceID string) error {
+	owner, revision, err := job.Links().Owner(ctx, kind, resourceID)
+	if err != nil {
+		return err
+	}
+	if owner != nil && !slices.Equal(owner, job.Record.ID) {
+		return worker.Block(fmt.Sprintf("the target answered the creation with a resource that entry %x owns", owner))
+	}
+	own, err := job.Links().Own(kind, resourceID, job.Record.ID, revision)
+	if err != nil {
+		return err
+	}
+	l := job.Record.Link
+	l.State, l.ResourceId, l.Origin = provisioningv1.LinkState_LINK_STATE_ACTIVE, resourceID, provisioningv1.Origin_ORIGIN_CREATED
+	l.Attributes = w.Attributes
+	_, err = job.Progress(ctx, own)
+	return err
+}
+
+func (c *converger) body(w *wanted, members []step) (map[string]any, error) {
+	units := make([]scim.Unit, 0, len(w.units)+1)
+	for _, u := range w.units {
+		units = append(units, u)
+	}
+	if _, mapped := w.units["externalId"]; !mapped && c.profile.ExternalIDAllowed {
+		units = append(units, scim.Unit{Path: "externalId", Value: w.externalID})
+	}
+	body, err := scim.Body(scim.KindGroup, units)
+	if err != nil || len(members) == 0 {
+		return body, err
+	}
+	values := make([]map[string]any, len(members))
+	for i, m := range members {
+		values[i] = map[string]any{"value": m.resource}
+	}
+	body["members"] = values
+	return body, nil
+}
+
+// fresh is the applied membership of a group that has no resource: empty, and
+// what stands in old chunks is forgotten.
+func (c *converger) fresh(ctx context.Context, job *worker.Job) (*applied, error) {
+	a, err := c.current(ctx, job)
+	if err != nil {
+		return nil, err
+	}
+	a.clear()
+	return a, nil
+}
+
+// current is the applied membership, in as many chunks as the directory's.
+func (c *converger) current(ctx context.Context, job *worker.Job) (*applied, error) {
+	a, err := readApplied(ctx, job.Links(), job.Record.ID, int(job.Record.Link.GetMemberChunks()))
+	if err != nil {
+		return nil, err
+	}
+	count := max(1, int(job.Change.GetGroup().GetMembers().GetChunkCount()))
+	return a, a.grow(ctx, job.Links(), count)
+}
+
+// adopt makes a resource that was there ours, before anything is sent to it; the
+// directory's members overwrite those that it had.
+func (c *converger) adopt(ctx context.Context, job *worker.Job, w *wanted, action plan.Action) error {
+	_, revision, err := job.Links().Owner(ctx, kind, action.ResourceID)
+	if err != nil {
+		return err
+	}
+	own, err := job.Links().Own(kind, action.ResourceID, job.Record.ID, revision)
+	if err != nil {
+		return err
+	}
+	l := job.Record.Link
+	l.ResourceId, l.Origin, l.State = action.ResourceID, provisioningv1.Origin_ORIGIN_ADOPTED, provisioningv1.LinkState_LINK_STATE_ACTIVE
+	l.Attributes = map[string][]byte{}
+	for path, hash := range w.Attributes {
+		if !slices.Contains(action.Set, path) {
+			l.Attributes[path] = hash
+		}
+	}
+	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_UPDATE, own); err != nil {
+		return err
+	}
+	return c.overwrite(ctx, job, w, action)
+}
+
+// overwrite reads the resource's members and makes them those of the directory,
+// whatever they were.
+func (c *converger) overwrite(ctx context.Context, job *worker.Job, w *wanted, action plan.Action) error {
+	call, cancel := job.Target(ctx)
+	resource, err := c.target.Get(call, scim.KindGroup, action.ResourceID)
+	cancel()
+	if err != nil {
+		return err
+	}
+	a, err := c.fresh(ctx, job)
+	if err != nil {
+		return err
+	}
+	if !c.policy.Update {
+		return c.done(ctx, job, w, a)
+	}
+	entries := make(map[string]entryID, len(w.members))
+	for id, resourceID := range w.members {
+		entries[resourceID] = id
+	}
+	var there, strangers []step
+	for _, id := range resource.MemberIDs() {
+		if entry, ours := entries[id]; ours {
+			there = append(there, step{id: entry, resource: id})
+		} else {
+			strangers = append(strangers, step{id: strangerID(id), resource: id, remove: true})
+		}
+	}
+	a.record(there)
+	steps := append(strangers, a.difference(w.members, c.index.resource)...)
+	if err := c.send(ctx, job, action.ResourceID, c.attributes(w, action), a, steps); err != nil {
+		return err
+	}
+	settle(job.Record.Link, w, action)
+	return c.done(ctx, job, w, a)
+}
+
+// strangerID stands for a member of the target that is no entry of ours.
+func strangerID(resourceID string) entryID {
+	var id entryID
+	copy(id[:], provisioningv1.ResourceHash(resourceID))
+	return id
+}
+
+// update sends the differences of name, attributes and members.
+func (c *converger) update(ctx context.Context, job *worker.Job, w *wanted, action plan.Action) error {
+	a, err := c.current(ctx, job)
+	if err != nil {
+		return err
+	}
+	steps := a.difference(w.members, c.index.resource)
+	attributes := c.attributes(w, action)
+	if len(steps) == 0 && len(attributes) == 0 {
+		job.Record.Link.MembersWithoutLink = uint64(w.without) //nolint:gosec // a count
+		return job.Done(ctx)
+	}
+	job.Outcome.Action = provisioningv1.Action_ACTION_UPDATE
+	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_UPDATE); err != nil {
+		return err
+	}
+	err = c.send(ctx, job, action.ResourceID, attributes, a, steps)
+	if scim.IsNotFound(err) {
+		return c.vanished(ctx, job)
+	}
+	if err != nil {
+		return err
+	}
+	if len(action.Set) > 0 {
+		c.names.rename(action.ResourceID, w.name)
+	}
+	settle(job.Record.Link, w, action)
+	return c.done(ctx, job, w, a)
+}
+
+// attributes are the operations for the group's own attributes.
+func (c *converger) attributes(w *wanted, action plan.Action) []scim.Operation {
+	var ops []scim.Operation
+	for _, path := range action.Set {
+		ops = append(ops, scim.SetOperation(w.units[path]))
+	}
+	for _, path := range action.Clear {
+		ops = append(ops, scim.ClearOperation(path))
+	}
+	return ops
+}
+
+func settle(l *provisioningv1.Link, w *wanted, action plan.Action) {
+	if l.Attributes == nil {
+		l.Attributes = map[string][]byte{}
+	}
+	for _, path := range action.Set {
+		l.Attributes[path] = w.Attributes[path]
+	}
+	for _, path := range action.Clear {
+		delete(l.Attributes, path)
+	}
+}
+
+// done commits the group as applied, with what changed of its membership record.
+func (c *converger) done(ctx context.Context, job *worker.Job, w *wanted, a *applied) error {
+	l := job.Record.Link
+	l.MembersWithoutLink, l.MembersApplied = uint64(w.without), a.count() //nolint:gosec // counts
+	l.MemberChunks = uint32(len(a.chunks))                                //nolint:gosec // at most 512
+	writes, err := a.writes(job.Links())
+	if err != nil {
+		return err
+	}
+	return job.Done(ctx, writes...)
+}
+
+// vanished handles a linked resource that somebody deleted on the target.
+func (c *converger) vanished(ctx context.Context, job *worker.Job) error {
+	l := job.Record.Link
+	disown, err := job.Links().Disown(ctx, kind, l.GetResourceId(), job.Record.ID)
+	if err != nil {
+		return err
+	}
+	c.names.drop(l.GetResourceId())
+	forget(l)
+	if _, err := job.Progress(ctx, disown...); err != nil {
+		return err
+	}
+	return errLook
+}
+
+func forget(l *provisioningv1.Link) {
+	l.State, l.ResourceId, l.Attributes = provisioningv1.LinkState_LINK_STATE_NONE, "", nil
+	l.MembersApplied, l.MembersWithoutLink = 0, 0
+}
+
+// remove deletes the group and forgets what was applied to it.
+func (c *converger) remove(ctx context.Context, job *worker.Job, action plan.Action) error {
+	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_DELETE); err != nil {
+		return err
+	}
+	call, cancel := job.Target(ctx)
+	err := c.target.Delete(call, scim.KindGroup, action.ResourceID)
+	cancel()
+	if err != nil && !scim.IsNotFound(err) {
+		return err
+	}
+	c.names.drop(action.ResourceID)
+	a, err := c.fresh(ctx, job)
+	if err != nil {
+		return err
+	}
+	writes, err := a.writes(job.Links())
+	if err != nil {
+		return err
+	}
+	disown, err := job.Links().Disown(ctx, kind, action.ResourceID, job.Record.ID)
+	if err != nil {
+		return err
+	}
+	forget(job.Record.Link)
+	job.Record.Link.State = provisioningv1.LinkState_LINK_STATE_REMOVED
+	return job.Done(ctx, slices.Concat([]bus.Write{}, writes, disown)...)
+}

@@ -1,0 +1,166 @@
+// Package groupsync keeps the groups of a target and their memberships equal to
+// the directory: it maps a change to a name and attributes, finds the resources
+// of its members, decides, claims, calls the target in batches and commits the
+// link with the membership that was applied.
+package groupsync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/plan"
+	"github.com/rollcall-scim/rollcall/pkg/scim"
+	"github.com/rollcall-scim/rollcall/pkg/worker"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+)
+
+// resources is what the target offers for groups.
+type resources interface {
+	reader
+	writer
+}
+
+type reader interface {
+	Get(ctx context.Context, kind scim.Kind, id string, opts ...scim.ReadOption) (*scim.Resource, error)
+	Find(ctx context.Context, kind scim.Kind, attribute, value string, spellings ...string) ([]*scim.Resource, error)
+	List(ctx context.Context, kind scim.Kind, opts scim.ListOptions, each func(*scim.Resource) error) (total int, err error)
+}
+
+type writer interface {
+	Create(ctx context.Context, kind scim.Kind, body map[string]any) (*scim.Resource, error)
+	Patch(ctx context.Context, kind scim.Kind, id string, ops []scim.Operation) (*scim.Resource, error)
+	Delete(ctx context.Context, kind scim.Kind, id string) error
+}
+
+var _ resources = (*scim.Client)(nil)
+
+// Run keeps the groups of every connection that has groups equal until ctx ends.
+func Run(ctx context.Context, cfg *connection.Config, process *worker.Process) error {
+	compiled, err := cfg.Compile()
+	if err != nil {
+		return fmt.Errorf("compile configuration: %w", err)
+	}
+	key, err := process.HashKey(ctx)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for name, c := range cfg.Connections {
+		if c.Groups == nil {
+			continue
+		}
+		target, err := process.Target(c)
+		if err != nil {
+			return err
+		}
+		index := newIndex(c, process)
+		w, err := process.Worker(directoryv1.Kind_KIND_GROUP, c, cfg.Hash(name), newConverger(cfg, name, compiled.Connections[name], target, key, index))
+		if err != nil {
+			return err
+		}
+		group.Go(func() error { return index.run(ctx) })
+		group.Go(func() error { return w.Run(ctx) })
+	}
+	return group.Wait()
+}
+
+// converger makes one target's groups equal.
+type converger struct {
+	mapper  *mapper
+	policy  plan.Policy
+	target  resources
+	profile scim.Profile
+	index   *index
+	users   *backlog
+	names   *names
+	dryRun  bool
+}
+
+func newConverger(cfg *connection.Config, name string, c *connection.CompiledConnection, target *scim.Client, key []byte, x *index) *converger {
+	groups := cfg.Connections[name].Groups
+	return &converger{
+		mapper: newMapper(c.Groups, groups.Match, key),
+		policy: plan.Policy{
+			Create: groups.Create, Update: groups.Update, Remove: plan.Remove(groups.Remove), LookFirst: true,
+		},
+		target: target, profile: target.Profile(), index: x, dryRun: cfg.Connections[name].DryRun,
+		users: &backlog{bus: x.bus, consumer: worker.ChangesConsumer(directoryv1.Kind_KIND_USER, name, cfg.Hash(name))},
+		names: newNames(target),
+	}
+}
+
+const maxLooks = 4
+
+// Converge is the table of contents of one group:
+//
+//  1. map the entry to what the target should hold
+//  2. while users are still being provisioned, come back later
+//  3. find the resources of its members
+//  4. after an abandoned write, look at the target first
+//  5. decide
+//  6. carry the decision out, members in batches, or look and decide again
+func (c *converger) Converge(ctx context.Context, job *worker.Job) error {
+	wanted, err := c.mapper.wanted(job.Change, job.Set) // 1
+	if err != nil {
+		return err
+	}
+	if wanted.InScope {
+		if err := c.waitForUsers(ctx, job); err != nil { // 2
+			return err
+		}
+		if err := c.resolve(ctx, job, wanted); err != nil { // 3
+			return err
+		}
+	}
+	var observed plan.Observed
+	if job.Abandoned() { // 4
+		if err := c.reexamine(ctx, job, wanted); err != nil {
+			return err
+		}
+	}
+	unlock := c.names.lock(wanted.name)
+	defer unlock()
+	for range maxLooks {
+		action := plan.Decide(c.policy, wanted.Desired, job.Linked(), observed) // 5
+		if c.dryRun && action.Kind != plan.DoNothing && action.Kind != plan.Look {
+			note(job, action)
+			return worker.ErrDryRun
+		}
+		err = c.apply(ctx, job, wanted, action) // 6
+		if !errors.Is(err, errLook) {
+			return err
+		}
+		if observed, err = c.look(ctx, job, wanted); err != nil {
+			return err
+		}
+	}
+	return worker.Block("the target says that the group exists, but no look-up finds it; check groups.match and the target's filter support")
+}
+
+// stream reads the members that a manifest describes.
+func (c *converger) stream(ctx context.Context, job *worker.Job) ([]member, error) {
+	manifest := job.Change.GetGroup().GetMembers()
+	var members []member
+	for n, hash := range manifest.GetChunkHashes() {
+		if len(hash) == 0 {
+			continue
+		}
+		chunk, err := c.index.chunk(ctx, job.Record.ID, n, hash)
+		if errors.Is(err, errChunkMoved) {
+			_, newest, lastErr := job.Latest(ctx, job.Record.ID)
+			if lastErr == nil && newest > job.Sequence {
+				return nil, fmt.Errorf("read members: %w", bus.ErrConflict) // a newer manifest is there: begin again
+			}
+		}
+		if err != nil {
+			return nil, worker.Wait(chunkDelay, err)
+		}
+		members = append(members, chunk...)
+	}
+	return members, nil
+}

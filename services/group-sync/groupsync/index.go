@@ -1,0 +1,331 @@
+package groupsync
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/links"
+	"github.com/rollcall-scim/rollcall/pkg/worker"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+)
+
+const (
+	chunkDelay = 200 * time.Millisecond
+	// gatherRequests is how long requests for groups are gathered: many links that
+	// appear at once ask for a group once.
+	gatherRequests = 100 * time.Millisecond
+	reconnectDelay = time.Second
+	recordSize     = directoryv1.IDSize + 1
+	chunkHashSize  = 16
+	resourceHash   = 8
+)
+
+var errChunkMoved = errors.New("a members chunk is not the one that the manifest describes")
+
+// member is one member as the directory says.
+type member struct {
+	id   entryID
+	kind directoryv1.Kind
+}
+
+// index knows, in memory, the resource of every entry that has a link in the
+// connection, and which groups hold an entry. When a link comes, changes or goes,
+// it asks for another look at the groups that hold the entry.
+type index struct {
+	connection, source string
+	bus                *bus.Bus
+	links              *links.Store
+	log                *slog.Logger
+
+	mu        sync.RWMutex
+	resources map[entryID]string            // of users and groups that have one
+	byHash    map[[resourceHash]byte]string // resource ids by their short hash
+	chunks    map[chunkKey][]member
+	holders   map[entryID]map[entryID]int // groups, by member: in how many chunks
+	groups    map[entryID]struct{}        // groups that have a link
+	revision  uint64                      // newest link that was seen
+	wanted    map[entryID]struct{}        // groups to request
+	wake      chan struct{}
+	catching  atomic.Int32 // watches that have not caught up yet
+	ready     chan struct{}
+}
+
+type chunkKey struct {
+	group entryID
+	n     int
+}
+
+func newIndex(c *connection.Connection, process *worker.Process) *index {
+	x := &index{
+		connection: c.Name, source: c.Source, bus: process.Bus(), links: process.Links(c.Name), log: process.Log().With("connection", c.Name),
+		resources: map[entryID]string{}, byHash: map[[resourceHash]byte]string{}, chunks: map[chunkKey][]member{},
+		holders: map[entryID]map[entryID]int{}, groups: map[entryID]struct{}{}, wanted: map[entryID]struct{}{}, wake: make(chan struct{}, 1),
+		ready: make(chan struct{}),
+	}
+	x.catching.Store(watches)
+	return x
+}
+
+// run keeps the index until ctx ends.
+func (x *index) run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return x.follow(ctx, "user links", x.watchLinks(directoryv1.Kind_KIND_USER)) })
+	group.Go(func() error { return x.follow(ctx, "group links", x.watchLinks(directoryv1.Kind_KIND_GROUP)) })
+	group.Go(func() error { return x.follow(ctx, "members", x.watchMembers) })
+	group.Go(func() error { return x.request(ctx) })
+	return group.Wait()
+}
+
+// watches is how many watches have to catch up before the index is ready.
+const watches = 3
+
+func (x *index) caughtUp() {
+	if x.catching.Add(-1) == 0 {
+		close(x.ready)
+	}
+}
+
+// follow keeps a watch going; a broken one begins anew.
+func (x *index) follow(ctx context.Context, what string, watch func(context.Context, func()) error) error {
+	var once sync.Once
+	for ctx.Err() == nil {
+		if err := watch(ctx, func() { once.Do(x.caughtUp) }); err != nil && ctx.Err() == nil {
+			x.log.WarnContext(ctx, "watch interrupted, beginning anew", "watch", what, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(reconnectDelay):
+		}
+	}
+	return nil
+}
+
+func (x *index) watchLinks(kind directoryv1.Kind) func(context.Context, func()) error {
+	return func(ctx context.Context, caughtUp func()) error {
+		return x.links.Links(ctx, kind, caughtUp, func(id []byte, l *provisioningv1.Link, revision uint64) {
+			x.link(kind, entryID(id), l, revision)
+		})
+	}
+}
+
+// link takes a link as it is now. A resource that came, changed or went concerns
+// the groups that hold the entry.
+func (x *index) link(kind directoryv1.Kind, id entryID, l *provisioningv1.Link, revision uint64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.revision = max(x.revision, revision)
+	before := x.resources[id]
+	after := ""
+	if links.HasResource(l) {
+		after = l.GetResourceId()
+	}
+	if kind == directoryv1.Kind_KIND_GROUP && after != "" {
+		if _, known := x.groups[id]; !known {
+			x.groups[id] = struct{}{}
+			x.want(id) // whatever was missed while nobody watched
+		}
+	}
+	if before == after {
+		return
+	}
+	if before != "" {
+		delete(x.byHash, hashOf(before))
+		delete(x.resources, id)
+	}
+	if after != "" {
+		x.resources[id], x.byHash[hashOf(after)] = after, after
+	}
+	for group := range x.holders[id] {
+		if _, linked := x.groups[group]; linked {
+			x.want(group)
+		}
+	}
+}
+
+func hashOf(resourceID string) [resourceHash]byte {
+	return [resourceHash]byte(provisioningv1.ResourceHash(resourceID))
+}
+
+// want marks a group to be requested; x.mu is held.
+func (x *index) want(group entryID) {
+	x.wanted[group] = struct{}{}
+	select {
+	case x.wake <- struct{}{}:
+	default:
+	}
+}
+
+// request publishes the requests that were gathered.
+func (x *index) request(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-x.wake:
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(gatherRequests):
+		}
+		x.mu.Lock()
+		wanted := x.wanted
+		x.wanted = map[entryID]struct{}{}
+		x.mu.Unlock()
+		for id := range wanted {
+			if err := x.bus.Request(ctx, directoryv1.Kind_KIND_GROUP, x.connection, id[:], "members"); err != nil && ctx.Err() == nil {
+				x.log.WarnContext(ctx, "request a group", "error", err)
+				x.mu.Lock()
+				x.want(id)
+				x.mu.Unlock()
+			}
+		}
+	}
+}
+
+func (x *index) watchMembers(ctx context.Context, caughtUp func()) error {
+	opts := bus.ReadOptions{Filters: []string{directoryv1.ChunkFilter(x.source)}, Follow: true, CaughtUp: caughtUp}
+	return x.bus.Read(ctx, directoryv1.StreamGroups, opts, func(s *bus.Stored) error {
+		subject, err := directoryv1.ParseSubject(s.Subject)
+		if err != nil {
+			return err
+		}
+		members, _, err := decodeChunk(s.Data)
+		if err != nil {
+			return fmt.Errorf("decode %s: %w", s.Subject, err)
+		}
+		x.hold(chunkKey{entryID(subject.ID), subject.Chunk}, members)
+		return nil
+	})
+}
+
+// hold replaces what one chunk of a group holds.
+func (x *index) hold(key chunkKey, members []member) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, m := range x.chunks[key] {
+		if x.holders[m.id][key.group]--; x.holders[m.id][key.group] <= 0 {
+			delete(x.holders[m.id], key.group)
+		}
+		if len(x.holders[m.id]) == 0 {
+			delete(x.holders, m.id)
+		}
+	}
+	x.chunks[key] = members
+	for _, m := range members {
+		if x.holders[m.id] == nil {
+			x.holders[m.id] = map[entryID]int{}
+		}
+		x.holders[m.id][key.group]++
+	}
+}
+
+func decodeChunk(data []byte) (members []member, hash []byte, err error) {
+	var chunk directoryv1.MemberChunk
+	if err := proto.Unmarshal(data, &chunk); err != nil {
+		return nil, nil, err
+	}
+	packed := chunk.GetMembers()
+	if len(packed)%recordSize != 0 {
+		return nil, nil, fmt.Errorf("%d bytes are not whole records", len(packed))
+	}
+	for ; len(packed) > 0; packed = packed[recordSize:] {
+		members = append(members, member{entryID(packed[:directoryv1.IDSize]), directoryv1.Kind(packed[directoryv1.IDSize])})
+	}
+	sum := sha256.Sum256(chunk.GetMembers())
+	return members, sum[:chunkHashSize], nil
+}
+
+// chunk reads one chunk of a group's members from the stream; errChunkMoved when
+// it is not the one with this hash.
+func (x *index) chunk(ctx context.Context, group []byte, n int, hash []byte) ([]member, error) {
+	s, err := x.bus.Last(ctx, directoryv1.StreamGroups, directoryv1.ChunkSubject(x.source, group, n))
+	if err != nil {
+		return nil, fmt.Errorf("read members: %w", err)
+	}
+	members, got, err := decodeChunk(s.Data)
+	if err != nil {
+		return nil, err
+	}
+	if string(got) != string(hash) {
+		return nil, errChunkMoved
+	}
+	return members, nil
+}
+
+// resolve returns the resource ids of the members that have one, by entry, and
+// how many have none. It waits until everything that was linked when it was
+// called is known.
+func (x *index) resolve(ctx context.Context, members []member) (ids map[entryID]string, without int, err error) {
+	if err := x.catchUp(ctx); err != nil {
+		return nil, 0, err
+	}
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	ids = make(map[entryID]string, len(members))
+	for _, m := range members {
+		if resource, ok := x.resources[m.id]; ok {
+			ids[m.id] = resource
+		} else {
+			without++
+		}
+	}
+	return ids, without, nil
+}
+
+const (
+	catchUpPoll  = 5 * time.Millisecond
+	catchUpLimit = 2 * time.Second
+)
+
+var errBehind = errors.New("the index of links is still behind")
+
+// catchUp waits until the index has seen the newest link of the connection.
+func (x *index) catchUp(ctx context.Context) error {
+	select {
+	case <-x.ready:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	newest, err := x.links.LastRevision(ctx, directoryv1.Kind_KIND_USER)
+	if err != nil {
+		return err
+	}
+	deadline := time.Now().Add(catchUpLimit)
+	for !x.seen(newest) {
+		if ctx.Err() != nil || time.Now().After(deadline) {
+			return worker.Wait(chunkDelay, errBehind)
+		}
+		time.Sleep(catchUpPoll)
+	}
+	return nil
+}
+
+func (x *index) seen(revision uint64) bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.revision >= revision
+}
+
+// resource is the resource id with this short hash, if an entry is linked to it.
+func (x *index) resource(hash []byte) (string, bool) {
+	if len(hash) != resourceHash {
+		return "", false
+	}
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	id, ok := x.byHash[[resourceHash]byte(hash)]
+	return id, ok
+}

@@ -1,0 +1,347 @@
+package groupsync
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/links"
+	"github.com/rollcall-scim/rollcall/pkg/plan"
+	"github.com/rollcall-scim/rollcall/pkg/scim"
+	"github.com/rollcall-scim/rollcall/pkg/worker"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+)
+
+const (
+	// patience is how long a group waits for its connection's users.
+	patience        = 60 * time.Second
+	shortestWait    = 50 * time.Millisecond
+	longestWait     = 4 * time.Second
+	waitForEach     = 5 * time.Millisecond
+	backlogLifetime = 100 * time.Millisecond
+	ownerPending    = 2 * time.Second
+)
+
+// backlog asks how many users are still to be provisioned, not more often than
+// needed.
+type backlog struct {
+	bus      *bus.Bus
+	consumer string
+
+	mu    sync.Mutex
+	asked time.Time
+	total uint64
+}
+
+func (b *backlog) users(ctx context.Context) (uint64, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if time.Since(b.asked) < backlogLifetime && b.total > 0 {
+		return b.total, nil
+	}
+	g, err := b.bus.Backlog(ctx, directoryv1.StreamUsers, b.consumer)
+	if err != nil && !errors.Is(err, bus.ErrNotFound) {
+		return 0, err
+	}
+	b.asked, b.total = time.Now(), g.Total()
+	return b.total, nil
+}
+
+var errUsersFirst = errors.New("users are still being provisioned")
+
+// waitForUsers lets a group converge at most once a minute while its connection's
+// users have a backlog: most of its members would only come later.
+func (c *converger) waitForUsers(ctx context.Context, job *worker.Job) error {
+	last := job.Detected()
+	if at := job.Record.Link.GetAppliedAt(); at != nil && at.AsTime().After(last) {
+		last = at.AsTime()
+	}
+	if time.Since(last) > patience {
+		return nil
+	}
+	waiting, err := c.users.users(ctx)
+	if err != nil || waiting == 0 {
+		return err
+	}
+	delay := time.Duration(min(waiting, 1000)) * waitForEach //nolint:gosec // at most 1000
+	return worker.Wait(min(max(delay, shortestWait), longestWait), fmt.Errorf("%w: %d to go", errUsersFirst, waiting))
+}
+
+// resolve finds the resources of the group's members.
+func (c *converger) resolve(ctx context.Context, job *worker.Job, w *wanted) error {
+	members, err := c.stream(ctx, job)
+	if err != nil {
+		return err
+	}
+	w.members, w.without, err = c.index.resolve(ctx, members)
+	return err
+}
+
+// look searches the target for the group by its matching attributes, in order.
+func (c *converger) look(ctx context.Context, job *worker.Job, w *wanted) (plan.Observed, error) {
+	observed := plan.Observed{Looked: true}
+	for _, attribute := range c.mapper.match {
+		value := w.name
+		if attribute == "externalId" {
+			value = w.externalID
+		} else if unit, ok := w.units[attribute]; ok && attribute != displayName {
+			value, _ = unit.Value.(string)
+		}
+		found, err := c.find(ctx, job, attribute, value)
+		if err != nil {
+			return observed, err
+		}
+		for _, r := range found {
+			m, err := c.examine(ctx, job, w, r)
+			if err != nil {
+				return observed, err
+			}
+			observed.Matches = append(observed.Matches, m)
+		}
+		if len(observed.Matches) > 0 {
+			break
+		}
+	}
+	return observed, nil
+}
+
+// find uses the listing of all groups where there is a fresh one, or where many
+// groups wait, and a filter otherwise.
+func (c *converger) find(ctx context.Context, job *worker.Job, attribute, value string) ([]*scim.Resource, error) {
+	if attribute == displayName {
+		found, ok, err := c.names.find(ctx, job, value)
+		if ok || err != nil {
+			return found, err
+		}
+	}
+	call, cancel := job.Target(ctx)
+	defer cancel()
+	return c.target.Find(call, scim.KindGroup, attribute, value)
+}
+
+// examine compares a resource with what is wanted and finds out who owns it.
+func (c *converger) examine(ctx context.Context, job *worker.Job, w *wanted, r *scim.Resource) (plan.Match, error) {
+	w.found[r.ID] = r
+	m := plan.Match{ID: r.ID, Ours: r.ExternalID != "" && r.ExternalID == w.externalID, Active: true}
+	for path, unit := range w.units {
+		if observed, _ := r.Value(path); !unit.EqualTo(observed) {
+			m.Differs = append(m.Differs, path)
+		}
+	}
+	for _, path := range w.Absent {
+		if _, has := r.Value(path); has {
+			m.Differs = append(m.Differs, path)
+		}
+	}
+	slices.Sort(m.Differs)
+	var err error
+	m.Owner, err = owner(ctx, job, r.ID)
+	return m, err
+}
+
+// owner is the living entry that owns a resource, in hex. While the removal of a
+// former owner is pending, the error asks to wait.
+func owner(ctx context.Context, job *worker.Job, resourceID string) (string, error) {
+	id, _, err := job.Links().Owner(ctx, kind, resourceID)
+	if err != nil || id == nil || slices.Equal(id, job.Record.ID) {
+		return "", err
+	}
+	former, err := job.Links().Get(ctx, kind, id)
+	if err != nil {
+		return "", err
+	}
+	if !links.HasResource(former.Link) || former.Link.GetResourceId() != resourceID {
+		return "", nil
+	}
+	op, sequence, err := job.Latest(ctx, id)
+	switch {
+	case err != nil && !errors.Is(err, bus.ErrNotFound):
+		return "", err
+	case err == nil && op == directoryv1.Op_OP_ABSENT.String() && former.Link.GetSequence() < sequence:
+		return "", worker.Wait(ownerPending, fmt.Errorf("the matching group is still being given up by entry %x", id))
+	case err == nil && op == directoryv1.Op_OP_ABSENT.String():
+		return "", nil
+	}
+	return hex.EncodeToString(id), nil
+}
+
+// reexamine looks at the target after an abandoned write: a linked group's
+// attributes are compared, and its members are overwritten as on adoption.
+func (c *converger) reexamine(ctx context.Context, job *worker.Job, w *wanted) error {
+	l := job.Record.Link
+	if !job.Record.Linked() {
+		return nil // every creation looks first
+	}
+	call, cancel := job.Target(ctx)
+	r, err := c.target.Get(call, scim.KindGroup, l.GetResourceId())
+	cancel()
+	if scim.IsNotFound(err) {
+		forget(l)
+		return nil
+	}
+	if err != nil || !w.InScope {
+		return err
+	}
+	l.Attributes = map[string][]byte{}
+	for path, unit := range w.units {
+		if observed, _ := r.Value(path); unit.EqualTo(observed) {
+			l.Attributes[path] = w.Attributes[path]
+		}
+	}
+	return c.correct(ctx, job, w, r)
+}
+
+// correct makes the applied membership say what the target really holds.
+func (c *converger) correct(ctx context.Context, job *worker.Job, w *wanted, r *scim.Resource) error {
+	a, err := c.fresh(ctx, job)
+	if err != nil {
+		return err
+	}
+	entries := make(map[string]entryID, len(w.members))
+	for id, resourceID := range w.members {
+		entries[resourceID] = id
+	}
+	var there []step
+	for _, id := range r.MemberIDs() {
+		entry, ours := entries[id]
+		if !ours {
+			entry = strangerID(id)
+		}
+		there = append(there, step{id: entry, resource: id})
+	}
+	a.record(there)
+	l := job.Record.Link
+	l.MemberChunks = uint32(len(a.chunks)) //nolint:gosec // at most 512
+	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_UPDATE); err != nil {
+		return err
+	}
+	writes, err := a.writes(job.Links())
+	if err != nil {
+		return err
+	}
+	_, err = job.Progress(ctx, writes...)
+	return err
+}
+
+const (
+	listingLifetime = 60 * time.Second
+	// listFrom is how many look-ups within a short time are worth one listing.
+	listFrom = 4
+)
+
+// names is what is known of the names of the target's groups: one listing serves
+// a first synchronization, single look-ups the rest. It also lets only one group
+// of a name be looked for and created at a time.
+type names struct {
+	target resources
+
+	mu     sync.Mutex
+	locks  map[string]*nameLock
+	listed time.Time
+	byName map[string][]*scim.Resource
+	recent []time.Time
+}
+
+type nameLock struct {
+	mu    sync.Mutex
+	users int
+}
+
+func newNames(target resources) *names { return &names{target: target, locks: map[string]*nameLock{}} }
+
+// lock lets one group of a name in at a time.
+func (n *names) lock(name string) (unlock func()) {
+	n.mu.Lock()
+	l := n.locks[name]
+	if l == nil {
+		l = &nameLock{}
+		n.locks[name] = l
+	}
+	l.users++
+	n.mu.Unlock()
+	l.mu.Lock()
+	return func() {
+		l.mu.Unlock()
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if l.users--; l.users == 0 {
+			delete(n.locks, name)
+		}
+	}
+}
+
+// find answers from the listing; ok is false where a filter should be used.
+func (n *names) find(ctx context.Context, job *worker.Job, name string) (found []*scim.Resource, ok bool, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	n.recent = append(slices.DeleteFunc(n.recent, func(t time.Time) bool { return now.Sub(t) > listingLifetime }), now)
+	if now.Sub(n.listed) > listingLifetime {
+		if len(n.recent) < listFrom {
+			return nil, false, nil
+		}
+		if err := n.list(ctx, job); err != nil {
+			if errors.Is(err, scim.ErrIncomplete) {
+				return nil, false, nil
+			}
+			return nil, false, err
+		}
+	}
+	return slices.Clone(n.byName[name]), true, nil
+}
+
+func (n *names) list(ctx context.Context, job *worker.Job) error {
+	call, cancel := job.Target(ctx)
+	defer cancel()
+	byName := map[string][]*scim.Resource{}
+	_, err := n.target.List(call, scim.KindGroup, scim.ListOptions{ExcludedAttributes: []string{"members"}}, func(r *scim.Resource) error {
+		name, _ := r.Value(displayName)
+		text, _ := name.(string)
+		byName[text] = append(byName[text], r)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	n.byName, n.listed = byName, time.Now()
+	return nil
+}
+
+// put remembers a group that we created.
+func (n *names) put(r *scim.Resource, name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.byName != nil {
+		n.byName[name] = append(n.byName[name], r)
+	}
+}
+
+// drop forgets a group that is gone.
+func (n *names) drop(id string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for name, found := range n.byName {
+		n.byName[name] = slices.DeleteFunc(found, func(r *scim.Resource) bool { return r.ID == id })
+	}
+}
+
+// rename moves a group to its new name.
+func (n *names) rename(id, name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for former, found := range n.byName {
+		i := slices.IndexFunc(found, func(r *scim.Resource) bool { return r.ID == id })
+		if i >= 0 && former != name {
+			n.byName[name] = append(n.byName[name], found[i])
+			n.byName[former] = slices.Delete(found, i, i+1)
+			return
+		}
+	}
+}
+

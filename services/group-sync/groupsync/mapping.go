@@ -1,0 +1,127 @@
+package groupsync
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/mapping"
+	"github.com/rollcall-scim/rollcall/pkg/plan"
+	"github.com/rollcall-scim/rollcall/pkg/scim"
+	"github.com/rollcall-scim/rollcall/pkg/worker"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+)
+
+const unknownDelay = 5 * time.Second
+
+// displayName is the path of a group's name (RFC 7643 section 4.2).
+const displayName = "displayName"
+
+// mapper turns a directory group into what the target should hold. It is pure.
+type mapper struct {
+	groups *connection.CompiledGroups
+	match  []string
+	key    []byte
+}
+
+func newMapper(groups *connection.CompiledGroups, match []string, key []byte) *mapper {
+	return &mapper{groups: groups, match: match, key: key}
+}
+
+// wanted is what the target should hold for one group.
+type wanted struct {
+	plan.Desired
+	name       string
+	units      map[string]scim.Unit
+	externalID string
+	// members are the resource ids of the members that have one, by entry.
+	members map[entryID]string
+	// without is how many members have no resource in this connection.
+	without int
+	found   map[string]*scim.Resource
+}
+
+type entryID [directoryv1.IDSize]byte
+
+// wanted maps a change.
+func (m *mapper) wanted(change *directoryv1.Change, set mapping.Set) (*wanted, error) {
+	w := &wanted{externalID: hex.EncodeToString(change.GetEntryId()), found: map[string]*scim.Resource{}}
+	if change.GetOp() != directoryv1.Op_OP_PRESENT {
+		w.Why = "absent from the directory: " + change.GetReason().String()
+		return w, nil
+	}
+	group := mapping.GroupObject(change.GetGroup(), set)
+	if m.groups.Scope != nil {
+		in, err := m.groups.Scope.Bool(group)
+		if err != nil {
+			return nil, mappingError("groups.scope", err)
+		}
+		if !in {
+			w.Why = "outside the connection's scope"
+			return w, nil
+		}
+	}
+	w.InScope, w.Enabled = true, true
+	return w, m.fill(w, group)
+}
+
+func mappingError(key string, err error) error {
+	if errors.Is(err, mapping.ErrUnknown) {
+		return worker.Wait(unknownDelay, fmt.Errorf("%s: %w; the detector has not read it yet", key, err))
+	}
+	return worker.Block(fmt.Sprintf("%s: %v", key, err))
+}
+
+// fill evaluates the name and every mapped attribute.
+func (m *mapper) fill(w *wanted, group mapping.Object) error {
+	values := scim.Values{}
+	name, err := m.groups.Name.Eval(group)
+	if err != nil && !errors.Is(err, mapping.ErrAbsent) {
+		return mappingError("groups.name", err)
+	}
+	if text, ok := name.(string); ok && text != "" {
+		w.name, values[displayName] = text, text
+	} else {
+		w.Missing = append(w.Missing, displayName)
+	}
+	for _, a := range m.groups.Attributes {
+		value, err := a.Value.Eval(group)
+		if err != nil && !errors.Is(err, mapping.ErrAbsent) {
+			return mappingError("groups.attributes."+a.Path.String(), err)
+		}
+		if err != nil && a.Default != "" {
+			value = a.Default
+		}
+		if value != nil && value != "" {
+			values[a.Path.String()] = value
+		}
+	}
+	if id, mapped := values["externalId"].(string); mapped {
+		w.externalID = id
+	}
+	return m.hash(w, values)
+}
+
+// hash groups the values into what one PATCH operation sets, with their hashes.
+func (m *mapper) hash(w *wanted, values scim.Values) error {
+	units, err := values.Units()
+	if err != nil {
+		return worker.Block("groups.attributes: " + err.Error())
+	}
+	w.units, w.Attributes = map[string]scim.Unit{}, map[string][]byte{}
+	for _, u := range units {
+		w.units[u.Path], w.Attributes[u.Path] = u, u.Hash(m.key)
+	}
+	for _, a := range m.groups.Attributes {
+		path, err := scim.UnitPath(a.Path.String())
+		if err != nil {
+			return worker.Block("groups.attributes: " + err.Error())
+		}
+		if _, has := w.units[path]; !has {
+			w.Absent = append(w.Absent, path)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,29 @@
+// Group-sync keeps the groups of every target equal to the directory.
+package main
+
+import (
+	"context"
+
+	"github.com/rollcall-scim/rollcall/pkg/service"
+	"github.com/rollcall-scim/rollcall/pkg/worker"
+	"github.com/rollcall-scim/rollcall/services/group-sync/groupsync"
+)
+
+func main() {
+	service.Main("group-sync", "keeps the groups of every target equal to the directory.", run)
+}
+
+// run connects to NATS and works until ctx ends.
+func run(ctx context.Context, env *service.Env) error {
+	b, err := service.Connect(ctx, env, "group-sync")
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	process, err := worker.NewProcess(b, env.Config.Workers.Concurrency, env.Log)
+	if err != nil {
+		return err
+	}
+	defer process.Close()
+	return groupsync.Run(ctx, env.Config, process)
+}

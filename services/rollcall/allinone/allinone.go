@@ -1,0 +1,94 @@
+// Package allinone runs every service in one process, with NATS embedded where
+// no external one is configured.
+package allinone
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/bus/embedded"
+	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/service"
+	"github.com/rollcall-scim/rollcall/pkg/worker"
+	"github.com/rollcall-scim/rollcall/services/change-detector/detector"
+	"github.com/rollcall-scim/rollcall/services/group-sync/groupsync"
+	"github.com/rollcall-scim/rollcall/services/user-sync/usersync"
+)
+
+const name = "rollcall"
+
+// Run is the table of contents of the whole product in one process:
+//
+//  1. start NATS, or connect to the configured one
+//  2. set up streams and buckets
+//  3. detect: LDAP to the stream
+//  4. keep users equal: the stream to SCIM
+//  5. keep groups equal: the stream to SCIM
+//
+// It returns when ctx ends or one of them fails, after all have stopped.
+func Run(ctx context.Context, env *service.Env) error {
+	b, closeBus, err := connect(ctx, env) // 1, 2
+	if err != nil {
+		return err
+	}
+	defer closeBus()
+	process, err := worker.NewProcess(b, env.Config.Workers.Concurrency, env.Log)
+	if err != nil {
+		return err
+	}
+	defer process.Close()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return detector.Run(ctx, env.Config, b, env.Log) })       // 3
+	group.Go(func() error { return usersync.Run(ctx, env.Config, process) })          // 4
+	group.Go(func() error { return groupsync.Run(ctx, env.Config, process) })         // 5
+	env.Log.InfoContext(ctx, "rollcall runs", "sources", len(env.Config.Sources), "connections", len(env.Config.Connections))
+	return group.Wait()
+}
+
+func connect(ctx context.Context, env *service.Env) (*bus.Bus, func(), error) {
+	if env.Config.NATS.URL != "" {
+		b, err := service.Connect(ctx, env, name)
+		if err != nil {
+			return nil, nil, err
+		}
+		return b, b.Close, nil
+	}
+	server, err := embedded.Start(embedded.Config{DataDir: env.Config.NATS.DataDir, Log: env.Log})
+	if err != nil {
+		return nil, nil, fmt.Errorf("nats.data_dir: %w", err)
+	}
+	b, err := bus.Connect(ctx, bus.Config{SeedFile: server.SeedFile(), Name: name, InProcess: server, Log: env.Log})
+	if err != nil {
+		server.Close()
+		return nil, nil, err
+	}
+	stop := func() { b.Close(); server.Close() }
+	if err := b.Setup(ctx); err != nil {
+		stop()
+		return nil, nil, err
+	}
+	return b, stop, nil
+}
+
+// Attach connects to the NATS of a Rollcall that runs: the configured one, or the
+// one that `rollcall run` embeds in the data directory.
+func Attach(ctx context.Context, cfg *connection.Config) (*bus.Bus, error) {
+	if cfg.NATS.URL != "" {
+		credentials := ""
+		if !cfg.NATS.Credentials.IsZero() {
+			var err error
+			if credentials, err = cfg.NATS.Credentials.Resolve(); err != nil {
+				return nil, fmt.Errorf("nats.credentials: %w", err)
+			}
+		}
+		return bus.Connect(ctx, bus.Config{URL: cfg.NATS.URL, Credentials: credentials, Name: "rollcall-cli"})
+	}
+	url, seed, err := embedded.Running(cfg.NATS.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	return bus.Connect(ctx, bus.Config{URL: url, SeedFile: seed, Name: "rollcall-cli"})
+}

@@ -1,0 +1,144 @@
+// Package cli is the command line of Rollcall.
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/service"
+	"github.com/rollcall-scim/rollcall/services/rollcall/allinone"
+)
+
+// Exit codes beside 0 for success.
+const (
+	exitFailure       = 1
+	exitConfiguration = 3
+)
+
+// errFound says that a command did its work and found something wrong; its
+// output has said what.
+var errFound = errors.New("found problems")
+
+// app is what every command needs.
+type app struct {
+	file   string
+	format string
+	out    io.Writer
+}
+
+// Main runs the command line and returns the exit code: 0 for success, 1 for a
+// failure, 3 for a fault in the configuration.
+func Main(args []string, out, errOut io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := newRoot(out, errOut)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	var faults connection.Faults
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errFound):
+		return exitFailure
+	case errors.As(err, &faults):
+		_, _ = fmt.Fprintln(errOut, err)
+		return exitConfiguration
+	default:
+		_, _ = fmt.Fprintln(errOut, "rollcall:", err)
+		return exitFailure
+	}
+}
+
+func newRoot(out, errOut io.Writer) *cobra.Command {
+	a := &app{out: out}
+	root := &cobra.Command{
+		Use:   "rollcall",
+		Short: "Rollcall keeps SaaS accounts equal to the company directory.",
+		Long: "Rollcall watches an LDAP directory and keeps SCIM 2.0 services equal to it:\n" +
+			"users created, updated, disabled or deleted; groups created, renamed, their\nmemberships overwritten, deleted.",
+		SilenceUsage: true, SilenceErrors: true, Version: service.Version,
+	}
+	root.SetOut(out)
+	root.SetErr(errOut)
+	root.PersistentFlags().StringVarP(&a.file, "config", "c", "rollcall.yaml", "configuration file")
+	root.PersistentFlags().StringVarP(&a.format, "output", "o", "text", "output format: text or json")
+	root.AddCommand(a.runCommand(), a.setupCommand(), a.checkCommand(), a.statusCommand(), a.configCommand())
+	return root
+}
+
+func (a *app) load() (*connection.Config, error) {
+	cfg, err := connection.Load(a.file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%w; write one with `rollcall config defaults > rollcall.yaml`, or name it with --config", err)
+	}
+	return cfg, err
+}
+
+// print writes a value as JSON, or calls text where people read.
+func (a *app) print(value any, text func(io.Writer) error) error {
+	switch a.format {
+	case "json":
+		encoder := json.NewEncoder(a.out)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(value)
+	case "text":
+		return text(a.out)
+	default:
+		return fmt.Errorf("--output %s: want text or json", a.format) //nolint:err113 // said once, to a person
+	}
+}
+
+func (a *app) runCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "run",
+		Short: "Run every service in this process, with NATS embedded",
+		Long: "Run every service in this process until it is interrupted. Without nats.url, NATS\n" +
+			"is embedded and keeps its data in nats.data_dir.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := a.load()
+			if err != nil {
+				return err
+			}
+			if err := cfg.ResolveAll(); err != nil {
+				return err
+			}
+			return service.Run(cmd.Context(), "rollcall", cfg, allinone.Run)
+		},
+	}
+}
+
+func (a *app) setupCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "setup",
+		Short: "Create the streams and buckets in NATS, or bring them up to date",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := a.load()
+			if err != nil {
+				return err
+			}
+			b, err := allinone.Attach(cmd.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			defer b.Close()
+			if err := b.Setup(cmd.Context()); err != nil {
+				return err
+			}
+			return a.print(map[string]string{"setup": "ok"}, func(w io.Writer) error {
+				_, err := fmt.Fprintln(w, "streams and buckets are up to date")
+				return err
+			})
+		},
+	}
+}

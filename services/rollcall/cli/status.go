@@ -1,0 +1,170 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/worker"
+	"github.com/rollcall-scim/rollcall/services/change-detector/detector"
+	"github.com/rollcall-scim/rollcall/services/rollcall/allinone"
+
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+)
+
+// status is what `rollcall status -o json` prints.
+type status struct {
+	Sources     []sourceStatus     `json:"sources"`
+	Connections []connectionStatus `json:"connections"`
+}
+
+type sourceStatus struct {
+	Name     string         `json:"name"`
+	Detector string         `json:"detector"` // who holds the lease; empty: nobody
+	LastPass *detector.Pass `json:"last_pass,omitempty"`
+}
+
+type connectionStatus struct {
+	Name       string             `json:"name"`
+	Generation int                `json:"generation"`
+	Users      *worker.Summary    `json:"users"`
+	Groups     *worker.Summary    `json:"groups,omitempty"`
+	Problems   []worker.ProblemOf `json:"problems,omitempty"`
+}
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Show sources, connections, backlogs and what is parked or blocked",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := a.load()
+			if err != nil {
+				return err
+			}
+			b, err := allinone.Attach(cmd.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			defer b.Close()
+			s, err := readStatus(cmd.Context(), cfg, b)
+			if err != nil {
+				return err
+			}
+			return a.print(s, s.print)
+		},
+	}
+}
+
+func readStatus(ctx context.Context, cfg *connection.Config, b *bus.Bus) (*status, error) {
+	s := &status{}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Sources)) {
+		one := sourceStatus{Name: name}
+		var err error
+		if one.Detector, err = detector.Holder(ctx, b, name); err != nil && !errors.Is(err, bus.ErrNotFound) {
+			return nil, err
+		}
+		pass, err := detector.LastPass(ctx, b, name)
+		if err == nil {
+			one.LastPass = &pass
+		} else if !errors.Is(err, bus.ErrNotFound) {
+			return nil, err
+		}
+		s.Sources = append(s.Sources, one)
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Connections)) {
+		one, err := readConnection(ctx, cfg, b, name)
+		if err != nil {
+			return nil, err
+		}
+		s.Connections = append(s.Connections, *one)
+	}
+	return s, nil
+}
+
+func readConnection(ctx context.Context, cfg *connection.Config, b *bus.Bus, name string) (*connectionStatus, error) {
+	one := &connectionStatus{Name: name}
+	generation, err := worker.CurrentGeneration(ctx, b, name)
+	if err != nil && !errors.Is(err, bus.ErrNotFound) {
+		return nil, err
+	}
+	one.Generation = generation.Number
+	users, problems, err := worker.Summarise(ctx, b, name, directoryv1.Kind_KIND_USER, generation.Hash)
+	if err != nil {
+		return nil, err
+	}
+	one.Users, one.Problems = users, problems
+	if cfg.Connections[name].Groups == nil {
+		return one, nil
+	}
+	groups, more, err := worker.Summarise(ctx, b, name, directoryv1.Kind_KIND_GROUP, generation.Hash)
+	one.Groups, one.Problems = groups, append(one.Problems, more...)
+	return one, err
+}
+
+func (s *status) print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	p := &printer{w: t}
+	p.line("SOURCE\tDETECTOR\tLAST FULL READ\tUSERS\tGROUPS\tHELD")
+	for _, one := range s.Sources {
+		holder := one.Detector
+		if holder == "" {
+			holder = "none: nobody watches"
+		}
+		if one.LastPass == nil {
+			p.line("%s\t%s\tnever\t-\t-\t-", one.Name, holder)
+			continue
+		}
+		l := one.LastPass
+		p.line("%s\t%s\t%s\t%d\t%d\t%d", one.Name, holder, l.At.Local().Format(time.DateTime), l.Users, l.Groups, l.Held)
+	}
+	p.line("")
+	p.line("CONNECTION\tKIND\tACTIVE\tDISABLED\tREMOVED\tBACKLOG\tPARKED\tBLOCKED\tRETRYING")
+	for _, one := range s.Connections {
+		for kind, sum := range map[string]*worker.Summary{"users": one.Users, "groups": one.Groups} {
+			if sum != nil {
+				p.line("%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d", one.Name, kind, sum.Active, sum.Disabled, sum.Removed, sum.Backlog, sum.Parked, sum.Blocked, sum.Retrying)
+			}
+		}
+	}
+	p.problems(s)
+	if p.err != nil {
+		return p.err
+	}
+	return t.Flush()
+}
+
+// printer keeps the first error of many lines.
+type printer struct {
+	w   io.Writer
+	err error
+}
+
+func (p *printer) line(format string, args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintf(p.w, format+"\n", args...)
+	}
+}
+
+func (p *printer) problems(s *status) {
+	said := false
+	for _, one := range s.Connections {
+		for _, problem := range one.Problems {
+			if !said {
+				p.line("")
+				p.line("CONNECTION\tKIND\tENTRY\tSTATE\tREASON")
+				said = true
+			}
+			p.line("%s\t%s\t%s\t%s\t%s", one.Name, problem.Kind, problem.Entry, problem.State, problem.Message)
+		}
+	}
+}

@@ -1,0 +1,29 @@
+// User-sync keeps the users of every target equal to the directory.
+package main
+
+import (
+	"context"
+
+	"github.com/rollcall-scim/rollcall/pkg/service"
+	"github.com/rollcall-scim/rollcall/pkg/worker"
+	"github.com/rollcall-scim/rollcall/services/user-sync/usersync"
+)
+
+func main() {
+	service.Main("user-sync", "keeps the users of every target equal to the directory.", run)
+}
+
+// run connects to NATS and works until ctx ends.
+func run(ctx context.Context, env *service.Env) error {
+	b, err := service.Connect(ctx, env, "user-sync")
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	process, err := worker.NewProcess(b, env.Config.Workers.Concurrency, env.Log)
+	if err != nil {
+		return err
+	}
+	defer process.Close()
+	return usersync.Run(ctx, env.Config, process)
+}

@@ -1,0 +1,312 @@
+package usersync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/plan"
+	"github.com/rollcall-scim/rollcall/pkg/scim"
+	"github.com/rollcall-scim/rollcall/pkg/worker"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+)
+
+// errLook asks for a look at the target before the next decision.
+var errLook = errors.New("look at the target")
+
+// note writes the action into the outcome.
+func note(job *worker.Job, a plan.Action) {
+	actions := map[plan.Kind]provisioningv1.Action{
+		plan.Create: provisioningv1.Action_ACTION_CREATE, plan.Adopt: provisioningv1.Action_ACTION_ADOPT,
+		plan.Update: provisioningv1.Action_ACTION_UPDATE, plan.Disable: provisioningv1.Action_ACTION_DISABLE,
+		plan.Enable: provisioningv1.Action_ACTION_ENABLE, plan.Delete: provisioningv1.Action_ACTION_DELETE,
+	}
+	job.Outcome.Action = actions[a.Kind]
+	job.Outcome.Attributes = append(slices.Clone(a.Set), a.Clear...)
+}
+
+// apply carries an action out and commits the link.
+func (c *converger) apply(ctx context.Context, job *worker.Job, w *wanted, a plan.Action) error {
+	note(job, a)
+	switch a.Kind {
+	case plan.Look:
+		return errLook
+	case plan.Blocked:
+		return worker.Block(a.Reason)
+	case plan.DoNothing:
+		if job.Record.Link.GetState() == provisioningv1.LinkState_LINK_STATE_UNSPECIFIED {
+			job.Record.Link.State = provisioningv1.LinkState_LINK_STATE_NONE
+		}
+		return job.Done(ctx)
+	case plan.Create:
+		return c.create(ctx, job, w)
+	case plan.Adopt:
+		return c.adopt(ctx, job, w, a)
+	case plan.Update, plan.Disable, plan.Enable:
+		return c.update(ctx, job, w, a)
+	case plan.Delete:
+		return c.remove(ctx, job, a)
+	}
+	return fmt.Errorf("unknown action %q", a.Kind)
+}
+
+// create posts the user. When the target says that it exists, the answer is to
+// look.
+func (c *converger) create(ctx context.Context, job *worker.Job, w *wanted) error {
+	body, err := c.body(w)
+	if err != nil {
+		return worker.Block("users.attributes: " + err.Error())
+	}
+	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_CREATE); err != nil {
+		return err
+	}
+	call, cancel := job.Target(ctx)
+	created, err := c.target.Create(call, scim.KindUser, body)
+	cancel()
+	if scim.IsConflict(err) {
+		return errLook
+	}
+	if err != nil {
+		return err
+	}
+	own, err := job.Links().Own(directoryv1.Kind_KIND_USER, created.ID, job.Record.ID, 0)
+	if err != nil {
+		return err
+	}
+	l := job.Record.Link
+	l.ResourceId, l.Origin, l.Attributes = created.ID, provisioningv1.Origin_ORIGIN_CREATED, w.Attributes
+	l.ForeignValues = nil
+	l.State = state(w.Enabled)
+	return c.commitCreated(ctx, job, created.ID, own)
+}
+
+// commitCreated stores the link with the ownership. A resource that another
+// entry owns already is one that the target returned instead of a new one.
+func (c *converger) commitCreated(ctx context.Context, job *worker.Job, resourceID string, own bus.Write) error {
+	err := job.Done(ctx, own)
+	if !errors.Is(err, bus.ErrConflict) {
+		return err
+	}
+	owner, revision, ownerErr := job.Links().Owner(ctx, directoryv1.Kind_KIND_USER, resourceID)
+	switch {
+	case ownerErr != nil:
+		return errors.Join(err, ownerErr)
+	case owner != nil:
+		forget(job.Record.Link)
+		return worker.Block(fmt.Sprintf("the target answered the creation with a resource that entry %x owns", owner))
+	case revision == 0:
+		return err
+	}
+	// the ownership was given up before: expect its last revision
+	again, err := job.Links().Own(directoryv1.Kind_KIND_USER, resourceID, job.Record.ID, revision)
+	if err != nil {
+		return err
+	}
+	return job.Done(ctx, again)
+}
+
+func state(enabled bool) provisioningv1.LinkState {
+	if enabled {
+		return provisioningv1.LinkState_LINK_STATE_ACTIVE
+	}
+	return provisioningv1.LinkState_LINK_STATE_DISABLED
+}
+
+// body is what creation sends: everything that is mapped, whether the user is
+// active, and the entry id where the target keeps it.
+func (c *converger) body(w *wanted) (map[string]any, error) {
+	units := []scim.Unit{{Path: "active", Value: w.Enabled}}
+	for _, u := range w.units {
+		units = append(units, u)
+	}
+	for _, u := range w.onCreate {
+		units = append(units, u)
+	}
+	if _, mapped := w.units["externalId"]; !mapped && c.profile.ExternalIDAllowed {
+		units = append(units, scim.Unit{Path: "externalId", Value: w.externalID})
+	}
+	return scim.Body(scim.KindUser, units)
+}
+
+// adopt makes a resource that was there ours, before anything is sent to it, and
+// then brings it up to date in one call.
+func (c *converger) adopt(ctx context.Context, job *worker.Job, w *wanted, a plan.Action) error {
+	writes, relinked, err := c.takeOver(ctx, job, a.ResourceID)
+	if err != nil {
+		return err
+	}
+	if relinked {
+		job.Outcome.Action = provisioningv1.Action_ACTION_RELINK
+	}
+	l := job.Record.Link
+	l.ResourceId, l.Origin = a.ResourceID, provisioningv1.Origin_ORIGIN_ADOPTED
+	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_UPDATE, writes...); err != nil {
+		return err
+	}
+	resource := w.found[a.ResourceID]
+	c.correct(l, w, resource)
+	l.ForeignValues = c.foreign(w, resource)
+	if err := c.send(ctx, job, w, a, resource); err != nil {
+		return err
+	}
+	settle(l, w, a)
+	return job.Done(ctx)
+}
+
+// foreign are the multi-valued attributes in which the resource has values that
+// nobody mapped.
+func (c *converger) foreign(w *wanted, r *scim.Resource) []string {
+	var paths []string
+	for _, path := range w.paths() {
+		if _, foreign, _ := c.merged(w, r, path); foreign {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}
+
+// update sends the differences in one call. A resource that is gone is looked
+// for, and created again.
+func (c *converger) update(ctx context.Context, job *worker.Job, w *wanted, a plan.Action) error {
+	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_UPDATE); err != nil {
+		return err
+	}
+	err := c.send(ctx, job, w, a, nil)
+	if scim.IsNotFound(err) {
+		return c.vanished(ctx, job, w)
+	}
+	if err != nil {
+		return err
+	}
+	settle(job.Record.Link, w, a)
+	return job.Done(ctx)
+}
+
+// vanished handles a linked resource that somebody deleted on the target.
+func (c *converger) vanished(ctx context.Context, job *worker.Job, w *wanted) error {
+	disown, err := job.Links().Disown(ctx, directoryv1.Kind_KIND_USER, job.Record.Link.GetResourceId(), job.Record.ID)
+	if err != nil {
+		return err
+	}
+	forget(job.Record.Link)
+	if !w.InScope {
+		return job.Done(ctx, disown...)
+	}
+	if _, err := job.Progress(ctx, disown...); err != nil {
+		return err
+	}
+	return errLook
+}
+
+// send writes an action's attributes to the resource; nothing is sent when there
+// is nothing to write. Attributes with values that nobody mapped are read first.
+func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, a plan.Action, resource *scim.Resource) error {
+	if len(a.Set)+len(a.Clear) == 0 && a.Active == nil {
+		return nil
+	}
+	needs := !c.profile.PatchSupported || slices.ContainsFunc(job.Outcome.GetAttributes(), func(p string) bool {
+		return slices.Contains(job.Record.Link.GetForeignValues(), p)
+	})
+	call, cancel := job.Target(ctx)
+	defer cancel()
+	if resource == nil && needs {
+		var err error
+		if resource, err = c.target.Get(call, scim.KindUser, a.ResourceID); err != nil {
+			return err
+		}
+	}
+	units, clear := c.writes(w, a, resource)
+	if !c.profile.PatchSupported {
+		return c.replace(call, a.ResourceID, resource, units, clear)
+	}
+	var ops []scim.Operation
+	for _, u := range units {
+		ops = append(ops, scim.SetOperation(u))
+	}
+	for _, path := range clear {
+		ops = append(ops, scim.ClearOperation(path))
+	}
+	_, err := c.target.Patch(call, scim.KindUser, a.ResourceID, ops)
+	return err
+}
+
+// writes are the units to set and the paths to clear. Where the resource was
+// read, values of types that nobody mapped are sent back, and an attribute that
+// holds such values is not cleared but set to them.
+func (c *converger) writes(w *wanted, a plan.Action, resource *scim.Resource) (units []scim.Unit, clear []string) {
+	if a.Active != nil {
+		units = append(units, scim.Unit{Path: "active", Value: *a.Active})
+	}
+	for _, path := range a.Set {
+		unit := w.units[path]
+		if resource != nil {
+			unit, _, _ = c.merged(w, resource, path)
+		}
+		units = append(units, unit)
+	}
+	for _, path := range a.Clear {
+		if resource != nil {
+			if unit, foreign, _ := c.merged(w, resource, path); foreign {
+				units = append(units, unit)
+				continue
+			}
+		}
+		clear = append(clear, path)
+	}
+	return units, clear
+}
+
+// replace sends the whole resource, for targets that have no PATCH.
+func (c *converger) replace(ctx context.Context, id string, resource *scim.Resource, units []scim.Unit, clear []string) error {
+	body, err := resource.Replacement(scim.KindUser, units, clear)
+	if err != nil {
+		return worker.Block("users.attributes: " + err.Error())
+	}
+	_, err = c.target.Put(ctx, scim.KindUser, id, body)
+	return err
+}
+
+// settle writes into the link what the target confirmed.
+func settle(l *provisioningv1.Link, w *wanted, a plan.Action) {
+	if l.Attributes == nil {
+		l.Attributes = map[string][]byte{}
+	}
+	for _, path := range a.Set {
+		l.Attributes[path] = w.Attributes[path]
+	}
+	for _, path := range a.Clear {
+		delete(l.Attributes, path)
+	}
+	if a.Active != nil {
+		l.State = state(*a.Active)
+	}
+}
+
+// remove deletes the user. The link stays, so that the user is created again
+// only when enabled and in scope.
+func (c *converger) remove(ctx context.Context, job *worker.Job, a plan.Action) error {
+	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_DELETE); err != nil {
+		return err
+	}
+	call, cancel := job.Target(ctx)
+	err := c.target.Delete(call, scim.KindUser, a.ResourceID)
+	cancel()
+	if err != nil && !scim.IsNotFound(err) {
+		return err
+	}
+	disown, err := job.Links().Disown(ctx, directoryv1.Kind_KIND_USER, a.ResourceID, job.Record.ID)
+	if err != nil {
+		return err
+	}
+	l := job.Record.Link
+	forget(l)
+	l.State = provisioningv1.LinkState_LINK_STATE_REMOVED
+	if err := job.Done(ctx, disown...); err != nil {
+		return err
+	}
+	job.Outcome.ResourceId = a.ResourceID
+	return nil
+}

@@ -1,0 +1,239 @@
+package usersync
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/mapping"
+	"github.com/rollcall-scim/rollcall/pkg/plan"
+	"github.com/rollcall-scim/rollcall/pkg/scim"
+	"github.com/rollcall-scim/rollcall/pkg/worker"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+)
+
+// unknownDelay is how long a change waits for an attribute that the detector has
+// not read yet.
+const unknownDelay = 5 * time.Second
+
+// mapper turns a directory user into what the target should hold. It is pure.
+type mapper struct {
+	scope      *mapping.Expression
+	attributes []connection.CompiledAttribute
+	match      []string
+	key        []byte
+}
+
+func newMapper(c *connection.CompiledConnection, match []string, key []byte) *mapper {
+	return &mapper{scope: c.Scope, attributes: c.Users, match: match, key: key}
+}
+
+// wanted is what the target should hold for one entry.
+type wanted struct {
+	plan.Desired
+	// units are the attributes to keep equal, by path; onCreate those that are
+	// sent only on creation.
+	units, onCreate map[string]scim.Unit
+	// match are the values to look the user up by, in the order of users.match.
+	match []matchValue
+	// externalID is the entry id, or what the mapping says.
+	externalID string
+	// found are the resources that a look at the target returned, by id.
+	found map[string]*scim.Resource
+}
+
+// paths are all mapped paths that are kept equal, sorted.
+func (w *wanted) paths() []string {
+	return slices.Sorted(slices.Values(append(slices.Collect(maps.Keys(w.units)), w.Absent...)))
+}
+
+type matchValue struct{ attribute, value string }
+
+// wanted maps a change.
+func (m *mapper) wanted(change *directoryv1.Change, set mapping.Set) (*wanted, error) {
+	w := &wanted{externalID: hex.EncodeToString(change.GetEntryId()), found: map[string]*scim.Resource{}}
+	if change.GetOp() != directoryv1.Op_OP_PRESENT {
+		w.Why = why(change.GetReason())
+		return w, nil
+	}
+	user := mapping.UserObject(change.GetUser(), set)
+	in, err := m.inScope(user)
+	if err != nil || !in {
+		w.Why = "outside the connection's scope"
+		return w, err
+	}
+	w.InScope, w.Enabled = true, change.GetUser().GetEnabled()
+	return w, m.fill(w, user)
+}
+
+// why says in words why the directory has an entry no longer.
+func why(r directoryv1.Reason) string {
+	switch r {
+	case directoryv1.Reason_REASON_DELETED:
+		return "deleted from the directory"
+	case directoryv1.Reason_REASON_MOVED:
+		return "moved out of the source's bases"
+	case directoryv1.Reason_REASON_FILTER:
+		return "no longer matches the source's filter"
+	case directoryv1.Reason_REASON_GROUP:
+		return "no longer in a scope group"
+	case directoryv1.Reason_REASON_UNSPECIFIED:
+	}
+	return "absent from the directory"
+}
+
+func (m *mapper) inScope(user mapping.Object) (bool, error) {
+	if m.scope == nil {
+		return true, nil
+	}
+	in, err := m.scope.Bool(user)
+	if err != nil {
+		return false, mappingError("scope", err)
+	}
+	return in, nil
+}
+
+// mappingError says what an expression's error means for the entry.
+func mappingError(key string, err error) error {
+	if errors.Is(err, mapping.ErrUnknown) {
+		return worker.Wait(unknownDelay, fmt.Errorf("%s: %w; the detector has not read it yet", key, err))
+	}
+	return worker.Block(fmt.Sprintf("%s: %v", key, err))
+}
+
+// fill evaluates every mapped attribute.
+func (m *mapper) fill(w *wanted, user mapping.Object) error {
+	always, onCreate := scim.Values{}, scim.Values{}
+	for _, a := range m.attributes {
+		value, err := evaluate(a, user)
+		if err != nil {
+			return mappingError("users.attributes."+a.Path.String(), err)
+		}
+		switch {
+		case value == nil:
+		case a.On == connection.OnCreate:
+			onCreate[a.Path.String()] = value
+		default:
+			always[a.Path.String()] = value
+		}
+	}
+	if err := m.group(w, always, onCreate); err != nil {
+		return worker.Block("users.attributes: " + err.Error())
+	}
+	m.required(w, always)
+	return nil
+}
+
+// evaluate is the attribute's value; nil where the directory has none.
+func evaluate(a connection.CompiledAttribute, user mapping.Object) (any, error) {
+	value, err := a.Value.Eval(user)
+	if errors.Is(err, mapping.ErrAbsent) || (err == nil && empty(value)) {
+		if a.Default != "" {
+			return a.Default, nil
+		}
+		return nil, nil //nolint:nilnil // absent is no error
+	}
+	return value, err
+}
+
+func empty(value any) bool {
+	list, isList := value.([]any)
+	return value == "" || (isList && len(list) == 0)
+}
+
+// group turns the values into what one PATCH operation sets, with their hashes,
+// and lists the mapped units that have no value.
+func (m *mapper) group(w *wanted, always, onCreate scim.Values) error {
+	var err error
+	if w.units, err = byPath(always); err != nil {
+		return err
+	}
+	if w.onCreate, err = byPath(onCreate); err != nil {
+		return err
+	}
+	w.Attributes = make(map[string][]byte, len(w.units))
+	for path, unit := range w.units {
+		w.Attributes[path] = unit.Hash(m.key)
+	}
+	for _, a := range m.attributes {
+		path, err := scim.UnitPath(a.Path.String())
+		if err != nil {
+			return err
+		}
+		if _, has := w.units[path]; !has && a.On != connection.OnCreate && !slices.Contains(w.Absent, path) {
+			w.Absent = append(w.Absent, path)
+		}
+	}
+	return nil
+}
+
+func byPath(values scim.Values) (map[string]scim.Unit, error) {
+	units, err := values.Units()
+	if err != nil {
+		return nil, err
+	}
+	paths := make(map[string]scim.Unit, len(units))
+	for _, u := range units {
+		paths[u.Path] = u
+	}
+	return paths, nil
+}
+
+// required collects the matching values, and what is missing of them.
+func (m *mapper) required(w *wanted, values scim.Values) {
+	if id, mapped := values["externalId"].(string); mapped {
+		w.externalID = id
+	}
+	if values["userName"] == nil {
+		w.Missing = append(w.Missing, "userName")
+	}
+	for _, attribute := range m.match {
+		value := matchingValue(values, attribute)
+		if attribute == "externalId" && value == "" {
+			value = w.externalID
+		}
+		if value != "" {
+			w.match = append(w.match, matchValue{attribute, value})
+		}
+	}
+	if len(w.match) == 0 && !slices.Contains(w.Missing, m.match[0]) {
+		w.Missing = append(w.Missing, m.match[0])
+	}
+}
+
+// matchingValue is the value of a matching attribute: of its own path, or of the
+// first typed value of a multi-valued one (emails.value matches by
+// emails[type eq "work"].value).
+func matchingValue(values scim.Values, attribute string) string {
+	if v, ok := values[attribute].(string); ok {
+		return v
+	}
+	name, sub, _ := strings.Cut(attribute, ".")
+	var found string
+	for path, value := range values {
+		text, isText := value.(string)
+		if !isText || !strings.HasPrefix(path, name+"[") || !strings.HasSuffix(path, "]."+sub) {
+			continue
+		}
+		if found == "" || strings.Contains(path, `"work"`) {
+			found = text
+		}
+	}
+	return found
+}
+
+// mapped are the SCIM paths of the mapping that belong to a unit.
+func (m *mapper) mapped(unit string) []string {
+	var paths []string
+	for _, a := range m.attributes {
+		if path, err := scim.UnitPath(a.Path.String()); err == nil && path == unit {
+			paths = append(paths, a.Path.String())
+		}
+	}
+	return paths
+}

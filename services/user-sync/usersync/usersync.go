@@ -1,0 +1,127 @@
+// Package usersync keeps the users of a target equal to the directory: it maps a
+// change to SCIM attributes, decides, claims, calls the target and commits the
+// link.
+package usersync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/plan"
+	"github.com/rollcall-scim/rollcall/pkg/scim"
+	"github.com/rollcall-scim/rollcall/pkg/worker"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+)
+
+// resources is what the target offers for users.
+type resources interface {
+	reader
+	writer
+}
+
+type reader interface {
+	Get(ctx context.Context, kind scim.Kind, id string, opts ...scim.ReadOption) (*scim.Resource, error)
+	Find(ctx context.Context, kind scim.Kind, attribute, value string, spellings ...string) ([]*scim.Resource, error)
+	Profile() scim.Profile
+}
+
+type writer interface {
+	Create(ctx context.Context, kind scim.Kind, body map[string]any) (*scim.Resource, error)
+	Patch(ctx context.Context, kind scim.Kind, id string, ops []scim.Operation) (*scim.Resource, error)
+	Put(ctx context.Context, kind scim.Kind, id string, body map[string]any) (*scim.Resource, error)
+	Delete(ctx context.Context, kind scim.Kind, id string) error
+}
+
+var _ resources = (*scim.Client)(nil)
+
+// Run keeps the users of every connection equal until ctx ends.
+func Run(ctx context.Context, cfg *connection.Config, process *worker.Process) error {
+	compiled, err := cfg.Compile()
+	if err != nil {
+		return fmt.Errorf("compile configuration: %w", err)
+	}
+	key, err := process.HashKey(ctx)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for name, c := range cfg.Connections {
+		target, err := process.Target(c)
+		if err != nil {
+			return err
+		}
+		w, err := process.Worker(directoryv1.Kind_KIND_USER, c, cfg.Hash(name), newConverger(c, compiled.Connections[name], target, key))
+		if err != nil {
+			return err
+		}
+		group.Go(func() error { return w.Run(ctx) })
+	}
+	return group.Wait()
+}
+
+// converger makes one target's users equal.
+type converger struct {
+	mapper  *mapper
+	policy  plan.Policy
+	target  resources
+	dryRun  bool
+	profile scim.Profile
+}
+
+func newConverger(c *connection.Connection, compiled *connection.CompiledConnection, target resources, key []byte) *converger {
+	users, profile := c.Users, target.Profile()
+	return &converger{
+		mapper: newMapper(compiled, users.Match, key),
+		policy: plan.Policy{
+			Create: users.Create, Update: users.Update, Remove: plan.Remove(users.Remove), ProvisionDisabled: users.ProvisionDisabled,
+			LookFirst: !profile.UserNameUnique || len(users.Match) != 1 || users.Match[0] != "userName",
+		},
+		target: target, dryRun: c.DryRun, profile: profile,
+	}
+}
+
+// maxLooks bounds how often one convergence may look at the target again.
+const maxLooks = 4
+
+// Converge is the table of contents of one user:
+//
+//  1. map the entry to what the target should hold
+//  2. after an abandoned write, look at the target first
+//  3. decide
+//  4. carry the decision out, or look and decide again
+func (c *converger) Converge(ctx context.Context, job *worker.Job) error {
+	wanted, err := c.mapper.wanted(job.Change, job.Set) // 1
+	if err != nil {
+		return err
+	}
+	var observed plan.Observed
+	if job.Abandoned() { // 2
+		if observed, err = c.reexamine(ctx, job, wanted); err != nil {
+			return err
+		}
+	}
+	for range maxLooks {
+		action := plan.Decide(c.policy, wanted.Desired, job.Linked(), observed) // 3
+		if c.dryRun && action.Kind != plan.DoNothing && action.Kind != plan.Look {
+			return c.rehearse(job, action)
+		}
+		err = c.apply(ctx, job, wanted, action) // 4
+		if !errors.Is(err, errLook) {
+			return err
+		}
+		if observed, err = c.look(ctx, job, wanted); err != nil {
+			return err
+		}
+	}
+	return worker.Block("the target says that the user exists, but no look-up finds it; check users.match and the target's filter support")
+}
+
+// rehearse records the action instead of sending it.
+func (c *converger) rehearse(job *worker.Job, action plan.Action) error {
+	note(job, action)
+	return worker.ErrDryRun
+}
