@@ -3,6 +3,7 @@ module github.com/rollcall-scim/rollcall/services/rollcall
 go 1.26.0
 
 require (
+	github.com/rogpeppe/go-internal v1.14.1
 	github.com/rollcall-scim/rollcall/pkg v0.0.0
 	github.com/rollcall-scim/rollcall/proto v0.0.0
 	github.com/rollcall-scim/rollcall/services/change-detector v0.0.0
@@ -65,6 +66,7 @@ require (
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 	golang.org/x/time v0.16.0 // indirect
+	golang.org/x/tools v0.51.0 // indirect
 	google.golang.org/genproto/googleapis/api v0.0.0-20260928230214-8a89bd6388cc // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260928230214-8a89bd6388cc // indirect
 	google.golang.org/grpc v1.83.2 // indirect
