@@ -94,39 +94,36 @@ func (s *Store) Get(ctx context.Context, kind directoryv1.Kind, id []byte) (*Rec
 	return &Record{Kind: kind, ID: id, Link: link, revision: revision}, nil
 }
 
-// Claim makes this worker the one that may write to the target for the entry.
-// It says whether an earlier claim was abandoned, in which case the target's
-// state is unknown and must be looked at first. The error is ErrClaimed while
-// another worker's claim is alive, and bus.ErrConflict when the link changed.
-// The writes, if any, are stored with the claim, all or none.
-func (s *Store) Claim(ctx context.Context, r *Record, sequence uint64, intent provisioningv1.Intent, writes ...bus.Write) (abandoned bool, err error) {
-	former := r.Link.GetClaim()
-	if former != nil && former.GetOwner() != "" && former.GetOwner() != s.owner && !s.expired(r) {
-		return false, ErrClaimed
+// Busy says whether another worker's claim on the entry is alive. A foreign claim
+// is given up only after it stayed unchanged for one lease by our own monotonic
+// clock; wall clocks of different machines are never compared.
+func (s *Store) Busy(r *Record) bool {
+	owner := r.Link.GetClaim().GetOwner()
+	if owner == "" || owner == s.owner {
+		return false
 	}
-	r.Link.Claim = &provisioningv1.Claim{Sequence: sequence, Owner: s.owner, Intent: intent, Since: timestamppb.Now()}
-	if _, err := s.Commit(ctx, r, writes...); err != nil {
-		return false, err
-	}
-	return former != nil, nil
-}
-
-// expired says whether a foreign claim stayed unchanged for one lease by our own
-// monotonic clock; wall clocks of different machines are never compared.
-func (s *Store) expired(r *Record) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := string(r.ID) + r.Kind.Token()
 	seen, known := s.foreign[key]
 	if !known || seen.revision != r.revision {
 		s.foreign[key] = sighting{revision: r.revision, since: time.Now()}
-		return false
+		return true
 	}
 	if time.Since(seen.since) < Lease {
-		return false
+		return true
 	}
 	delete(s.foreign, key)
-	return true
+	return false
+}
+
+// Claim makes this worker the one that may write to the target for an entry that
+// is not Busy, and stores the writes with the claim, all or none. The error is
+// bus.ErrConflict when the link changed in between.
+func (s *Store) Claim(ctx context.Context, r *Record, sequence uint64, intent provisioningv1.Intent, writes ...bus.Write) error {
+	r.Link.Claim = &provisioningv1.Claim{Sequence: sequence, Owner: s.owner, Intent: intent, Since: timestamppb.Now()}
+	_, err := s.Commit(ctx, r, writes...)
+	return err
 }
 
 // Commit writes the record's link back, with the other writes, all or none. A

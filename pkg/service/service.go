@@ -155,7 +155,6 @@ var (
 	errUnconnected = errors.New("the connection to NATS is down")
 )
 
-
 // Connect opens the bus of a service that runs alone, adds it to the readiness
 // probe and sets the streams up.
 func Connect(ctx context.Context, env *Env, name string) (*bus.Bus, error) {

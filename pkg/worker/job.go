@@ -46,15 +46,15 @@ func (j *Job) Linked() plan.Linked {
 	return plan.Linked{State: states[l.GetState()], ResourceID: l.GetResourceId(), Attributes: l.GetAttributes()}
 }
 
-// Abandoned says whether an earlier claim was given up in the middle of a write:
-// the target's state is unknown and has to be looked at first.
+// Abandoned says whether an earlier worker gave up in the middle of a write: the
+// target's state is unknown and has to be looked at first.
 func (j *Job) Abandoned() bool { return j.Record.Link.GetClaim() != nil }
 
 // Claim makes this worker the one that may write to the target. Nothing may be
 // sent after the deadline that Target sets, which counts from before the claim.
 func (j *Job) Claim(ctx context.Context, intent provisioningv1.Intent, writes ...bus.Write) error {
 	started := time.Now()
-	if _, err := j.worker.deps.Links.Claim(ctx, j.Record, j.Sequence, intent, writes...); err != nil {
+	if err := j.worker.deps.Links.Claim(ctx, j.Record, j.Sequence, intent, writes...); err != nil {
 		return err
 	}
 	j.deadline = started.Add(links.Lease - links.Margin)

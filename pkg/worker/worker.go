@@ -61,6 +61,7 @@ type Worker struct {
 	metrics   *metrics
 	sets      sync.Map // attribute set id -> mapping.Set
 	epoch     int64
+	entries   Locks // one convergence of an entry at a time in this process
 }
 
 // New makes a worker; it starts nothing.
@@ -159,6 +160,7 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 	if err != nil {
 		return bus.Park(err)
 	}
+	defer w.entries.Lock(string(id))()
 	var found *bus.Stored
 	if !d.Request {
 		found = &d.Stored
@@ -170,6 +172,9 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 		}
 		if job == nil || (w.applied(job) && !d.Request) {
 			return nil
+		}
+		if w.deps.Links.Busy(job.Record) {
+			return bus.Later(claimedDelay, links.ErrClaimed)
 		}
 		job.Requested = d.Request
 		err = w.converger.Converge(ctx, job) // 3

@@ -123,8 +123,7 @@ func (c *converger) Converge(ctx context.Context, job *worker.Job) error {
 			return err
 		}
 	}
-	unlock := c.names.lock(wanted.name)
-	defer unlock()
+	defer c.names.locks.Lock(wanted.name)()
 	for range maxLooks {
 		action := plan.Decide(c.policy, wanted.Desired, job.Linked(), observed) // 5
 		if c.dryRun && action.Kind != plan.DoNothing && action.Kind != plan.Look {

@@ -241,40 +241,15 @@ const (
 type names struct {
 	target resources
 
+	locks worker.Locks
+
 	mu     sync.Mutex
-	locks  map[string]*nameLock
 	listed time.Time
 	byName map[string][]*scim.Resource
 	recent []time.Time
 }
 
-type nameLock struct {
-	mu    sync.Mutex
-	users int
-}
-
-func newNames(target resources) *names { return &names{target: target, locks: map[string]*nameLock{}} }
-
-// lock lets one group of a name in at a time.
-func (n *names) lock(name string) (unlock func()) {
-	n.mu.Lock()
-	l := n.locks[name]
-	if l == nil {
-		l = &nameLock{}
-		n.locks[name] = l
-	}
-	l.users++
-	n.mu.Unlock()
-	l.mu.Lock()
-	return func() {
-		l.mu.Unlock()
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		if l.users--; l.users == 0 {
-			delete(n.locks, name)
-		}
-	}
-}
+func newNames(target resources) *names { return &names{target: target} }
 
 // find answers from the listing; ok is false where a filter should be used.
 func (n *names) find(ctx context.Context, job *worker.Job, name string) (found []*scim.Resource, ok bool, err error) {
