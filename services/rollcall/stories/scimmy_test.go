@@ -1,0 +1,110 @@
+package stories
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestStoriesOnScimmy runs the same stories against a server that others wrote
+// and compares the final states.
+func TestStoriesOnScimmy(t *testing.T) {
+	t.Parallel()
+	dir, err := install(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, func(ctx context.Context, _ string) (target, error) { return startScimmy(ctx, dir) })
+}
+
+// install brings the server from its lock file.
+func install(ctx context.Context) (string, error) {
+	script, err := filepath.Abs("../../../scripts/peers.sh")
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(ctx, script)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("install the SCIM server of others: %w", err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// scimmy is a server on npm's scimmy.
+type scimmy struct {
+	base string
+	stop func()
+}
+
+var errNoURL = errors.New("the server says no URL")
+
+func startScimmy(ctx context.Context, dir string) (target, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	cmd := exec.CommandContext(ctx, "node", filepath.Join(dir, "server.mjs"))
+	cmd.Env = append(os.Environ(), "TOKEN="+token)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		cancel()
+		return nil, err
+	}
+	stop := func() { cancel(); _ = cmd.Wait() }
+	lines := bufio.NewScanner(out)
+	if !lines.Scan() {
+		stop()
+		return nil, errNoURL
+	}
+	return &scimmy{base: lines.Text(), stop: stop}, nil
+}
+
+func (s *scimmy) url() string { return s.base }
+func (s *scimmy) close()      { s.stop() }
+
+func (s *scimmy) state(ctx context.Context) (string, error) {
+	users, err := s.list(ctx, "/Users")
+	if err != nil {
+		return "", err
+	}
+	groups, err := s.list(ctx, "/Groups")
+	return describe(users, groups), err
+}
+
+// list reads the first page: this server pages by 20 and ignores startIndex, and
+// a story has fewer.
+func (s *scimmy) list(ctx context.Context, path string) ([]map[string]any, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	var page struct {
+		TotalResults int
+		Resources    []map[string]any
+	}
+	if err := json.NewDecoder(res.Body).Decode(&page); err != nil {
+		return nil, err
+	}
+	if page.TotalResults != len(page.Resources) {
+		return nil, fmt.Errorf("%s: %d of %d on the first page", path, len(page.Resources), page.TotalResults)
+	}
+	return page.Resources, nil
+}
