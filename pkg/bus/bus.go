@@ -9,10 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/trace"
 )
@@ -34,7 +36,8 @@ var (
 type Config struct {
 	// URL of the servers, separated by commas. Ignored when InProcess is set.
 	URL string
-	// Credentials are the contents of a .creds file; empty means none.
+	// Credentials are the contents of a .creds file or an nkey seed; empty means
+	// none.
 	Credentials string
 	// SeedFile is a file with an nkey seed; empty means none.
 	SeedFile string
@@ -122,7 +125,11 @@ func (b *Bus) options() ([]nats.Option, error) {
 		options = append(options, nats.InProcessServer(b.cfg.InProcess))
 	}
 	if b.cfg.Credentials != "" {
-		options = append(options, nats.UserCredentialBytes([]byte(b.cfg.Credentials)))
+		option, err := credentials(b.cfg.Credentials)
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, option)
 	}
 	if b.cfg.SeedFile != "" {
 		option, err := nats.NkeyOptionFromSeed(b.cfg.SeedFile)
@@ -132,6 +139,24 @@ func (b *Bus) options() ([]nats.Option, error) {
 		options = append(options, option)
 	}
 	return options, nil
+}
+
+// credentials takes what a credentials file holds: a bare nkey seed (it begins
+// with SU), or the decorated text of a .creds file.
+func credentials(text string) (nats.Option, error) {
+	seed := strings.TrimSpace(text)
+	if !strings.HasPrefix(seed, "SU") {
+		return nats.UserCredentialBytes([]byte(text)), nil
+	}
+	key, err := nkeys.FromSeed([]byte(seed))
+	if err != nil {
+		return nil, fmt.Errorf("read nkey seed: %w; check nats.credentials", err)
+	}
+	public, err := key.PublicKey()
+	if err != nil {
+		return nil, fmt.Errorf("read nkey seed: %w; check nats.credentials", err)
+	}
+	return nats.Nkey(public, key.Sign), nil
 }
 
 // Connected says whether the connection is up right now; readiness probes ask.

@@ -54,7 +54,7 @@ func keys() []key {
 	return []key{
 		{path: "nats", meaning: "The message bus."},
 		{path: "nats.url", meaning: "Addresses of the NATS servers, separated by commas. Empty: the embedded server, in `rollcall run` only.", form: formNATSURL},
-		{path: "nats.credentials", meaning: "`${file:/path}` of the .creds file.", form: formCredentials},
+		{path: "nats.credentials", meaning: "`${file:/path}` of the .creds file, or of a file with an nkey seed.", form: formCredentials},
 		{path: "nats.data_dir", meaning: "Directory of the embedded server's data and of the address by which commands find it."},
 		{path: "nats.replicas", meaning: "Replicas of streams and buckets: 1, or 3 or 5 in a cluster.", enum: []string{"1", "3", "5"}},
 

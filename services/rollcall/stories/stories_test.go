@@ -6,6 +6,7 @@ package stories
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,6 +35,9 @@ func TestStories(t *testing.T) {
 
 const token = "story-token"
 
+// sizeLimit is how many entries the limited account of a story may read.
+const sizeLimit = 2
+
 // run runs every story with a target of its own.
 func run(t *testing.T, newTarget func(ctx context.Context, dir string) (target, error)) {
 	t.Helper()
@@ -50,14 +54,15 @@ func run(t *testing.T, newTarget func(ctx context.Context, dir string) (target, 
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"ldif":     func(ts *testscript.TestScript, neg bool, args []string) { of(ts).ldif(ts, args) },
-			"config":   func(ts *testscript.TestScript, neg bool, args []string) { of(ts).config(ts, args) },
-			"target":   func(ts *testscript.TestScript, neg bool, args []string) { of(ts).wantTarget(ts, args) },
-			"requests": func(ts *testscript.TestScript, neg bool, args []string) { of(ts).wantRequests(ts, args) },
-			"settled":  func(ts *testscript.TestScript, neg bool, args []string) { of(ts).settled(ts) },
-			"seed":     func(ts *testscript.TestScript, neg bool, args []string) { of(ts).seed(ts, args) },
-			"fault":    func(ts *testscript.TestScript, neg bool, args []string) { of(ts).fault(ts, args) },
-			"slapd":    func(ts *testscript.TestScript, neg bool, args []string) { of(ts).slapd(ts, args) },
+			"ldif":       func(ts *testscript.TestScript, neg bool, args []string) { of(ts).ldif(ts, args) },
+			"config":     func(ts *testscript.TestScript, neg bool, args []string) { of(ts).config(ts, args) },
+			"target":     func(ts *testscript.TestScript, neg bool, args []string) { of(ts).wantTarget(ts, args) },
+			"requests":   func(ts *testscript.TestScript, neg bool, args []string) { of(ts).wantRequests(ts, args) },
+			"settled":    func(ts *testscript.TestScript, neg bool, args []string) { of(ts).settled(ts) },
+			"seed":       func(ts *testscript.TestScript, neg bool, args []string) { of(ts).seed(ts, args) },
+			"fault":      func(ts *testscript.TestScript, neg bool, args []string) { of(ts).fault(ts, args) },
+			"slapd":      func(ts *testscript.TestScript, neg bool, args []string) { of(ts).slapd(ts, args) },
+			"says":       func(ts *testscript.TestScript, neg bool, args []string) { of(ts).says(ts, args) },
 			"eventually": func(ts *testscript.TestScript, neg bool, args []string) { of(ts).eventually(ts, args) },
 		},
 		Condition: func(cond string) (bool, error) {
@@ -83,7 +88,7 @@ type story struct {
 }
 
 func newStory(ctx context.Context, env *testscript.Env, newTarget func(context.Context, string) (target, error)) (*story, error) {
-	directory, err := ldaptest.Launch(ctx, filepath.Join(env.WorkDir, "slapd"), ldaptest.Options{})
+	directory, err := ldaptest.Launch(ctx, filepath.Join(env.WorkDir, "slapd"), ldaptest.Options{SizeLimit: sizeLimit})
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +113,7 @@ func (s *story) close() {
 
 // defaults is the configuration of a story that brings none.
 const defaults = `
-nats: {data_dir: $WORK/data}
+nats: {data_dir: $DATA}
 sources:
   corp:
     ldap: {urls: [$LDAP_URL], bind_dn: "$READER", bind_password: "${env:LDAP_PASSWORD}"}
@@ -127,7 +132,7 @@ connections:
     source: corp
     target:
       url: $SCIM_URL
-      auth: {bearer: {token: "${env:SCIM_TOKEN}"}}
+      auth: {bearer: {token: "$TOKEN"}}
       rate: {requests_per_second: 0}
     users:
       remove: $REMOVE
@@ -145,10 +150,9 @@ telemetry: {metrics_listen: "", log: {level: info, format: text}}
 // config writes rollcall.yaml: "config [file] KEY=value ...".
 func (s *story) config(ts *testscript.TestScript, args []string) {
 	file := "defaults.yaml"
-	values := map[string]string{"MODE": "auto", "SCOPE": "", "REMOVE": "disable", "PROVISION_DISABLED": "false"}
-	for key, value := range s.env {
-		values[key] = value
-	}
+	values := map[string]string{"MODE": "auto", "SCOPE": "", "REMOVE": "disable", "PROVISION_DISABLED": "false", "TOKEN": "${env:SCIM_TOKEN}"}
+	maps.Copy(values, s.env)
+	values["DATA"] = ts.MkAbs("data")
 	for _, arg := range args {
 		key, value, isValue := strings.Cut(arg, "=")
 		if isValue {
@@ -156,6 +160,9 @@ func (s *story) config(ts *testscript.TestScript, args []string) {
 		} else {
 			file = arg
 		}
+	}
+	if values["TOKEN"] == "file" {
+		values["TOKEN"] = "${file:" + ts.MkAbs("token") + "}"
 	}
 	text := ts.ReadFile(file)
 	expanded := os.Expand(text, func(name string) string {
@@ -228,6 +235,21 @@ func (s *story) eventually(ts *testscript.TestScript, args []string) {
 		}
 		if time.Now().After(deadline) {
 			ts.Fatalf("rollcall %v never says %q (%v); last:\n%s", args[:len(args)-1], want, err, out)
+		}
+		time.Sleep(poll)
+	}
+}
+
+// says waits until a file holds a text: "says rollcall.log text".
+func (s *story) says(ts *testscript.TestScript, args []string) {
+	deadline := time.Now().Add(patience)
+	for {
+		log, err := os.ReadFile(ts.MkAbs(args[0]))
+		if err == nil && strings.Contains(string(log), args[1]) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s never says %q; it says:\n%s", args[0], args[1], log)
 		}
 		time.Sleep(poll)
 	}
