@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
+	"github.com/rollcall-scim/rollcall/services/change-detector/ldaptest"
+)
+
+const (
+	sourceName     = "corp"
+	connectionName = "wiki"
+	token          = "bench-token" //nolint:gosec // of a server on loopback that lives for seconds
+)
+
+// setting is what differs between the figures' configurations.
+type setting struct {
+	mode        string // of detection
+	target      string // URL
+	concurrency int
+	data        string // nats.data_dir
+}
+
+const configText = `nats: {data_dir: %q}
+sources:
+  corp:
+    ldap: {urls: [%q], bind_dn: %q, bind_password: "${file:%s}"}
+    preset: openldap
+    detection: {mode: %s, interval: 1h, sweep_interval: 1h}
+    users: {base_dns: ["ou=people,dc=example,dc=com"]}
+    groups: {base_dns: ["ou=groups,dc=example,dc=com"]}
+connections:
+  wiki:
+    source: corp
+    target:
+      url: %q
+      auth: {bearer: {token: "${file:%s}"}}
+      rate: {requests_per_second: 0}
+      concurrency: %d
+    groups: {}
+workers: {concurrency: %d}
+console: {listen: ""}
+telemetry: {metrics_listen: "", log: {level: info, format: text}}
+`
+
+// writeConfig writes rollcall.yaml and its secrets into a directory. Everything
+// that a figure does not need is as delivered, the mapping too.
+func writeConfig(dir string, directory *ldaptest.Server, s setting) (file string, cfg *connection.Config, err error) {
+	password, secret := filepath.Join(dir, "password"), filepath.Join(dir, "token")
+	file = filepath.Join(dir, "rollcall.yaml")
+	text := fmt.Sprintf(configText, s.data, directory.URL, directory.ReaderDN, password, s.mode,
+		s.target, secret, s.concurrency, s.concurrency)
+	for path, content := range map[string]string{password: directory.ReaderPassword, secret: token, file: text} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			return "", nil, fmt.Errorf("write the configuration: %w", err)
+		}
+	}
+	if cfg, err = connection.Load(file); err != nil {
+		return "", nil, fmt.Errorf("load the configuration: %w", err)
+	}
+	return file, cfg, nil
+}
+
+// openSource is a reader of the source that reads what the detector reads.
+func openSource(cfg *connection.Config) (*ldapsource.Source, error) {
+	source := cfg.Sources[sourceName]
+	wanted := append(cfg.AttributeSet(sourceName).Attributes(), source.Groups.Members)
+	s, err := ldapsource.New(source, wanted, ldapsource.Deps{
+		Log:      slog.New(slog.DiscardHandler),
+		Password: func(context.Context) (string, error) { return source.LDAP.BindPassword.Resolve() },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the source: %w", err)
+	}
+	return s, nil
+}

@@ -1,0 +1,8 @@
+package main
+
+import "syscall"
+
+// dieWithParent lets a child end with the benchmark, even when that is killed.
+func dieWithParent() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+}
