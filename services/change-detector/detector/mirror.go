@@ -107,8 +107,8 @@ func (m *mirror) replace(old, fresh *entry) {
 	m.touchMembership(old, fresh)
 }
 
-// touchMembership looks again at whom a change of membership concerns: the groups
-// that a user names or named, and, where an expression reads the groups of users,
+// touchMembership looks again at whom a change of an entry, its appearance or its
+// end concerns: the groups that a user names or named, and, where an expression reads the groups of users,
 // the users that a group holds or held.
 func (m *mirror) touchMembership(old, fresh *entry) {
 	var before entry
@@ -289,15 +289,11 @@ func (m *mirror) Gone(id ID) {
 	if e == nil {
 		return
 	}
+	m.touchMembership(e, &entry{id: id, name: e.name})
 	m.unindex(e)
 	m.dirty[id] = struct{}{}
 	for group := range m.holders[e.name] {
 		m.swapMember(group, e.name, "")
-	}
-	for _, group := range e.memberOf {
-		if holder, ok := m.byName[group]; ok {
-			m.dirty[holder] = struct{}{}
-		}
 	}
 }
 

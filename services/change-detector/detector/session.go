@@ -65,7 +65,7 @@ func (s *session) Settled(ctx context.Context) error {
 	if err := s.reread(ctx); err != nil { // 1
 		return err
 	}
-	ids := s.affected(full) // 2
+	ids := s.affected(full)                                    // 2
 	p, err := diff(s.mirror, s.publisher.memory, ids, s.scope) // 3
 	if err != nil {
 		return err
@@ -74,7 +74,7 @@ func (s *session) Settled(ctx context.Context) error {
 	if err := s.confirm(ctx, &p); err != nil { // 4
 		return err
 	}
-	s.guard(ctx, &p) // 5
+	s.guard(ctx, &p)                                                                   // 5
 	if err := s.publisher.publish(ctx, append(p.upserts, p.removals...)); err != nil { // 6
 		return err
 	}
@@ -215,7 +215,6 @@ func (s *session) guard(ctx context.Context, p *pass) {
 	}
 	s.metrics.setHeld(int64(len(s.held)))
 }
-
 
 func (s *session) hold(removals []*publication, reason string) {
 	for _, r := range removals {
