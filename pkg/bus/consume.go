@@ -129,8 +129,13 @@ type ConsumeOptions struct {
 	Settled func(d *Delivery, v Verdict, err error)
 }
 
+// drainTime is how long handlers that run may go on after their consumption was
+// asked to stop, so that a call to a target is not cut in the middle.
+const drainTime = 10 * time.Second
+
 // Consume hands the consumer's messages to the handler until ctx ends, then
-// waits for the handlers that run. Any number of replicas may consume at a time.
+// waits for the handlers that run; they have a moment to finish before their own
+// context ends. Any number of replicas may consume at a time.
 func (b *Bus) Consume(ctx context.Context, stream, consumer string, opts ConsumeOptions, handle Handler) error {
 	c, err := b.js.Consumer(ctx, stream, consumer)
 	if err != nil {
@@ -146,6 +151,8 @@ func (b *Bus) Consume(ctx context.Context, stream, consumer string, opts Consume
 		return fmt.Errorf("pull from %s: %w", consumer, err)
 	}
 	defer messages.Stop()
+	work, stop := outlive(ctx, drainTime)
+	defer stop()
 	var running sync.WaitGroup
 	defer running.Wait()
 	own := make(chan struct{}, opts.Concurrency)
@@ -165,9 +172,16 @@ func (b *Bus) Consume(ctx context.Context, stream, consumer string, opts Consume
 		}
 		running.Go(func() {
 			defer func() { <-own }()
-			b.deliver(ctx, msg, opts, handle)
+			b.deliver(ctx, work, msg, opts, handle)
 		})
 	}
+}
+
+// outlive is a context that ends a while after ctx does, or when stop is called.
+func outlive(ctx context.Context, d time.Duration) (work context.Context, stop func()) {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	ended := context.AfterFunc(ctx, func() { time.AfterFunc(d, cancel) })
+	return work, func() { ended(); cancel() }
 }
 
 // release gives a message that nobody worked on to another replica.
@@ -180,17 +194,19 @@ func (b *Bus) release(msg jetstream.Msg) {
 	}
 }
 
-func (b *Bus) deliver(ctx context.Context, msg jetstream.Msg, opts ConsumeOptions, handle Handler) {
+// deliver runs the handler for one message that came before ctx ended; work is the
+// handler's own context.
+func (b *Bus) deliver(ctx, work context.Context, msg jetstream.Msg, opts ConsumeOptions, handle Handler) {
 	d, err := delivery(msg)
 	if err != nil {
 		b.log.Error("message without metadata", "error", err)
 		return
 	}
 	if d.Header["Nats-Marker-Reason"] != "" {
-		b.settle(ctx, msg, d, opts.Connection, nil)
+		b.settle(work, msg, d, opts.Connection, nil)
 		return
 	}
-	stop := b.keepAlive(ctx, msg)
+	stop := b.keepAlive(work, msg)
 	defer stop()
 	if opts.Slots != nil {
 		select {
@@ -201,9 +217,9 @@ func (b *Bus) deliver(ctx context.Context, msg jetstream.Msg, opts ConsumeOption
 			return
 		}
 	}
-	spanCtx, span := b.startProcess(ctx, d)
+	spanCtx, span := b.startProcess(work, d)
 	err = handle(spanCtx, d)
-	verdict := b.settle(ctx, msg, d, opts.Connection, err)
+	verdict := b.settle(work, msg, d, opts.Connection, err)
 	endProcess(span, verdict, err)
 	if opts.Settled != nil {
 		opts.Settled(d, verdict, err)

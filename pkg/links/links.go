@@ -98,13 +98,14 @@ func (s *Store) Get(ctx context.Context, kind directoryv1.Kind, id []byte) (*Rec
 // is given up only after it stayed unchanged for one lease by our own monotonic
 // clock; wall clocks of different machines are never compared.
 func (s *Store) Busy(r *Record) bool {
-	owner := r.Link.GetClaim().GetOwner()
-	if owner == "" || owner == s.owner {
-		return false
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := string(r.ID) + r.Kind.Token()
+	owner := r.Link.GetClaim().GetOwner()
+	if owner == "" || owner == s.owner {
+		delete(s.foreign, key)
+		return false
+	}
 	seen, known := s.foreign[key]
 	if !known || seen.revision != r.revision {
 		s.foreign[key] = sighting{revision: r.revision, since: time.Now()}
