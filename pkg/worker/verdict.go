@@ -68,7 +68,7 @@ type disposition struct {
 //	Block                          record, terminate
 //	no answer, 429, 503            the target's trouble: look again, never counted
 //	401                            the credentials: look again, loudly, never counted
-//	400, 403, 404, 409, 413, 422   refused: park
+//	other 4xx, 501                 refused: park
 //	other 5xx, anything else       retry with back-off; parked after maxAttempts
 func dispose(err error, attempts uint32) disposition {
 	if w, ok := errors.AsType[*waiting](err); ok {
@@ -91,6 +91,8 @@ func dispose(err error, attempts uint32) disposition {
 	case fromTarget && answer.Status == http.StatusUnauthorized:
 		return later(refusedDelay)
 	case fromTarget && answer.Status < http.StatusInternalServerError && answer.Status >= http.StatusBadRequest && answer.Status != http.StatusRequestTimeout:
+		return park
+	case scim.IsUnsupported(err):
 		return park
 	case attempts+1 >= maxAttempts:
 		return park

@@ -202,7 +202,9 @@ func (c *converger) vanished(ctx context.Context, job *worker.Job, w *wanted) er
 }
 
 // send writes an action's attributes to the resource; nothing is sent when there
-// is nothing to write. Attributes with values that nobody mapped are read first.
+// is nothing to write. Attributes with values that nobody mapped are read first,
+// and so is the resource of a target that has no PATCH (RFC 7644 section 3.5.2: it
+// is optional).
 func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, a plan.Action, resource *scim.Resource) error {
 	if len(a.Set)+len(a.Clear) == 0 && a.Active == nil {
 		return nil
@@ -230,7 +232,14 @@ func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, a plan
 		ops = append(ops, scim.ClearOperation(path))
 	}
 	_, err := c.target.Patch(call, scim.KindUser, a.ResourceID, ops)
-	return err
+	if !scim.IsUnsupported(err) {
+		return err
+	}
+	if resource, err = c.target.Get(call, scim.KindUser, a.ResourceID); err != nil {
+		return err
+	}
+	units, clear = c.writes(w, a, resource)
+	return c.replace(call, a.ResourceID, resource, units, clear)
 }
 
 // writes are the units to set and the paths to clear. Where the resource was

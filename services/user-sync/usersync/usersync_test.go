@@ -1,0 +1,216 @@
+package usersync_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"github.com/rollcall-scim/rollcall/pkg/scim"
+	"github.com/rollcall-scim/rollcall/pkg/scim/scimtest"
+	"github.com/rollcall-scim/rollcall/pkg/worker/workertest"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+	"github.com/rollcall-scim/rollcall/services/user-sync/usersync"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const user = directoryv1.Kind_KIND_USER
+
+// calls are the requests that the target saw, in short.
+func calls(s *scimtest.Server) []string {
+	var out []string
+	for _, r := range s.Requests() {
+		path := r.Path
+		if i := strings.LastIndex(path, "/"); i > 0 {
+			path = path[:i] + "/{id}"
+		}
+		out = append(out, r.Method+" "+path)
+	}
+	return out
+}
+
+func wantCalls(t *testing.T, s *scimtest.Server, want ...string) {
+	t.Helper()
+	if diff := cmp.Diff(want, calls(s)); diff != "" {
+		t.Errorf("calls: -want +got\n%s", diff)
+	}
+}
+
+func TestLostAnswerOfACreationIsLookedFor(t *testing.T) {
+	t.Parallel()
+	for name, reset := range map[string]scimtest.Reset{"before commit": scimtest.ResetBeforeCommit, "after commit": scimtest.ResetAfterCommit} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := workertest.New(t, "remove: disable", scimtest.Options{})
+			posts := 0
+			b.Target.SetFault(func(r scimtest.Request) *scimtest.Fault {
+				if r.Method != http.MethodPost {
+					return nil
+				}
+				if posts++; posts > 1 {
+					return nil
+				}
+				return &scimtest.Fault{Reset: reset}
+			})
+			sequence := b.Publish(workertest.User(1, "ann", "", "ann@x"))
+			b.Start(usersync.Run)
+			link := b.Until(user, 1, workertest.Applied(sequence))
+			if n := b.Target.Count(scim.KindUser); n != 1 {
+				t.Errorf("%d users on the target, want 1", n)
+			}
+			if link.GetResourceId() == "" {
+				t.Errorf("no resource in %v", link)
+			}
+		})
+	}
+}
+
+func TestUnchangedEntriesCostNothing(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	stop := b.Start(usersync.Run)
+	sequence := b.Publish(workertest.User(1, "ann", "Director", "ann@x"))
+	b.Until(user, 1, workertest.Applied(sequence))
+	wantCalls(t, b.Target, "POST /Users")
+	stop()
+	// Everything is delivered again, to another replica, under a configuration that
+	// changes nothing for this entry.
+	again := b.Publish(workertest.User(1, "ann", "Director", "ann@x"))
+	b.Start(usersync.Run)
+	b.Until(user, 1, workertest.Applied(again))
+	wantCalls(t, b.Target, "POST /Users")
+}
+
+func TestOnlyWhatChangedIsPushed(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	b.Start(usersync.Run)
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "Director", "ann@x"))))
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "", "ann@x"))))
+	requests := b.Target.Writes()
+	want := `{"Operations":[{"op":"remove","path":"title"}],"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"]}`
+	if got := strings.TrimSpace(requests[len(requests)-1].Body); got != want {
+		t.Errorf("body:\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestForeignValuesOfAnAdoptedUserStay(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	b.Target.Seed(scim.KindUser, map[string]any{"userName": "ann", "active": true, "emails": []any{
+		map[string]any{"type": "work", "value": "old@x", "primary": true}, map[string]any{"type": "home", "value": "home@x"},
+	}})
+	b.Start(usersync.Run)
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "", "ann@x"))))
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "", "new@x"))))
+	values := map[string]string{}
+	ann, _ := b.Target.User("ann")
+	mails, _ := ann["emails"].([]any)
+	for _, m := range mails {
+		mail := m.(map[string]any)
+		values[mail["type"].(string)] = mail["value"].(string)
+	}
+	if diff := cmp.Diff(map[string]string{"work": "new@x", "home": "home@x"}, values); diff != "" {
+		t.Errorf("emails: -want +got\n%s", diff)
+	}
+}
+
+func TestUserDeletedBehindOurBackIsCreatedAgain(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	b.Start(usersync.Run)
+	link := b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "", "ann@x"))))
+	b.Target.Remove(scim.KindUser, link.GetResourceId())
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "Director", "ann@x"))))
+	if ann, _ := b.Target.User("ann"); ann["title"] != "Director" {
+		t.Errorf("user %v", ann)
+	}
+}
+
+func TestTargetWithoutPatchIsReplaced(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{Quirks: scimtest.Quirks{NoPatch: true}})
+	b.Start(usersync.Run)
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "", "ann@x"))))
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "Director", "ann@x"))))
+	if ann, _ := b.Target.User("ann"); ann["title"] != "Director" || ann["active"] != true {
+		t.Errorf("user %v", ann)
+	}
+}
+
+func TestRefusedUserIsParkedWithTheTargetsWords(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	b.Target.SetFault(func(r scimtest.Request) *scimtest.Fault {
+		if strings.Contains(r.Body, "bob@x") {
+			return &scimtest.Fault{Status: http.StatusBadRequest, ScimType: "invalidValue", Detail: "no bobs here"}
+		}
+		return nil
+	})
+	b.Start(usersync.Run)
+	b.Publish(workertest.User(2, "bob", "", "bob@x"))
+	ann := b.Publish(workertest.User(1, "ann", "", "ann@x"))
+	problem := b.Until(user, 2, workertest.Parked).GetProblem()
+	if !strings.Contains(problem.GetMessage(), "no bobs here") || problem.GetHttpStatus() != http.StatusBadRequest {
+		t.Errorf("problem %v", problem)
+	}
+	b.Until(user, 1, workertest.Applied(ann))
+	cured := b.Publish(workertest.User(2, "bob", "", "robert@x"))
+	b.Until(user, 2, workertest.Applied(cured))
+}
+
+func TestOutageParksNothing(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	down := make(chan struct{})
+	b.Target.SetFault(func(scimtest.Request) *scimtest.Fault {
+		select {
+		case <-down:
+			return nil
+		default:
+			return &scimtest.Fault{Reset: scimtest.ResetBeforeCommit}
+		}
+	})
+	b.Start(usersync.Run)
+	sequence := b.Publish(workertest.User(1, "ann", "", "ann@x"))
+	retrying := b.Until(user, 1, func(l *provisioningv1.Link) bool { return l.GetProblem() != nil })
+	if kind := retrying.GetProblem().GetKind(); kind != provisioningv1.ProblemKind_PROBLEM_KIND_RETRYING || retrying.GetAttempts() != 0 {
+		t.Errorf("an outage counts as the entry's fault: %v", retrying)
+	}
+	close(down)
+	b.Until(user, 1, workertest.Applied(sequence))
+}
+
+func TestTwoReplicasNeverDuplicate(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: delete", scimtest.Options{})
+	b.Start(usersync.Run)
+	b.Start(usersync.Run)
+	const people = 40
+	last := map[int]uint64{}
+	for round := range 5 {
+		for n := range people {
+			switch {
+			case round == 3 && n%4 == 0:
+				last[n] = b.Publish(workertest.Gone(user, n))
+			default:
+				last[n] = b.Publish(workertest.User(n, "u"+string(workertest.ID(n)), strings.Repeat("x", round+1), ""))
+			}
+		}
+	}
+	for n, sequence := range last {
+		b.Until(user, n, workertest.Applied(sequence))
+	}
+	if got := b.Target.Count(scim.KindUser); got != people {
+		t.Errorf("%d users on the target, want %d", got, people)
+	}
+	for _, u := range b.Target.Users() {
+		if u["title"] != "xxxxx" {
+			t.Errorf("user %v holds an old state: %v", u["userName"], u["title"])
+		}
+	}
+}
