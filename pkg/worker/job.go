@@ -100,7 +100,8 @@ func (j *Job) Done(ctx context.Context, writes ...bus.Write) error {
 	return err
 }
 
-// Detected is when the detector read the entry.
+// Detected is when the detector read the entry, or when somebody asked for another
+// look at it.
 func (j *Job) Detected() time.Time { return j.detected }
 
 // Links is the store, for ownership and applied members.

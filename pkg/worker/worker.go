@@ -176,7 +176,9 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 		if w.deps.Links.Busy(job.Record) {
 			return bus.Later(claimedDelay, links.ErrClaimed)
 		}
-		job.Requested = d.Request
+		if d.Request {
+			job.Requested, job.detected = true, d.Published
+		}
 		err = w.converger.Converge(ctx, job) // 3
 		if errors.Is(err, bus.ErrConflict) && ctx.Err() == nil {
 			found = nil // 4

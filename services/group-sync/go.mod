@@ -3,9 +3,20 @@ module github.com/rollcall-scim/rollcall/services/group-sync
 go 1.26.0
 
 require (
+	github.com/google/go-cmp v0.7.0
 	github.com/rollcall-scim/rollcall/pkg v0.0.0
 	github.com/rollcall-scim/rollcall/proto v0.0.0
+	go.uber.org/goleak v1.3.0
 	google.golang.org/protobuf v1.36.12
+)
+
+require (
+	github.com/antithesishq/antithesis-sdk-go v0.8.0-default-no-op // indirect
+	github.com/gofrs/flock v0.13.2 // indirect
+	github.com/google/go-tpm v0.9.8 // indirect
+	github.com/minio/highwayhash v1.0.4 // indirect
+	github.com/nats-io/jwt/v2 v2.8.2 // indirect
+	github.com/nats-io/nats-server/v2 v2.15.2 // indirect
 )
 
 require (

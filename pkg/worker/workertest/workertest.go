@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -206,10 +207,41 @@ func (b *Bench) Link(kind directoryv1.Kind, n int) *provisioningv1.Link {
 	return record.Link
 }
 
+// SetLink writes what is remembered of an entry, as another worker would.
+func (b *Bench) SetLink(kind directoryv1.Kind, n int, link *provisioningv1.Link) {
+	b.tb.Helper()
+	writer := bus.NewWriter(b.Bus)
+	defer writer.Close()
+	store := links.Open(b.Bus, writer, wiki, "bench")
+	record, err := store.Get(b.tb.Context(), kind, ID(n))
+	if err != nil {
+		b.tb.Fatal(err)
+	}
+	record.Link = link
+	if _, err := store.Commit(b.tb.Context(), record); err != nil {
+		b.tb.Fatal(err)
+	}
+}
+
+const (
+	patience = 30 * time.Second
+	poll     = 5 * time.Millisecond
+)
+
+// Eventually waits until a condition holds that no link shows.
+func (b *Bench) Eventually(what string, ok func() bool) {
+	b.tb.Helper()
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(poll) {
+		if time.Now().After(deadline) {
+			b.tb.Fatalf("it never comes to be that %s", what)
+		}
+	}
+}
+
 // Until waits until the entry's link is as the condition says and returns it.
 func (b *Bench) Until(kind directoryv1.Kind, n int, ok func(*provisioningv1.Link) bool) *provisioningv1.Link {
 	b.tb.Helper()
-	ctx, cancel := context.WithCancel(b.tb.Context())
+	ctx, cancel := context.WithTimeout(b.tb.Context(), patience)
 	defer cancel()
 	var last *provisioningv1.Link
 	id := string(ID(n))

@@ -156,7 +156,7 @@ func (s *Source) Watch(ctx context.Context, sink Sink) error {
 	if err != nil {
 		return err
 	}
-	s.deps.Log.InfoContext(ctx, "directory session starts", "source", s.cfg.Name,
+	s.deps.Log.InfoContext(ctx, "directory session starts",
 		"url", server.URL, "vendor", server.Vendor, "mode", string(server.Mode), "reason", server.Reason)
 	s.endpoint.Store(&server.endpoint)
 	if server.Mode == ModeSyncrepl {

@@ -23,8 +23,8 @@ import (
 
 const (
 	chunkDelay = 200 * time.Millisecond
-	// gatherRequests is how long requests for groups are gathered: many links that
-	// appear at once ask for a group once.
+	// gatherRequests is how long requests for groups are gathered after one was
+	// published: many links that appear at once ask for a group few times.
 	gatherRequests = 100 * time.Millisecond
 	reconnectDelay = time.Second
 	recordSize     = directoryv1.IDSize + 1
@@ -175,11 +175,6 @@ func (x *index) request(ctx context.Context) error {
 			return nil
 		case <-x.wake:
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(gatherRequests):
-		}
 		x.mu.Lock()
 		wanted := x.wanted
 		x.wanted = map[entryID]struct{}{}
@@ -191,6 +186,11 @@ func (x *index) request(ctx context.Context) error {
 				x.want(id)
 				x.mu.Unlock()
 			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(gatherRequests):
 		}
 	}
 }

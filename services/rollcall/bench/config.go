@@ -15,7 +15,7 @@ import (
 const (
 	sourceName     = "corp"
 	connectionName = "wiki"
-	token          = "bench-token" //nolint:gosec // of a server on loopback that lives for seconds
+	token          = "bench-token"
 )
 
 // setting is what differs between the figures' configurations.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -13,7 +14,7 @@ const syncedWrites = 200
 
 // disk states what one synced write costs here: every claim, commit and publish
 // of Rollcall waits for one.
-func (b *bench) disk() (err error) {
+func (b *bench) disk(context.Context) (err error) {
 	file, err := os.Create(filepath.Join(b.scratch, "synced"))
 	if err != nil {
 		return fmt.Errorf("measure synced writes: %w", err)

@@ -103,13 +103,14 @@ func (c *child) stop() error {
 	return errors.Join(fmt.Errorf("stop %s: it did not end within %s and was killed", c.name, stopTimeout), err)
 }
 
-// memory is the process's resident memory, now and at its peak, in bytes.
-func (c *child) memory() (now, peak float64, err error) {
+// memory is the process's resident memory, now and at its peak, in bytes; 0 where
+// the system does not say.
+func (c *child) memory() (now, peak float64) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
 	if err != nil {
-		return 0, 0, fmt.Errorf("read the memory of %s: %w", c.name, err)
+		return 0, 0
 	}
-	return kilobytes(status, "VmRSS:"), kilobytes(status, "VmHWM:"), nil
+	return kilobytes(status, "VmRSS:"), kilobytes(status, "VmHWM:")
 }
 
 func kilobytes(status []byte, name string) float64 {

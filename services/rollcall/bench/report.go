@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
@@ -98,11 +99,11 @@ func (r *report) print(w io.Writer, format string) error {
 		return nil
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	lines := r.Machine + "\n\nFIGURE\tVALUE\tBASELINE\tRATIO\tVERDICT\n"
+	lines := []string{r.Machine, "", "FIGURE\tVALUE\tBASELINE\tRATIO\tVERDICT"}
 	for _, f := range r.Figures {
-		lines += f.line() + "\n"
+		lines = append(lines, f.line())
 	}
-	if _, err := io.WriteString(t, lines); err != nil {
+	if _, err := fmt.Fprintln(t, strings.Join(lines, "\n")); err != nil {
 		return fmt.Errorf("print the report: %w", err)
 	}
 	if err := t.Flush(); err != nil {
@@ -147,6 +148,3 @@ func percentile(all []time.Duration, p int) time.Duration {
 	sorted := slices.Sorted(slices.Values(all))
 	return sorted[(len(sorted)*p+99)/100-1]
 }
-
-// median is the middle value, the lower one of two.
-func median(all []float64) float64 { return slices.Sorted(slices.Values(all))[(len(all)-1)/2] }

@@ -130,11 +130,8 @@ func (s *status) print(w io.Writer) error {
 	p.line("")
 	p.line("CONNECTION\tKIND\tACTIVE\tDISABLED\tREMOVED\tBACKLOG\tPARKED\tBLOCKED\tRETRYING")
 	for _, one := range s.Connections {
-		for kind, sum := range map[string]*worker.Summary{"users": one.Users, "groups": one.Groups} {
-			if sum != nil {
-				p.line("%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d", one.Name, kind, sum.Active, sum.Disabled, sum.Removed, sum.Backlog, sum.Parked, sum.Blocked, sum.Retrying)
-			}
-		}
+		p.summary(one.Name, "users", one.Users)
+		p.summary(one.Name, "groups", one.Groups)
 	}
 	p.problems(s)
 	if p.err != nil {
@@ -152,6 +149,12 @@ type printer struct {
 func (p *printer) line(format string, args ...any) {
 	if p.err == nil {
 		_, p.err = fmt.Fprintf(p.w, format+"\n", args...)
+	}
+}
+
+func (p *printer) summary(connection, kind string, s *worker.Summary) {
+	if s != nil {
+		p.line("%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d", connection, kind, s.Active, s.Disabled, s.Removed, s.Backlog, s.Parked, s.Blocked, s.Retrying)
 	}
 }
 

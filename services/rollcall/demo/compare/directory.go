@@ -1,7 +1,6 @@
 package compare
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 )
@@ -25,7 +24,7 @@ func Expected(people, groups []Entry, kept []string) State {
 	for _, g := range groups {
 		name := g.First("cn")
 		if _, twice := e.state.Groups[name]; twice {
-			e.state.Faults = append(e.state.Faults, fmt.Sprintf("there are two groups %s", name))
+			e.state.Faults = append(e.state.Faults, "there are two groups "+name)
 		}
 		members := map[string]bool{}
 		e.members(g, members, map[string]bool{})
@@ -47,7 +46,7 @@ func (e *expectation) person(p Entry, kept []string) {
 		return
 	}
 	if _, twice := e.state.Users[name]; twice {
-		e.state.Faults = append(e.state.Faults, fmt.Sprintf("there are two people %s", name))
+		e.state.Faults = append(e.state.Faults, "there are two people "+name)
 	}
 	u := User{Active: active, Attributes: map[string]string{}}
 	for scim, ldap := range attributes {

@@ -73,13 +73,13 @@ func (t Target) Read(ctx context.Context) (State, error) {
 	}
 	for _, u := range users {
 		if _, twice := s.Users[u.UserName]; twice {
-			s.Faults = append(s.Faults, fmt.Sprintf("there are two users %s", u.UserName))
+			s.Faults = append(s.Faults, "there are two users "+u.UserName)
 		}
 		s.Users[u.UserName], s.Names[u.ID] = u.plain(), u.UserName
 	}
 	for _, g := range groups {
 		if _, twice := s.Groups[g.DisplayName]; twice {
-			s.Faults = append(s.Faults, fmt.Sprintf("there are two groups %s", g.DisplayName))
+			s.Faults = append(s.Faults, "there are two groups "+g.DisplayName)
 		}
 		s.Names[g.ID] = g.DisplayName
 	}
