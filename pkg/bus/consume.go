@@ -199,7 +199,7 @@ func (b *Bus) release(msg jetstream.Msg) {
 func (b *Bus) deliver(ctx, work context.Context, msg jetstream.Msg, opts ConsumeOptions, handle Handler) {
 	d, err := delivery(msg)
 	if err != nil {
-		b.log.Error("message without metadata", "error", err)
+		b.log.ErrorContext(ctx, "message without metadata", "error", err)
 		return
 	}
 	if d.Header["Nats-Marker-Reason"] != "" {

@@ -80,7 +80,7 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, at place, depth int) {
 }
 
 func (d *decoder) kind(n *yaml.Node, v reflect.Value, at place, depth int) {
-	switch v.Kind() { //nolint:exhaustive // the kinds that Config has
+	switch v.Kind() {
 	case reflect.Struct:
 		d.object(n, v, at, depth)
 	case reflect.Map:
@@ -328,7 +328,7 @@ func setScalar(n *yaml.Node, v reflect.Value, expression bool) error {
 }
 
 func kindWords(v reflect.Value) string {
-	switch v.Kind() { //nolint:exhaustive // the kinds that Config has
+	switch v.Kind() {
 	case reflect.Bool:
 		return "true or false"
 	case reflect.Int:

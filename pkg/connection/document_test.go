@@ -153,12 +153,12 @@ func TestReferenceIsUpToDate(t *testing.T) {
 	path := filepath.Join("..", "..", "docs", "configuration.md")
 	got := connection.Reference()
 	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil { //nolint:gosec // a document
+		if err := os.WriteFile(path, got, 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
-	want, err := os.ReadFile(path) //nolint:gosec // a document
+	want, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}

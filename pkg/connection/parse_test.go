@@ -19,7 +19,7 @@ var update = flag.Bool("update", false, "write the expected files anew")
 // archive reads the parts of a txtar file.
 func archive(t *testing.T, path string) map[string]string {
 	t.Helper()
-	data, err := os.ReadFile(path) //nolint:gosec // test data
+	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}

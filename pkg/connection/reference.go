@@ -145,7 +145,7 @@ func typeWords(k key, v reflect.Value) string {
 	case Attribute:
 		return "expression or object"
 	}
-	switch v.Kind() { //nolint:exhaustive // the kinds that Config has
+	switch v.Kind() {
 	case reflect.Struct, reflect.Map:
 		return "object"
 	case reflect.Slice:

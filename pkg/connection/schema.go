@@ -78,7 +78,7 @@ func (b *schemaBuilder) typed(v reflect.Value, at place) *schema {
 	case []string:
 		return &schema{Type: "array", Items: &schema{Type: "string"}}
 	}
-	switch v.Kind() { //nolint:exhaustive // the kinds that Config has
+	switch v.Kind() {
 	case reflect.Struct:
 		return b.object(v, at)
 	case reflect.Map:

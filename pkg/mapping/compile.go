@@ -218,7 +218,7 @@ func refusedResult(t *types.Type) (problem, cure string) {
 	if t.Kind() == types.ListKind && len(t.Parameters()) == 1 {
 		t = t.Parameters()[0]
 	}
-	switch t.Kind() { //nolint:exhaustive // every other kind is refused
+	switch t.Kind() {
 	case types.StringKind, types.BoolKind, types.IntKind, types.DoubleKind, types.DynKind, types.TypeParamKind:
 		return "", ""
 	default:

@@ -54,7 +54,7 @@ func accessOf(e ast.Expr, variable string) (access, bool) {
 
 // selection takes x.f, x.?f and has(x.f) apart.
 func selection(e ast.Expr) (operand ast.Expr, a access, ok bool) {
-	switch e.Kind() { //nolint:exhaustive // only two kinds select
+	switch e.Kind() {
 	case ast.SelectKind:
 		s := e.AsSelect()
 		return s.Operand(), access{name: strings.ToLower(s.FieldName()), written: s.FieldName(), test: s.IsTestOnly()}, true

@@ -250,7 +250,7 @@ func blockedOn(d Desired, l Linked) Action {
 }
 
 // differences are the paths whose desired value is not the applied one.
-func differences(d Desired, l Linked) (set, clear []string) {
+func differences(d Desired, l Linked) (set, cleared []string) {
 	for path, hash := range d.Attributes {
 		if !slices.Equal(l.Attributes[path], hash) {
 			set = append(set, path)
@@ -258,12 +258,12 @@ func differences(d Desired, l Linked) (set, clear []string) {
 	}
 	for _, path := range d.Absent {
 		if _, applied := l.Attributes[path]; applied {
-			clear = append(clear, path)
+			cleared = append(cleared, path)
 		}
 	}
 	slices.Sort(set)
-	slices.Sort(clear)
-	return set, clear
+	slices.Sort(cleared)
+	return set, cleared
 }
 
 func sorted(attributes map[string][]byte) []string {

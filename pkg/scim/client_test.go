@@ -246,7 +246,7 @@ func TestCapabilities(t *testing.T) {
 
 func TestAuth(t *testing.T) {
 	t.Parallel()
-	server := scimtest.NewServer(t, scimtest.Options{Token: "tok-en", Username: "u", Password: "pass:wörd"}) //nolint:gosec // of this test alone
+	server := scimtest.NewServer(t, scimtest.Options{Token: "tok-en", Username: "u", Password: "pass:wörd"})
 	broken := errors.New("no such file")
 	tests := []struct {
 		name string

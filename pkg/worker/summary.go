@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -50,7 +51,7 @@ func Summarise(ctx context.Context, b *bus.Bus, connection string, kind director
 		s.count(e.Value)
 		if p := e.Value.GetProblem(); p != nil && len(problems) < maxProblems {
 			state := strings.ToLower(strings.TrimPrefix(p.GetKind().String(), "PROBLEM_KIND_"))
-			problems = append(problems, ProblemOf{kind.Token(), fmt.Sprintf("%x", id), state, p.GetMessage()})
+			problems = append(problems, ProblemOf{kind.Token(), hex.EncodeToString(id), state, p.GetMessage()})
 		}
 		return nil
 	})

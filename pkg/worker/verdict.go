@@ -3,8 +3,8 @@ package worker
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
 	"errors"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -45,12 +45,8 @@ func (b *blocked) Error() string { return "blocked: " + b.reason }
 // of the configuration or of the target can remove.
 func Block(reason string) error { return &blocked{reason: reason} }
 
-type dryRun struct{}
-
-func (dryRun) Error() string { return "dry run" }
-
 // ErrDryRun says that the action was computed and not sent.
-var ErrDryRun error = dryRun{}
+var ErrDryRun = errors.New("dry run")
 
 // disposition is what becomes of a job whose converger returned an error.
 type disposition struct {
@@ -166,7 +162,7 @@ func (w *Worker) log(ctx context.Context, j *Job, d disposition, err error) {
 	case d.kind == provisioningv1.ProblemKind_PROBLEM_KIND_PARKED, d.kind == provisioningv1.ProblemKind_PROBLEM_KIND_BLOCKED:
 		w.deps.Log.WarnContext(ctx, "change parked", args...)
 	case scim.IsUnauthorized(err):
-		w.deps.Log.ErrorContext(ctx, "the target refuses the credentials; check connections."+w.cfg.Connection+".target.auth", args...)
+		w.deps.Log.ErrorContext(ctx, "the target refuses the credentials", append(args, "cure", "check connections."+w.cfg.Connection+".target.auth")...)
 	default:
 		w.deps.Log.DebugContext(ctx, "change not applied yet", args...)
 	}
@@ -190,4 +186,4 @@ func problem(former *provisioningv1.Problem, kind provisioningv1.ProblemKind, er
 }
 
 // EntryID is the entry id in hex, for logs.
-func (j *Job) EntryID() string { return fmt.Sprintf("%x", j.Record.ID) }
+func (j *Job) EntryID() string { return hex.EncodeToString(j.Record.ID) }

@@ -7,6 +7,7 @@ package worker
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -144,7 +145,7 @@ func (w *Worker) settled(d *bus.Delivery, v bus.Verdict, err error) {
 	w.metrics.verdict(v)
 	if v == bus.Retry {
 		_, id, _ := d.Entry()
-		w.deps.Log.Warn("change not applied, trying again", "entry", fmt.Sprintf("%x", id), "attempt", d.Attempt, "error", err)
+		w.deps.Log.Warn("change not applied, trying again", "entry", hex.EncodeToString(id), "attempt", d.Attempt, "error", err)
 	}
 }
 
@@ -196,7 +197,7 @@ func (w *Worker) load(ctx context.Context, kind directoryv1.Kind, id []byte, fou
 		var err error
 		found, err = w.deps.Bus.Last(ctx, kind.Stream(), directoryv1.EntrySubject(kind, w.cfg.Source, id))
 		if errors.Is(err, bus.ErrNotFound) {
-			w.deps.Log.WarnContext(ctx, "nothing is known of a requested entry; its link stays", "entry", fmt.Sprintf("%x", id))
+			w.deps.Log.WarnContext(ctx, "nothing is known of a requested entry; its link stays", "entry", hex.EncodeToString(id))
 			return nil, nil //nolint:nilnil // nothing to do is no error
 		}
 		if err != nil {

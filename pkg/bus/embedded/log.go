@@ -11,18 +11,23 @@ type logger struct{ log *slog.Logger }
 func (l *logger) Noticef(format string, v ...any) {
 	l.log.Debug("nats server", "line", fmt.Sprintf(format, v...))
 }
+
 func (l *logger) Warnf(format string, v ...any) {
 	l.log.Warn("nats server", "line", fmt.Sprintf(format, v...))
 }
+
 func (l *logger) Fatalf(format string, v ...any) {
 	l.log.Error("nats server", "line", fmt.Sprintf(format, v...))
 }
+
 func (l *logger) Errorf(format string, v ...any) {
 	l.log.Error("nats server", "line", fmt.Sprintf(format, v...))
 }
+
 func (l *logger) Debugf(format string, v ...any) {
 	l.log.Debug("nats server", "line", fmt.Sprintf(format, v...))
 }
+
 func (l *logger) Tracef(format string, v ...any) {
 	l.log.Debug("nats server", "line", fmt.Sprintf(format, v...))
 }

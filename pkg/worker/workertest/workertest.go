@@ -21,7 +21,6 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/links"
 	"github.com/rollcall-scim/rollcall/pkg/scim/scimtest"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
-
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
@@ -231,7 +230,7 @@ const (
 // Eventually waits until a condition holds that no link shows.
 func (b *Bench) Eventually(what string, ok func() bool) {
 	b.tb.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(poll) {
+	for deadline := time.Now().Add(patience); !ok(); <-time.After(poll) {
 		if time.Now().After(deadline) {
 			b.tb.Fatalf("it never comes to be that %s", what)
 		}

@@ -10,9 +10,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
-
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
 )
 
 const (

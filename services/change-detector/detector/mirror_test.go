@@ -14,9 +14,8 @@ import (
 
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/mapping"
-	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
-
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
 )
 
 const (

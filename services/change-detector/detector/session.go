@@ -7,9 +7,8 @@ import (
 	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/guard"
-	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
-
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
 )
 
 // session is one stretch of watching the directory. It takes what the source
@@ -205,8 +204,8 @@ func (s *session) guard(ctx context.Context, p *pass) {
 			continue
 		}
 		if reason != s.whyNot {
-			s.log.ErrorContext(ctx, "removals are held; nothing is removed until the cause is gone or sources."+s.name+".guard allows it",
-				"kind", kind.Token(), "removals", len(removals), "of", p.total[kind], "reason", reason)
+			s.log.ErrorContext(ctx, "removals are held", "kind", kind.Token(), "removals", len(removals), "of", p.total[kind],
+				"reason", reason, "cure", "they go on when the cause is gone, or when sources."+s.name+".guard allows them")
 		}
 		s.hold(removals, reason)
 	}

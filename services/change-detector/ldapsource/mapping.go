@@ -140,7 +140,7 @@ func (s *Source) entry(in *ldap.Entry) (*Entry, error) {
 		}
 		e.Attributes = append(e.Attributes, &directoryv1.Attribute{Name: name, Values: compact(a.ByteValues)})
 	}
-	slices.SortFunc(e.Attributes, func(a, b *directoryv1.Attribute) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(e.Attributes, func(a, b *directoryv1.Attribute) int { return strings.Compare(a.GetName(), b.GetName()) })
 	e.Attributes = mergeNames(e.Attributes)
 	return e, nil
 }
@@ -172,8 +172,8 @@ func compact(values [][]byte) [][]byte {
 func mergeNames(list []*directoryv1.Attribute) []*directoryv1.Attribute {
 	out := list[:0]
 	for _, a := range list {
-		if n := len(out); n > 0 && out[n-1].Name == a.Name {
-			out[n-1].Values = append(out[n-1].Values, a.Values...)
+		if n := len(out); n > 0 && out[n-1].GetName() == a.GetName() {
+			out[n-1].Values = append(out[n-1].GetValues(), a.GetValues()...)
 			continue
 		}
 		out = append(out, a)

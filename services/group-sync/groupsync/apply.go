@@ -273,14 +273,14 @@ func (c *converger) attributes(w *wanted, action plan.Action) []scim.Operation {
 }
 
 func settle(l *provisioningv1.Link, w *wanted, action plan.Action) {
-	if l.Attributes == nil {
+	if l.GetAttributes() == nil {
 		l.Attributes = map[string][]byte{}
 	}
 	for _, path := range action.Set {
 		l.Attributes[path] = w.Attributes[path]
 	}
 	for _, path := range action.Clear {
-		delete(l.Attributes, path)
+		delete(l.GetAttributes(), path)
 	}
 }
 

@@ -303,12 +303,14 @@ func (x *index) catchUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	deadline := time.Now().Add(catchUpLimit)
+	patient, cancel := context.WithTimeout(ctx, catchUpLimit)
+	defer cancel()
 	for !x.seen(newest) {
-		if ctx.Err() != nil || time.Now().After(deadline) {
+		select {
+		case <-patient.Done():
 			return worker.Wait(chunkDelay, errBehind)
+		case <-time.After(catchUpPoll):
 		}
-		time.Sleep(catchUpPoll)
 	}
 	return nil
 }

@@ -69,7 +69,7 @@ func (c *converger) waitForUsers(ctx context.Context, job *worker.Job) error {
 	if err != nil || waiting == 0 {
 		return err
 	}
-	delay := time.Duration(min(waiting, 1000)) * waitForEach //nolint:gosec // at most 1000
+	delay := time.Duration(min(waiting, 1000)) * waitForEach
 	return worker.Wait(min(max(delay, shortestWait), longestWait), fmt.Errorf("%w: %d to go", errUsersFirst, waiting))
 }
 
@@ -319,4 +319,3 @@ func (n *names) rename(id, name string) {
 		}
 	}
 }
-

@@ -145,7 +145,7 @@ func (a *applied) count() uint64 {
 	for _, c := range a.chunks {
 		n += len(c.Members)
 	}
-	return uint64(n) //nolint:gosec // a length
+	return uint64(n)
 }
 
 // writes make the chunks that changed durable; stored must be called with the

@@ -35,15 +35,15 @@ func Run(ctx context.Context, env *service.Env) error {
 		return err
 	}
 	defer closeBus()
-	process, err := worker.NewProcess(b, env.Config.Workers.Concurrency, env.Log)
+	process, err := worker.NewProcess(b, env.Config.Workers.Concurrency, env.Log) //nolint:contextcheck // its writers end with Close
 	if err != nil {
 		return err
 	}
 	defer process.Close()
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return detector.Run(ctx, env.Config, b, env.Log) })       // 3
-	group.Go(func() error { return usersync.Run(ctx, env.Config, process) })          // 4
-	group.Go(func() error { return groupsync.Run(ctx, env.Config, process) })         // 5
+	group.Go(func() error { return detector.Run(ctx, env.Config, b, env.Log) }) // 3
+	group.Go(func() error { return usersync.Run(ctx, env.Config, process) })    // 4
+	group.Go(func() error { return groupsync.Run(ctx, env.Config, process) })   // 5
 	env.Log.InfoContext(ctx, "rollcall runs", "sources", len(env.Config.Sources), "connections", len(env.Config.Connections))
 	return group.Wait()
 }

@@ -16,11 +16,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	trace "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus/bustest"
 	"github.com/rollcall-scim/rollcall/pkg/scim/scimtest"
@@ -135,7 +134,7 @@ func until(t *testing.T, look func() (state string, ok bool)) {
 		if time.Now().After(deadline) {
 			t.Fatal(state)
 		}
-		time.Sleep(poll)
+		pause()
 	}
 }
 

@@ -95,7 +95,7 @@ func (s *scimmy) list(ctx context.Context, path string) ([]map[string]any, error
 	if err != nil {
 		return nil, err
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }()
 	var page struct {
 		TotalResults int
 		Resources    []map[string]any

@@ -200,6 +200,9 @@ const (
 	poll     = 20 * time.Millisecond
 )
 
+// pause is the time between two looks at another process.
+func pause() { <-time.After(poll) }
+
 // wantTarget waits until the target holds what the file says.
 func (s *story) wantTarget(ts *testscript.TestScript, args []string) {
 	want := normal(ts.ReadFile(args[0]))
@@ -214,7 +217,7 @@ func (s *story) wantTarget(ts *testscript.TestScript, args []string) {
 		if time.Now().After(deadline) {
 			ts.Fatalf("the target does not hold what %s says\nwant:\n%s\ngot:\n%s", args[0], want, got)
 		}
-		time.Sleep(poll)
+		pause()
 	}
 }
 
@@ -236,7 +239,7 @@ func (s *story) eventually(ts *testscript.TestScript, args []string) {
 		if time.Now().After(deadline) {
 			ts.Fatalf("rollcall %v never says %q (%v); last:\n%s", args[:len(args)-1], want, err, out)
 		}
-		time.Sleep(poll)
+		pause()
 	}
 }
 
@@ -251,7 +254,7 @@ func (s *story) says(ts *testscript.TestScript, args []string) {
 		if time.Now().After(deadline) {
 			ts.Fatalf("%s never says %q; it says:\n%s", args[0], args[1], log)
 		}
-		time.Sleep(poll)
+		pause()
 	}
 }
 

@@ -19,10 +19,9 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	"github.com/rollcall-scim/rollcall/pkg/scim/scimtest"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
-	"github.com/rollcall-scim/rollcall/services/rollcall/allinone"
-
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+	"github.com/rollcall-scim/rollcall/services/rollcall/allinone"
 )
 
 // target is a SCIM server that a story provisions to.
@@ -150,7 +149,7 @@ func post(ctx context.Context, url, body string) error {
 	if err != nil {
 		return err
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode != http.StatusCreated {
 		return fmt.Errorf("seed: status %d", res.StatusCode)
 	}
@@ -228,7 +227,7 @@ func (s *story) settled(ts *testscript.TestScript) {
 		if time.Now().After(deadline) {
 			ts.Fatalf("nothing settles: %d changes and requests wait", waiting)
 		}
-		time.Sleep(poll)
+		pause()
 	}
 }
 

@@ -220,15 +220,15 @@ func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, a plan
 			return err
 		}
 	}
-	units, clear := c.writes(w, a, resource)
+	units, cleared := c.writes(w, a, resource)
 	if !c.profile.PatchSupported {
-		return c.replace(call, a.ResourceID, resource, units, clear)
+		return c.replace(call, a.ResourceID, resource, units, cleared)
 	}
 	var ops []scim.Operation
 	for _, u := range units {
 		ops = append(ops, scim.SetOperation(u))
 	}
-	for _, path := range clear {
+	for _, path := range cleared {
 		ops = append(ops, scim.ClearOperation(path))
 	}
 	_, err := c.target.Patch(call, scim.KindUser, a.ResourceID, ops)
@@ -238,14 +238,14 @@ func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, a plan
 	if resource, err = c.target.Get(call, scim.KindUser, a.ResourceID); err != nil {
 		return err
 	}
-	units, clear = c.writes(w, a, resource)
-	return c.replace(call, a.ResourceID, resource, units, clear)
+	units, cleared = c.writes(w, a, resource)
+	return c.replace(call, a.ResourceID, resource, units, cleared)
 }
 
 // writes are the units to set and the paths to clear. Where the resource was
 // read, values of types that nobody mapped are sent back, and an attribute that
 // holds such values is not cleared but set to them.
-func (c *converger) writes(w *wanted, a plan.Action, resource *scim.Resource) (units []scim.Unit, clear []string) {
+func (c *converger) writes(w *wanted, a plan.Action, resource *scim.Resource) (units []scim.Unit, cleared []string) {
 	if a.Active != nil {
 		units = append(units, scim.Unit{Path: "active", Value: *a.Active})
 	}
@@ -263,14 +263,14 @@ func (c *converger) writes(w *wanted, a plan.Action, resource *scim.Resource) (u
 				continue
 			}
 		}
-		clear = append(clear, path)
+		cleared = append(cleared, path)
 	}
-	return units, clear
+	return units, cleared
 }
 
 // replace sends the whole resource, for targets that have no PATCH.
-func (c *converger) replace(ctx context.Context, id string, resource *scim.Resource, units []scim.Unit, clear []string) error {
-	body, err := resource.Replacement(scim.KindUser, units, clear)
+func (c *converger) replace(ctx context.Context, id string, resource *scim.Resource, units []scim.Unit, cleared []string) error {
+	body, err := resource.Replacement(scim.KindUser, units, cleared)
 	if err != nil {
 		return worker.Block("users.attributes: " + err.Error())
 	}
@@ -280,14 +280,14 @@ func (c *converger) replace(ctx context.Context, id string, resource *scim.Resou
 
 // settle writes into the link what the target confirmed.
 func settle(l *provisioningv1.Link, w *wanted, a plan.Action) {
-	if l.Attributes == nil {
+	if l.GetAttributes() == nil {
 		l.Attributes = map[string][]byte{}
 	}
 	for _, path := range a.Set {
 		l.Attributes[path] = w.Attributes[path]
 	}
 	for _, path := range a.Clear {
-		delete(l.Attributes, path)
+		delete(l.GetAttributes(), path)
 	}
 	if a.Active != nil {
 		l.State = state(*a.Active)

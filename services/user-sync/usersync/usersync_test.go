@@ -124,7 +124,9 @@ func TestUserDeletedBehindOurBackIsCreatedAgain(t *testing.T) {
 	b := workertest.New(t, "remove: disable", scimtest.Options{})
 	b.Start(usersync.Run)
 	link := b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "", "ann@x"))))
-	b.Target.Remove(scim.KindUser, link.GetResourceId())
+	if err := b.Target.Remove(scim.KindUser, link.GetResourceId()); err != nil {
+		t.Fatal(err)
+	}
 	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "Director", "ann@x"))))
 	if ann, _ := b.Target.User("ann"); ann["title"] != "Director" {
 		t.Errorf("user %v", ann)

@@ -44,7 +44,7 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	written, err := os.ReadFile(file) //nolint:gosec // the test named it
+	written, err := os.ReadFile(file)
 	if err != nil || string(written) != string(line[:n]) || !strings.HasSuffix(string(written), "/scim/v2\n") {
 		t.Errorf("the file holds %q, %v; printed was %q", written, err, line[:n])
 	}
