@@ -78,7 +78,7 @@ func (c *Config) Hash(connection string) string {
 
 func digest(e effective) string {
 	encoded, err := json.Marshal(e) //nolint:musttag // only its own hash is made of it
-	if err != nil { // plain strings, numbers and bools always encode
+	if err != nil {                 // plain strings, numbers and bools always encode
 		panic(err)
 	}
 	sum := sha256.Sum256(encoded)
