@@ -6,7 +6,10 @@ package stories
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -63,6 +66,7 @@ func run(t *testing.T, newTarget func(ctx context.Context, dir string) (target, 
 			"fault":      func(ts *testscript.TestScript, neg bool, args []string) { of(ts).fault(ts, args) },
 			"slapd":      func(ts *testscript.TestScript, neg bool, args []string) { of(ts).slapd(ts, args) },
 			"says":       func(ts *testscript.TestScript, neg bool, args []string) { of(ts).says(ts, args) },
+			"metrics":    func(ts *testscript.TestScript, neg bool, args []string) { of(ts).metrics(ts, args) },
 			"eventually": func(ts *testscript.TestScript, neg bool, args []string) { of(ts).eventually(ts, args) },
 		},
 		Condition: func(cond string) (bool, error) {
@@ -96,14 +100,27 @@ func newStory(ctx context.Context, env *testscript.Env, newTarget func(context.C
 	if err != nil {
 		return nil, err
 	}
+	free, err := freeAddress(ctx)
+	if err != nil {
+		return nil, err
+	}
 	s := &story{ctx: ctx, directory: directory, target: target, dir: env.WorkDir, env: map[string]string{
 		"LDAP_URL": directory.URL, "READER": directory.ReaderDN, "LIMITED": directory.LimitedDN, "SCIM_URL": target.url(),
-		"LDAP_PASSWORD": directory.ReaderPassword, "LIMITED_PASSWORD": directory.LimitedPassword, "SCIM_TOKEN": token, "WORK": env.WorkDir,
+		"LDAP_PASSWORD": directory.ReaderPassword, "LIMITED_PASSWORD": directory.LimitedPassword, "SCIM_TOKEN": token, "WORK": env.WorkDir, "FREE": free,
 	}}
 	for key, value := range s.env {
 		env.Setenv(key, value)
 	}
 	return s, os.WriteFile(filepath.Join(env.WorkDir, "defaults.yaml"), []byte(defaults), 0o600)
+}
+
+func freeAddress(ctx context.Context) (string, error) {
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
 }
 
 func (s *story) close() {
@@ -144,13 +161,13 @@ connections:
         title: user.title
         'emails[type eq "work"].value': user.mail
     groups: {}
-telemetry: {metrics_listen: "", log: {level: info, format: text}}
+telemetry: {metrics_listen: "$METRICS", log: {level: info, format: text}}
 `
 
 // config writes rollcall.yaml: "config [file] KEY=value ...".
 func (s *story) config(ts *testscript.TestScript, args []string) {
 	file := "defaults.yaml"
-	values := map[string]string{"MODE": "auto", "SCOPE": "", "REMOVE": "disable", "PROVISION_DISABLED": "false", "TOKEN": "${env:SCIM_TOKEN}"}
+	values := map[string]string{"MODE": "auto", "SCOPE": "", "REMOVE": "disable", "PROVISION_DISABLED": "false", "TOKEN": "${env:SCIM_TOKEN}", "METRICS": ""}
 	maps.Copy(values, s.env)
 	values["DATA"] = ts.MkAbs("data")
 	for _, arg := range args {
@@ -256,6 +273,42 @@ func (s *story) says(ts *testscript.TestScript, args []string) {
 		}
 		pause()
 	}
+}
+
+// metrics waits until an address serves every one of some texts: "metrics
+// address file".
+func (s *story) metrics(ts *testscript.TestScript, args []string) {
+	deadline := time.Now().Add(patience)
+	for {
+		page, err := fetch(s.ctx, "http://"+args[0]+"/metrics")
+		missing := ""
+		for line := range strings.Lines(ts.ReadFile(args[1])) {
+			if line = strings.TrimSpace(line); line != "" && !strings.Contains(page, line) {
+				missing = line
+			}
+		}
+		if err == nil && missing == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("the metrics lack %q (%v):\n%s", missing, err, page)
+		}
+		pause()
+	}
+}
+
+func fetch(ctx context.Context, url string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return "", err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = res.Body.Close() }()
+	body, err := io.ReadAll(res.Body)
+	return string(body), err
 }
 
 // newStrict is the strict server.
