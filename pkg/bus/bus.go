@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -68,6 +69,8 @@ type Bus struct {
 	cfg    Config
 	log    *slog.Logger
 	tracer trace.Tracer
+	// handles are the handles of streams by name: looking one up costs a request.
+	handles sync.Map
 }
 
 // requestTimeout bounds one call to the server; an ambiguous answer after it is

@@ -168,15 +168,28 @@ type Stored struct {
 
 // Last is the newest message of a subject; ErrNotFound when there is none.
 func (b *Bus) Last(ctx context.Context, stream, subject string) (*Stored, error) {
-	s, err := b.js.Stream(ctx, stream)
+	s, err := b.handle(ctx, stream)
 	if err != nil {
-		return nil, fmt.Errorf("look up stream %s: %w", stream, err)
+		return nil, err
 	}
 	raw, err := s.GetLastMsgForSubject(ctx, subject)
 	if err != nil {
 		return nil, fmt.Errorf("read last of %s: %w", subject, classify(err))
 	}
 	return &Stored{Subject: raw.Subject, Data: raw.Data, Header: flatten(raw.Header), Sequence: raw.Sequence, Published: raw.Time}, nil
+}
+
+// handle is a stream's handle, which is looked up once.
+func (b *Bus) handle(ctx context.Context, stream string) (jetstream.Stream, error) {
+	if s, ok := b.handles.Load(stream); ok {
+		return s.(jetstream.Stream), nil //nolint:forcetypeassert // nothing else is stored
+	}
+	s, err := b.js.Stream(ctx, stream)
+	if err != nil {
+		return nil, fmt.Errorf("look up stream %s: %w", stream, err)
+	}
+	b.handles.Store(stream, s)
+	return s, nil
 }
 
 func flatten(h nats.Header) map[string]string {

@@ -34,7 +34,7 @@ type Process struct {
 
 // slotFactor is how many entries are worked on for each call in flight: claims
 // and commits of the others run while calls wait for the target.
-const slotFactor = 4
+const slotFactor = 8
 
 // NewProcess starts the writers; Close ends them. Concurrency bounds the calls
 // in flight of this process.

@@ -21,9 +21,9 @@ import (
 const (
 	// patience is how long a group waits for its connection's users.
 	patience        = 60 * time.Second
-	shortestWait    = 50 * time.Millisecond
-	longestWait     = 4 * time.Second
-	waitForEach     = 5 * time.Millisecond
+	shortestWait    = 25 * time.Millisecond
+	longestWait     = 250 * time.Millisecond
+	waitForEach     = time.Millisecond
 	backlogLifetime = 100 * time.Millisecond
 	ownerPending    = 2 * time.Second
 )

@@ -92,6 +92,7 @@ func (r *report) close() {
 func (r *report) print(w io.Writer, format string) error {
 	if format == "json" {
 		encoder := json.NewEncoder(w)
+		encoder.SetEscapeHTML(false)
 		encoder.SetIndent("", "  ")
 		if err := encoder.Encode(r); err != nil {
 			return fmt.Errorf("print the report: %w", err)
