@@ -55,7 +55,6 @@ func newHTTPClient(cfg Config) *http.Client {
 			MaxIdleConns:          cfg.Concurrency,
 			MaxIdleConnsPerHost:   cfg.Concurrency,
 			IdleConnTimeout:       60 * time.Second,
-			ResponseHeaderTimeout: cfg.Timeout,
 		},
 		// A redirected write would lose its body or its method, and credentials
 		// must not follow to another place.
