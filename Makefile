@@ -1,0 +1,130 @@
+# Everything that a person or CI runs. `make` alone says what there is.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+TOOLS   := $(shell scripts/tools/install.sh --dir)
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS  = -X github.com/rollcall-scim/rollcall/pkg/service.Version=$(VERSION)
+export PATH := $(TOOLS):$(PATH)
+
+SERVICES  := change-detector user-sync group-sync rollcall
+# `./...` does not reach over modules; the pattern `work` is all of them.
+DIRS       = $(shell go list -m -f '{{.Dir}}')
+PACKAGES   = $(DIRS:%=%/...)
+# Modules that are not in the workspace, so that what they need touches no service.
+OUTSIDE   := scripts/tools deploy/helm/verify
+GENERATED := proto docs/configuration.md deploy/helm/rollcall/values.schema.json
+
+.PHONY: help
+help: ## Say what there is
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)$$/\1|\2/p' $(MAKEFILE_LIST) | sort | \
+		while IFS='|' read -r target text; do printf '  %-16s %s\n' "$$target" "$$text"; done
+
+##@ Build
+
+.PHONY: build
+build: ## Build every program into bin/
+	go build -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/ $(SERVICES:%=./services/%) ./pkg/scim/scimtest/cmd/scimtest
+
+.PHONY: image
+image: ## Prepare the image contexts in bin/image/ (SERVICE=x for one)
+	scripts/image.sh '$(VERSION)' $(or $(SERVICE),$(SERVICES))
+
+.PHONY: demo
+demo: ## Show Rollcall with a directory and a target of its own (DEMO=once: end by itself)
+	scripts/slapd.sh >/dev/null
+	go run ./services/rollcall/demo $(if $(filter once,$(DEMO)),-once)
+
+.PHONY: clean
+clean: ## Remove what was built here (the caches stay)
+	rm -rf bin coverage.out
+
+##@ Test
+
+.PHONY: test
+test: deps ## Run every test with the race detector (RUN=TestName, PKG=./pkg/bus/... for some)
+	@mkdir -p bin
+	GOWORK=off go -C scripts/tools test ./...
+	go test -race -shuffle=on -json $(if $(RUN),-run '$(RUN)') $(or $(PKG),work) | \
+		GOWORK=off go -C scripts/tools run ./testsum -report $(CURDIR)/bin/tests.txt
+
+.PHONY: deps
+deps: ## Bring what tests need: an LDAP server, a SCIM server that others wrote
+	@scripts/slapd.sh >/dev/null
+	@scripts/peers.sh >/dev/null
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for a moment (FUZZTIME=3s)
+	scripts/fuzz.sh $(or $(FUZZTIME),3s)
+
+.PHONY: bench-once
+bench-once: deps ## Run every benchmark once, so that they all work
+	go test -run='^$$' -bench=. -benchtime=1x work | grep -v '^?'
+
+.PHONY: chart
+chart: ## Lint, render and verify the chart (UPDATE=1 writes the golden renders)
+	@scripts/tools/install.sh helm
+	scripts/chart.sh $(if $(UPDATE),--update)
+
+##@ Source
+
+.PHONY: fmt
+fmt: ## Format Go and proto files
+	@scripts/tools/install.sh golangci-lint buf
+	golangci-lint fmt $(DIRS) $(OUTSIDE)
+	buf format -w
+
+.PHONY: fmt-check
+fmt-check: ## Fail where `make fmt` would change a file
+	@scripts/tools/install.sh golangci-lint buf
+	@golangci-lint fmt --diff $(DIRS) $(OUTSIDE) || { echo 'Run `make fmt`.' >&2; exit 1; }
+	@buf format --diff --exit-code || { echo 'Run `make fmt`.' >&2; exit 1; }
+
+.PHONY: lint
+lint: ## Run the linters
+	@scripts/tools/install.sh golangci-lint
+	golangci-lint config verify
+	if command -v shellcheck >/dev/null; then shellcheck -x .ci/run scripts/*.sh scripts/tools/*.sh; else echo 'shellcheck is not installed: the scripts are not linted'; fi
+	for module in $(OUTSIDE); do (cd $$module && GOWORK=off golangci-lint run --allow-parallel-runners --config $(CURDIR)/.golangci.yml ./...); done
+	golangci-lint run --allow-parallel-runners $(PACKAGES)
+
+.PHONY: generate
+generate: proto ## Write every generated file anew
+	go test ./pkg/connection -run '^TestReferenceIsUpToDate$$' -count=1 -update
+	scripts/chart-schema.sh
+
+.PHONY: generate-check
+generate-check: ## Fail where `make generate` changes a file
+	scripts/unchanged.sh 'make generate' $(GENERATED) -- $(MAKE) generate
+
+.PHONY: proto
+proto: ## Lint, format and generate from the proto files; compare with the last release
+	@scripts/tools/install.sh buf protoc-gen-go
+	buf lint
+	buf format -w
+	buf generate
+	scripts/buf-breaking.sh
+
+.PHONY: sync
+sync: ## Tidy every module and bring them in line with the workspace
+	scripts/sync.sh
+
+.PHONY: sync-check
+sync-check: ## Fail where `make sync` changes a file
+	scripts/unchanged.sh 'make sync' go.work go.work.sum '*go.mod' '*go.sum' -- $(MAKE) sync
+
+.PHONY: alone
+alone: ## Build and vet every module without the workspace, as images are built
+	scripts/alone.sh
+
+##@ All of it
+
+.PHONY: tools
+tools: ## Install the pinned tools into the cache
+	scripts/tools/install.sh buf protoc-gen-go golangci-lint helm
+
+.PHONY: check
+check: ## Everything that CI runs, in order of cost
+	scripts/check.sh fmt-check generate-check sync-check alone build lint test fuzz bench-once chart

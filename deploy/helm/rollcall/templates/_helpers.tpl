@@ -1,0 +1,106 @@
+{{/* Names */}}
+
+{{- define "rollcall.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "rollcall.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 45 | trimSuffix "-" -}}
+{{- else if contains (include "rollcall.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 45 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "rollcall.name" .) | trunc 45 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+The templates of one service take a dict: root (the chart's scope), service (its
+name, as the image has it) and values (its part of the values).
+*/}}
+
+{{- define "rollcall.service.name" -}}
+{{- printf "%s-%s" (include "rollcall.fullname" .root) .service -}}
+{{- end -}}
+
+{{- define "rollcall.service.account" -}}
+{{- if .values.serviceAccount.create -}}
+{{- default (include "rollcall.service.name" .) .values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Labels */}}
+
+{{- define "rollcall.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/name: {{ include "rollcall.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ default .Chart.AppVersion .Values.image.tag | replace "+" "_" | trunc 63 | trimSuffix "-" | quote }}
+app.kubernetes.io/part-of: rollcall
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "rollcall.service.labels" -}}
+{{ include "rollcall.labels" .root }}
+app.kubernetes.io/component: {{ .service }}
+{{- end -}}
+
+{{/* These never change: a Deployment's selector is immutable. */}}
+{{- define "rollcall.service.selector" -}}
+app.kubernetes.io/name: {{ include "rollcall.name" .root }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .service }}
+{{- end -}}
+
+{{/* Configuration */}}
+
+{{- define "rollcall.config" -}}
+{{- $config := deepCopy .Values.config -}}
+{{- $nats := dict "url" .Values.nats.url "replicas" (int .Values.nats.replicas) -}}
+{{- with .Values.nats.existingSecret -}}
+{{- $_ := set $nats "credentials" (printf "${file:/run/secrets/rollcall/%s/%s}" . $.Values.nats.credentialsKey) -}}
+{{- end -}}
+{{- $_ := set $config "nats" $nats -}}
+{{- toYaml $config -}}
+{{- end -}}
+
+{{/* The port of the probes is where the configuration says. */}}
+{{- define "rollcall.port" -}}
+{{- $listen := dig "telemetry" "metrics_listen" "" .Values.config -}}
+{{- if not (regexMatch "^(0\\.0\\.0\\.0|\\[::\\])?:[0-9]+$" $listen) -}}
+{{- fail (printf "config.telemetry.metrics_listen is %q: the kubelet must reach the probes, write 0.0.0.0:9090 or [::]:9090" $listen) -}}
+{{- end -}}
+{{- regexFind "[0-9]+$" $listen -}}
+{{- end -}}
+
+{{/* The names of the Secrets that a service gets, as a JSON list. */}}
+{{- define "rollcall.service.secrets" -}}
+{{- $names := list -}}
+{{- with .root.Values.nats.existingSecret -}}
+{{- $names = append $names . -}}
+{{- end -}}
+{{- range .root.Values.existingSecrets -}}
+{{- if or (empty .services) (has $.service .services) -}}
+{{- $names = append $names .name -}}
+{{- end -}}
+{{- end -}}
+{{- $names | uniq | toJson -}}
+{{- end -}}
+
+{{/* What the schema cannot say. */}}
+{{- define "rollcall.check" -}}
+{{- if not .Values.nats.url -}}
+{{- fail "nats.url is empty: the chart does not bring NATS; write the address of yours, for example --set nats.url=nats://nats.nats.svc:4222" -}}
+{{- end -}}
+{{- if not .Values.config.sources -}}
+{{- fail "config.sources is empty: describe your directory there, see docs/configuration.md" -}}
+{{- end -}}
+{{- if not .Values.config.connections -}}
+{{- fail "config.connections is empty: describe your targets there, see docs/configuration.md" -}}
+{{- end -}}
+{{- end -}}

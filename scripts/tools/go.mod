@@ -1,0 +1,3 @@
+module github.com/rollcall-scim/rollcall/scripts/tools
+
+go 1.26.0
