@@ -59,6 +59,10 @@ deps: ## Bring what tests need: an LDAP server, a SCIM server that others wrote
 fuzz: ## Run every fuzz target for a moment (FUZZTIME=3s)
 	scripts/fuzz.sh $(or $(FUZZTIME),3s)
 
+.PHONY: bench
+bench: deps ## Print the figures, beside a baseline of the same run (ARGS=-skip-large for the quick ones)
+	go run ./services/rollcall/bench $(ARGS)
+
 .PHONY: bench-once
 bench-once: deps ## Run every benchmark once, so that they all work
 	go test -run='^$$' -bench=. -benchtime=1x work | grep -v '^?'

@@ -180,8 +180,8 @@ func TestVerdictsDecideWhatHappens(t *testing.T) {
 		calls int32
 	}{
 		{"nil acknowledges", nil, []bus.Verdict{bus.Acked}, 1},
-		{"later comes again", bus.Later(time.Millisecond, errors.New("wait")), []bus.Verdict{bus.Put, bus.Acked}, 2},
-		{"long later comes as a request", bus.Later(longDelay, errors.New("wait")), []bus.Verdict{bus.Put}, 1},
+		{"later comes again", bus.Later(time.Millisecond, errors.New("wait")), []bus.Verdict{bus.Delayed, bus.Acked}, 2},
+		{"long later comes as a request", bus.Later(longDelay, errors.New("wait")), []bus.Verdict{bus.Delayed}, 1},
 		{"park terminates", bus.Park(errors.New("refused")), []bus.Verdict{bus.Parked}, 1},
 		{"hold acknowledges", bus.Hold(errors.New("asks")), []bus.Verdict{bus.Held}, 1},
 		{"an error comes again", errors.New("odd"), []bus.Verdict{bus.Retry, bus.Acked}, 2},

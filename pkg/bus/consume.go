@@ -275,11 +275,11 @@ func (b *Bus) settle(ctx context.Context, msg jetstream.Msg, d *Delivery, connec
 		err = msg.TermWithReason("parked")
 	case ctx.Err() != nil:
 		err = msg.Nak()
-	case verdict == Put && delay > longestNak:
+	case verdict == Delayed && delay > longestNak:
 		if err = b.postpone(ctx, d, connection, delay); err == nil {
 			err = msg.Ack()
 		}
-	case verdict == Put:
+	case verdict == Delayed:
 		err = msg.NakWithDelay(jitter(delay))
 	default:
 		err = msg.NakWithDelay(BackOff(d.Attempt))

@@ -62,9 +62,8 @@ func (b *Bus) startProcess(ctx context.Context, d *Delivery) (context.Context, t
 
 func endProcess(span trace.Span, v Verdict, err error) {
 	span.SetAttributes(attribute.String(attrVerdict, string(v)))
-	if v == Retry || v == Parked {
-		span.SetStatus(codes.Error, string(v))
-		span.RecordError(err)
+	if err != nil && (v == Retry || v == Parked) {
+		span.SetStatus(codes.Error, string(v)) // without the error's words: they may name a person
 	}
 	span.End()
 }

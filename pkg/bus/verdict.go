@@ -48,11 +48,11 @@ type Verdict string
 
 // The verdicts.
 const (
-	Acked  Verdict = "ack"
-	Put    Verdict = "later"
-	Parked Verdict = "park"
-	Held   Verdict = "hold"
-	Retry  Verdict = "retry"
+	Acked   Verdict = "ack"
+	Delayed Verdict = "later"
+	Parked  Verdict = "park"
+	Held    Verdict = "hold"
+	Retry   Verdict = "retry"
 )
 
 // VerdictOf is the verdict that a handler's error stands for, and the delay that
@@ -62,7 +62,7 @@ func VerdictOf(err error) (Verdict, time.Duration) {
 		return Acked, 0
 	}
 	if l, ok := errors.AsType[*later](err); ok {
-		return Put, l.delay
+		return Delayed, l.delay
 	}
 	if _, ok := errors.AsType[*parked](err); ok {
 		return Parked, 0

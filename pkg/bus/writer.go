@@ -46,8 +46,9 @@ func (w *Writer) Close() {
 }
 
 // Commit stores the writes, all or none, and returns their revisions in order.
-// The error is ErrConflict when a revision was not the expected one. When ctx
-// ends while the batch is under way, what became of it is unknown.
+// The error is ErrConflict when a revision was not the expected one. A batch that is
+// under way is waited for even when ctx ends; after any other error what became of
+// it is unknown.
 func (w *Writer) Commit(ctx context.Context, writes ...Write) ([]uint64, error) {
 	u := &unit{answer: make(chan answer, 1), messages: make([]Message, len(writes))}
 	for i, write := range writes {

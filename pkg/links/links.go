@@ -82,6 +82,12 @@ func HasResource(l *provisioningv1.Link) bool {
 	return l.GetState() == provisioningv1.LinkState_LINK_STATE_ACTIVE || l.GetState() == provisioningv1.LinkState_LINK_STATE_DISABLED
 }
 
+// Forget makes a link that of an entry without a resource.
+func Forget(l *provisioningv1.Link) {
+	l.State, l.ResourceId, l.Attributes = provisioningv1.LinkState_LINK_STATE_NONE, "", nil
+	l.ForeignValues, l.MembersApplied, l.MembersWithoutLink = nil, 0, 0
+}
+
 // Get reads the entry's link.
 func (s *Store) Get(ctx context.Context, kind directoryv1.Kind, id []byte) (*Record, error) {
 	link, revision, err := s.links.Get(ctx, provisioningv1.LinkKey(s.connection, kind, id))

@@ -1,6 +1,7 @@
 package scim
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -87,8 +88,16 @@ func IsConflict(err error) bool {
 	return hasStatus(err, http.StatusConflict, http.StatusPreconditionFailed)
 }
 
-// IsNotFound says that there is no such resource (404).
-func IsNotFound(err error) bool { return hasStatus(err, http.StatusNotFound) }
+// IsNotFound says that there is no such resource: a 404 from the SCIM service. The
+// page of a gateway that lost its way to the service proves nothing.
+func IsNotFound(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	if !ok || e.Status != http.StatusNotFound {
+		return false
+	}
+	body := bytes.TrimSpace(e.ResponseBody)
+	return len(body) == 0 || body[0] == '{'
+}
 
 // IsUnauthorized says that the target refuses the credentials, whatever is asked
 // (401, 403 without Retry-After).

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -212,6 +213,9 @@ func readBody(r io.Reader, limit int64) ([]byte, error) {
 func (r *request) unanswered(ctx context.Context, err error, connected bool) *Error {
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 		err = fmt.Errorf("%w: %w", cause, err)
+	}
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err // the URL may hold a filter, and that a person's name
 	}
 	e := r.newError(err)
 	e.Ambiguous = connected && r.writes()

@@ -158,15 +158,10 @@ var (
 // Connect opens the bus of a service that runs alone, adds it to the readiness
 // probe and sets the streams up.
 func Connect(ctx context.Context, env *Env, name string) (*bus.Bus, error) {
-	n := env.Config.NATS
-	if n.URL == "" {
+	if env.Config.NATS.URL == "" {
 		return nil, errNoNATS
 	}
-	credentials, err := credentials(n)
-	if err != nil {
-		return nil, err
-	}
-	b, err := bus.Connect(ctx, bus.Config{URL: n.URL, Credentials: credentials, Name: name, Replicas: n.Replicas, Log: env.Log})
+	b, err := Dial(ctx, env.Config, name, env.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -181,6 +176,17 @@ func Connect(ctx context.Context, env *Env, name string) (*bus.Bus, error) {
 		return nil, err
 	}
 	return b, nil
+}
+
+// Dial connects to the configured external NATS.
+func Dial(ctx context.Context, cfg *connection.Config, name string, log *slog.Logger) (*bus.Bus, error) {
+	credentials, err := credentials(cfg.NATS)
+	if err != nil {
+		return nil, err
+	}
+	return bus.Connect(ctx, bus.Config{
+		URL: cfg.NATS.URL, Credentials: credentials, Name: name, Replicas: cfg.NATS.Replicas, Log: log,
+	})
 }
 
 func credentials(n connection.NATS) (string, error) {

@@ -99,8 +99,8 @@ func name(ctx context.Context, b *bus.Bus, p Plan) error {
 	return b.PutText(ctx, provisioningv1.BucketTargets, generationKey(p.Connection), string(next), 0)
 }
 
-// retire deletes the consumers of former generations, and of kinds that the
-// connection no longer has.
+// retire deletes the consumers of changes of former generations, and of kinds that
+// the connection no longer has.
 func retire(ctx context.Context, b *bus.Bus, p Plan) error {
 	wanted := map[string]bool{}
 	for _, kind := range p.Kinds {

@@ -29,8 +29,11 @@ type Job struct {
 	// Outcome is filled in by the converger and goes to the audit log.
 	Outcome *provisioningv1.Outcome
 
-	worker   *Worker
-	loaded   *provisioningv1.Link // the link as it was read
+	worker *Worker
+	// stored is the link as the bucket holds it; Record.Link may be ahead of it.
+	stored *provisioningv1.Link
+	// repair is set when another worker took over while we wrote to the target.
+	repair   bool
 	detected time.Time
 	deadline time.Time
 }
@@ -48,7 +51,25 @@ func (j *Job) Linked() plan.Linked {
 
 // Abandoned says whether an earlier worker gave up in the middle of a write: the
 // target's state is unknown and has to be looked at first.
-func (j *Job) Abandoned() bool { return j.Record.Link.GetClaim() != nil }
+func (j *Job) Abandoned() bool { return j.repair || j.Record.Link.GetClaim() != nil }
+
+// LostCreate says whether what was given up may have been a creation: the target
+// may hold a resource that no link names.
+func (j *Job) LostCreate() bool {
+	return j.Abandoned() && !j.Record.Linked() && j.Record.Link.GetClaim().GetIntent() != provisioningv1.Intent_INTENT_DELETE
+}
+
+// claimed says whether this job has claimed the entry.
+func (j *Job) claimed() bool { return !j.deadline.IsZero() }
+
+// commit writes the link and remembers what was written.
+func (j *Job) commit(ctx context.Context, writes ...bus.Write) ([]uint64, error) {
+	revisions, err := j.worker.deps.Links.Commit(ctx, j.Record, writes...)
+	if err == nil {
+		j.stored = proto.CloneOf(j.Record.Link)
+	}
+	return revisions, err
+}
 
 // Claim makes this worker the one that may write to the target. Nothing may be
 // sent after the deadline that Target sets, which counts from before the claim.
@@ -57,6 +78,7 @@ func (j *Job) Claim(ctx context.Context, intent provisioningv1.Intent, writes ..
 	if err := j.worker.deps.Links.Claim(ctx, j.Record, j.Sequence, intent, writes...); err != nil {
 		return err
 	}
+	j.stored = proto.CloneOf(j.Record.Link)
 	j.deadline = started.Add(links.Lease - links.Margin)
 	return nil
 }
@@ -76,7 +98,7 @@ func (j *Job) Target(ctx context.Context) (context.Context, context.CancelFunc) 
 // It returns the revisions of the writes.
 func (j *Job) Progress(ctx context.Context, writes ...bus.Write) ([]uint64, error) {
 	started := time.Now()
-	revisions, err := j.worker.deps.Links.Commit(ctx, j.Record, writes...)
+	revisions, err := j.commit(ctx, writes...)
 	if err != nil {
 		return nil, err
 	}
@@ -93,10 +115,10 @@ func (j *Job) Done(ctx context.Context, writes ...bus.Write) error {
 	if j.Outcome.GetAction() > provisioningv1.Action_ACTION_NONE {
 		l.AppliedAt = timestamppb.Now()
 	}
-	if len(writes) == 0 && j.deadline.IsZero() && proto.Equal(l, j.loaded) {
+	if len(writes) == 0 && j.deadline.IsZero() && proto.Equal(l, j.stored) {
 		return nil
 	}
-	_, err := j.worker.deps.Links.Commit(ctx, j.Record, writes...)
+	_, err := j.commit(ctx, writes...)
 	return err
 }
 
@@ -107,9 +129,16 @@ func (j *Job) Detected() time.Time { return j.detected }
 // Links is the store, for ownership and applied members.
 func (j *Job) Links() *links.Store { return j.worker.deps.Links }
 
-// Latest is the operation that the stream holds for another entry of the same
-// kind, with its sequence; bus.ErrNotFound when it holds nothing.
-func (j *Job) Latest(ctx context.Context, id []byte) (op string, sequence uint64, err error) {
+// Newest is the sequence of the newest change that the stream holds for this
+// entry.
+func (j *Job) Newest(ctx context.Context) (uint64, error) {
+	_, sequence, err := j.latest(ctx, j.Record.ID)
+	return sequence, err
+}
+
+// latest is the operation that the stream holds for an entry of the same kind,
+// with its sequence; bus.ErrNotFound when it holds nothing.
+func (j *Job) latest(ctx context.Context, id []byte) (op string, sequence uint64, err error) {
 	last, err := j.worker.deps.Bus.Last(ctx, j.Record.Kind.Stream(), directoryv1.EntrySubject(j.Record.Kind, j.worker.cfg.Source, id))
 	if err != nil {
 		return "", 0, err

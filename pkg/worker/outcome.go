@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -16,7 +17,7 @@ import (
 // Nothing is reported when nothing had to be done.
 func (w *Worker) report(ctx context.Context, j *Job, result provisioningv1.Result) error {
 	o := j.Outcome
-	o.At, o.Result, o.ResourceId = timestamppb.Now(), result, j.Record.Link.GetResourceId()
+	o.At, o.Result, o.ResourceId = timestamppb.Now(), result, cmp.Or(j.Record.Link.GetResourceId(), o.GetResourceId())
 	o.LatencyNanos = time.Since(j.detected).Nanoseconds()
 	if o.GetAction() <= provisioningv1.Action_ACTION_NONE && result == provisioningv1.Result_RESULT_APPLIED {
 		w.metrics.unchanged(ctx)

@@ -25,20 +25,24 @@ type Process struct {
 	owner    string
 	commits  *bus.Writer
 	outcomes *bus.Writer
-	slots    chan struct{}
+	places   int // entries in work for each connection
 	log      *slog.Logger
 
 	mu      sync.Mutex
 	targets map[string]*scim.Client
+	slots   map[string]chan struct{} // by connection
 }
 
 // slotFactor is how many entries are worked on for each call in flight: claims
 // and commits of the others run while calls wait for the target.
 const slotFactor = 8
 
-// NewProcess starts the writers; Close ends them. Concurrency bounds the calls
-// in flight of this process.
-func NewProcess(b *bus.Bus, concurrency int, log *slog.Logger) (*Process, error) {
+// fewestPlaces is what a connection has at least, however many there are.
+const fewestPlaces = 16
+
+// NewProcess starts the writers; Close ends them. Every connection has its fair
+// share of the process's places, so that a slow target starves nobody else.
+func NewProcess(b *bus.Bus, cfg *connection.Config, log *slog.Logger) (*Process, error) {
 	suffix := make([]byte, 6)
 	if _, err := rand.Read(suffix); err != nil {
 		return nil, fmt.Errorf("make an owner id: %w", err)
@@ -50,7 +54,8 @@ func NewProcess(b *bus.Bus, concurrency int, log *slog.Logger) (*Process, error)
 	return &Process{
 		bus: b, owner: host + "-" + hex.EncodeToString(suffix), log: log,
 		commits: bus.NewWriter(b), outcomes: bus.NewWriter(b),
-		slots: make(chan struct{}, slotFactor*concurrency), targets: map[string]*scim.Client{},
+		places:  max(fewestPlaces, slotFactor*cfg.Workers.Concurrency/max(1, len(cfg.Connections))),
+		targets: map[string]*scim.Client{}, slots: map[string]chan struct{}{},
 	}, nil
 }
 
@@ -91,8 +96,17 @@ func (p *Process) Target(c *connection.Connection) (*scim.Client, error) {
 func (p *Process) Worker(kind directoryv1.Kind, c *connection.Connection, hash string, converger Converger) (*Worker, error) {
 	return New(
 		Config{Kind: kind, Connection: c.Name, Source: c.Source, Hash: hash, Concurrency: slotFactor * c.Target.Concurrency},
-		Deps{Bus: p.bus, Links: p.Links(c.Name), Outcomes: p.outcomes, Slots: p.slots, Log: p.log},
+		Deps{Bus: p.bus, Links: p.Links(c.Name), Outcomes: p.outcomes, Slots: p.slotsOf(c.Name), Log: p.log},
 		converger)
+}
+
+func (p *Process) slotsOf(connection string) chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.slots[connection] == nil {
+		p.slots[connection] = make(chan struct{}, p.places)
+	}
+	return p.slots[connection]
 }
 
 const hashKeySize = 32

@@ -5,9 +5,11 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
@@ -86,6 +88,8 @@ func dispose(err error, attempts uint32) disposition {
 		return later(cmp.Or(answer.RetryAfter, outageDelay))
 	case fromTarget && answer.Status == http.StatusUnauthorized:
 		return later(refusedDelay)
+	case fromTarget && answer.Status == http.StatusNotFound && !scim.IsNotFound(err):
+		return later(outageDelay) // the page of a gateway
 	case fromTarget && answer.Status < http.StatusInternalServerError && answer.Status >= http.StatusBadRequest && answer.Status != http.StatusRequestTimeout:
 		return park
 	case scim.IsUnsupported(err):
@@ -93,7 +97,9 @@ func dispose(err error, attempts uint32) disposition {
 	case attempts+1 >= maxAttempts:
 		return park
 	default:
-		return disposition{kind: provisioningv1.ProblemKind_PROBLEM_KIND_RETRYING, verdict: err, counts: true}
+		d := later(bus.BackOff(uint64(attempts) + 1))
+		d.counts = true
+		return d
 	}
 }
 
@@ -127,16 +133,16 @@ func (w *Worker) conclude(ctx context.Context, j *Job, err error) error {
 // ambiguous failure the claim stays without an owner: whoever comes next looks
 // first.
 func (w *Worker) record(ctx context.Context, j *Job, d disposition, err error) error {
-	l := j.Record.Link
-	claimed := !j.deadline.IsZero()
-	if d.kind == 0 && !claimed {
+	if d.kind == 0 && !j.claimed() {
 		return nil
 	}
-	if claimed {
-		if scim.IsAmbiguous(err) {
-			l.Claim.Owner = ""
-		} else {
+	l := proto.CloneOf(j.stored) // what was never stored is not a fact
+	j.Record.Link = l
+	if j.claimed() && l.GetClaim() != nil {
+		if known(err) {
 			l.Claim = nil
+		} else {
+			l.Claim.Owner = ""
 		}
 	}
 	if d.counts {
@@ -150,22 +156,47 @@ func (w *Worker) record(ctx context.Context, j *Job, d disposition, err error) e
 		l.State = provisioningv1.LinkState_LINK_STATE_NONE
 	}
 	w.log(ctx, j, d, err)
-	if _, err := w.deps.Links.Commit(ctx, j.Record); err != nil && !errors.Is(err, bus.ErrConflict) {
+	if _, err := j.commit(ctx); err != nil && !errors.Is(err, bus.ErrConflict) {
 		return err
 	}
 	return nil // after a conflict the other worker's record is the newer one
 }
 
+// known says whether the target's state is certain in spite of the error: it gave
+// an answer that means that nothing was done, or nothing was asked of it.
+func known(err error) bool {
+	if _, answered := errors.AsType[*scim.Error](err); answered {
+		return !scim.IsAmbiguous(err)
+	}
+	_, waits := errors.AsType[*waiting](err)
+	_, stands := errors.AsType[*blocked](err)
+	return waits || stands
+}
+
 func (w *Worker) log(ctx context.Context, j *Job, d disposition, err error) {
-	args := []any{"entry", j.EntryID(), "problem", d.kind.String(), "error", err}
+	args := []any{"entry", j.EntryID(), "problem", d.kind.String(), "error", plain(err)}
 	switch {
 	case d.kind == provisioningv1.ProblemKind_PROBLEM_KIND_PARKED, d.kind == provisioningv1.ProblemKind_PROBLEM_KIND_BLOCKED:
 		w.deps.Log.WarnContext(ctx, "change parked", args...)
+	case d.counts:
+		w.deps.Log.WarnContext(ctx, "change not applied, trying again", args...)
 	case scim.IsUnauthorized(err):
 		w.deps.Log.ErrorContext(ctx, "the target refuses the credentials", append(args, "cure", "check connections."+w.cfg.Connection+".target.auth")...)
 	default:
 		w.deps.Log.DebugContext(ctx, "change not applied yet", args...)
 	}
+}
+
+// plain is an error without the words of the target or of an expression, which may
+// hold personal data; those stand in the link.
+func plain(err error) string {
+	if e, ok := errors.AsType[*scim.Error](err); ok {
+		return fmt.Sprintf("%s %s: status %d %s", e.Method, e.Route, e.Status, e.ScimType)
+	}
+	if _, ok := errors.AsType[*blocked](err); ok {
+		return "see `rollcall status`"
+	}
+	return err.Error()
 }
 
 // problem describes an error in words for a person. The first time is kept as

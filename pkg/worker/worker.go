@@ -49,7 +49,7 @@ type Deps struct {
 	Links *links.Store
 	// Outcomes writes the audit log.
 	Outcomes *bus.Writer
-	// Slots bounds the work of the process over all its connections.
+	// Slots bounds the connection's work in this process.
 	Slots chan struct{}
 	Log   *slog.Logger
 }
@@ -145,7 +145,7 @@ func (w *Worker) settled(d *bus.Delivery, v bus.Verdict, err error) {
 	w.metrics.verdict(v)
 	if v == bus.Retry {
 		_, id, _ := d.Entry()
-		w.deps.Log.Warn("change not applied, trying again", "entry", hex.EncodeToString(id), "attempt", d.Attempt, "error", err)
+		w.deps.Log.Warn("change not applied, trying again", "entry", hex.EncodeToString(id), "attempt", d.Attempt, "error", plain(err))
 	}
 }
 
@@ -154,7 +154,8 @@ func (w *Worker) settled(d *bus.Delivery, v bus.Verdict, err error) {
 //  1. find the entry's newest desired state
 //  2. read its link, and skip what is applied already
 //  3. converge the target: map, decide, claim, call, commit
-//  4. when another worker was faster, begin again with what is newest now
+//  4. when another worker was faster, begin again with what is newest now; what was
+//     sent meanwhile may have overwritten the other's, so look at the target first
 //  5. record what stands in the way, and answer with the verdict
 func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 	kind, id, err := d.Entry()
@@ -163,16 +164,22 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 	}
 	defer w.entries.Lock(string(id))()
 	var found *bus.Stored
+	var atLeast uint64
 	if !d.Request {
-		found = &d.Stored
+		found, atLeast = &d.Stored, d.Sequence
 	}
+	repair := false
 	for range maxRereads {
-		job, err := w.load(ctx, kind, id, found) // 1, 2
+		job, err := w.load(ctx, kind, id, found, atLeast) // 1, 2
 		if err != nil {
 			return err
 		}
-		if job == nil || (w.applied(job) && !d.Request) {
+		if job == nil || (w.applied(job) && !d.Request && !repair) {
 			return nil
+		}
+		job.repair = repair
+		if d.Attempt == 1 && !d.Request {
+			job.Record.Link.Attempts = 0
 		}
 		if w.deps.Links.Busy(job.Record) {
 			return bus.Later(claimedDelay, links.ErrClaimed)
@@ -183,6 +190,7 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 		err = w.converger.Converge(ctx, job) // 3
 		if errors.Is(err, bus.ErrConflict) && ctx.Err() == nil {
 			found = nil // 4
+			repair = repair || job.claimed()
 			continue
 		}
 		return w.conclude(ctx, job, err) // 5
@@ -192,7 +200,7 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 
 // load makes the job: the newest change that can be read, and the link. A nil
 // job means that nothing is known of the entry.
-func (w *Worker) load(ctx context.Context, kind directoryv1.Kind, id []byte, found *bus.Stored) (*Job, error) {
+func (w *Worker) load(ctx context.Context, kind directoryv1.Kind, id []byte, found *bus.Stored, atLeast uint64) (*Job, error) {
 	if found == nil {
 		var err error
 		found, err = w.deps.Bus.Last(ctx, kind.Stream(), directoryv1.EntrySubject(kind, w.cfg.Source, id))
@@ -219,11 +227,43 @@ func (w *Worker) load(ctx context.Context, kind directoryv1.Kind, id []byte, fou
 	if err != nil {
 		return nil, err
 	}
+	if err := w.plausible(ctx, found, record.Link, atLeast); err != nil {
+		return nil, err
+	}
 	return &Job{
 		Change: change, Sequence: found.Sequence, Set: set, Record: record,
-		detected: detectedAt(found), worker: w, loaded: proto.CloneOf(record.Link),
+		detected: detectedAt(found), worker: w, stored: proto.CloneOf(record.Link),
 		Outcome: &provisioningv1.Outcome{EntryId: id, Kind: kind, Sequence: found.Sequence},
 	}, nil
+}
+
+var (
+	errStale      = errors.New("a replica of the stream is behind")
+	errSuperseded = errors.New("another configuration of this connection is current")
+)
+
+const staleDelay = 100 * time.Millisecond
+
+// plausible refuses to work on what is known to be old: a read from a replica that
+// is behind, or a configuration that another worker has left behind.
+func (w *Worker) plausible(ctx context.Context, found *bus.Stored, l *provisioningv1.Link, atLeast uint64) error {
+	if l.GetEpoch() == w.epoch && found.Sequence < l.GetSequence() && atLeast == 0 {
+		return bus.Later(staleDelay, errStale) // a request reads the newest; the link has seen a newer one
+	}
+	if found.Sequence < atLeast {
+		return bus.Later(staleDelay, errStale)
+	}
+	if hash := l.GetConfigurationHash(); hash == "" || hash == w.cfg.Hash {
+		return nil
+	}
+	current, err := CurrentGeneration(ctx, w.deps.Bus, w.cfg.Connection)
+	if err != nil {
+		return err
+	}
+	if current.Hash != w.cfg.Hash {
+		return bus.Later(time.Second, errSuperseded)
+	}
+	return nil
 }
 
 // applied says whether the link shows that this change was applied under this

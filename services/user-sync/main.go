@@ -20,7 +20,7 @@ func run(ctx context.Context, env *service.Env) error {
 		return err
 	}
 	defer b.Close()
-	process, err := worker.NewProcess(b, env.Config.Workers.Concurrency, env.Log) //nolint:contextcheck // its writers end with Close
+	process, err := worker.NewProcess(b, env.Config, env.Log) //nolint:contextcheck // its writers end with Close
 	if err != nil {
 		return err
 	}

@@ -102,7 +102,7 @@ func (b *Bench) Advance() {
 func (b *Bench) Start(services ...Run) (stop func()) {
 	b.tb.Helper()
 	conn := bustest.Connect(b.tb, b.server)
-	process, err := worker.NewProcess(conn, 8, slog.New(slog.NewTextHandler(b.tb.Output(), nil)))
+	process, err := worker.NewProcess(conn, b.Config, slog.New(slog.NewTextHandler(b.tb.Output(), nil)))
 	if err != nil {
 		b.tb.Fatal(err)
 	}
@@ -268,4 +268,29 @@ func Applied(sequence uint64) func(*provisioningv1.Link) bool {
 func Parked(l *provisioningv1.Link) bool {
 	kind := l.GetProblem().GetKind()
 	return kind == provisioningv1.ProblemKind_PROBLEM_KIND_PARKED || kind == provisioningv1.ProblemKind_PROBLEM_KIND_BLOCKED
+}
+
+// Outcome waits until the audit log holds an outcome with this result for the
+// entry and returns it.
+func (b *Bench) Outcome(kind directoryv1.Kind, n int, result provisioningv1.Result) *provisioningv1.Outcome {
+	b.tb.Helper()
+	ctx, cancel := context.WithTimeout(b.tb.Context(), patience)
+	defer cancel()
+	var found *provisioningv1.Outcome
+	opts := bus.ReadOptions{Filters: []string{provisioningv1.OutcomeSubject(kind, wiki, ID(n))}, Follow: true}
+	err := b.Bus.Read(ctx, provisioningv1.StreamOutcomes, opts, func(s *bus.Stored) error {
+		var o provisioningv1.Outcome
+		if err := proto.Unmarshal(s.Data, &o); err != nil {
+			return fmt.Errorf("decode outcome: %w", err)
+		}
+		if o.GetResult() == result {
+			found = &o
+			cancel()
+		}
+		return nil
+	})
+	if found == nil {
+		b.tb.Fatalf("no outcome %v of entry %d: %v", result, n, err)
+	}
+	return found
 }

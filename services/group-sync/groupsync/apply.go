@@ -3,7 +3,6 @@ package groupsync
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
@@ -80,44 +79,41 @@ func (c *converger) create(ctx context.Context, job *worker.Job, w *wanted) erro
 	created, err := c.target.Create(call, scim.KindGroup, body)
 	cancel()
 	if scim.IsConflict(err) {
+		c.names.expire()
 		return errLook
+	}
+	if scim.IsRejected(err) && len(first) > 0 { // one of the members may be at fault: add them one by one
+		first = nil
+		delete(body, "members")
+		call, cancel = job.Target(ctx)
+		created, err = c.target.Create(call, scim.KindGroup, body)
+		cancel()
 	}
 	if err != nil {
 		return err
 	}
 	c.names.put(created, w.name)
-	if err := c.own(ctx, job, w, created.ID); err != nil {
+	l := job.Record.Link
+	l.State, l.ResourceId, l.Origin = provisioningv1.LinkState_LINK_STATE_ACTIVE, created.ID, provisioningv1.Origin_ORIGIN_CREATED
+	l.Attributes = w.Attributes
+	if err := job.CommitCreated(ctx, created.ID, keepClaim(job)); err != nil {
 		return err
 	}
 	if err := c.progress(ctx, job, a, first); err != nil {
 		return err
 	}
-	if err := c.send(ctx, job, created.ID, nil, a, steps[len(first):]); err != nil {
+	if err := c.send(ctx, job, w, created.ID, nil, a, steps[len(first):]); err != nil {
 		return err
 	}
 	return c.done(ctx, job, w, a)
 }
 
-// own commits the link to a resource that was just created, together with its
-// ownership. One that another entry owns is one that the target returned instead
-// of a new one.
-func (c *converger) own(ctx context.Context, job *worker.Job, w *wanted, resourceID string) error {
-	owner, revision, err := job.Links().Owner(ctx, kind, resourceID)
-	if err != nil {
+// keepClaim commits what was done so far; the claim goes on.
+func keepClaim(job *worker.Job) func(context.Context, ...bus.Write) error {
+	return func(ctx context.Context, writes ...bus.Write) error {
+		_, err := job.Progress(ctx, writes...)
 		return err
 	}
-	if owner != nil && !slices.Equal(owner, job.Record.ID) {
-		return worker.Block(fmt.Sprintf("the target answered the creation with a resource that entry %x owns", owner))
-	}
-	own, err := job.Links().Own(kind, resourceID, job.Record.ID, revision)
-	if err != nil {
-		return err
-	}
-	l := job.Record.Link
-	l.State, l.ResourceId, l.Origin = provisioningv1.LinkState_LINK_STATE_ACTIVE, resourceID, provisioningv1.Origin_ORIGIN_CREATED
-	l.Attributes = w.Attributes
-	_, err = job.Progress(ctx, own)
-	return err
 }
 
 func (c *converger) body(w *wanted, members []step) (map[string]any, error) {
@@ -164,13 +160,12 @@ func (c *converger) current(ctx context.Context, job *worker.Job) (*applied, err
 // adopt makes a resource that was there ours, before anything is sent to it; the
 // directory's members overwrite those that it had.
 func (c *converger) adopt(ctx context.Context, job *worker.Job, w *wanted, action plan.Action) error {
-	_, revision, err := job.Links().Owner(ctx, kind, action.ResourceID)
+	writes, relinked, err := job.TakeOver(ctx, action.ResourceID)
 	if err != nil {
 		return err
 	}
-	own, err := job.Links().Own(kind, action.ResourceID, job.Record.ID, revision)
-	if err != nil {
-		return err
+	if relinked {
+		job.Outcome.Action = provisioningv1.Action_ACTION_RELINK
 	}
 	l := job.Record.Link
 	l.ResourceId, l.Origin, l.State = action.ResourceID, provisioningv1.Origin_ORIGIN_ADOPTED, provisioningv1.LinkState_LINK_STATE_ACTIVE
@@ -180,7 +175,7 @@ func (c *converger) adopt(ctx context.Context, job *worker.Job, w *wanted, actio
 			l.Attributes[path] = hash
 		}
 	}
-	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_UPDATE, own); err != nil {
+	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_UPDATE, writes...); err != nil {
 		return err
 	}
 	return c.overwrite(ctx, job, w, action)
@@ -192,6 +187,9 @@ func (c *converger) overwrite(ctx context.Context, job *worker.Job, w *wanted, a
 	call, cancel := job.Target(ctx)
 	resource, err := c.target.Get(call, scim.KindGroup, action.ResourceID)
 	cancel()
+	if scim.IsNotFound(err) { // the listing was older than its end
+		return c.vanished(ctx, job)
+	}
 	if err != nil {
 		return err
 	}
@@ -202,32 +200,13 @@ func (c *converger) overwrite(ctx context.Context, job *worker.Job, w *wanted, a
 	if !c.policy.Update {
 		return c.done(ctx, job, w, a)
 	}
-	entries := make(map[string]entryID, len(w.members))
-	for id, resourceID := range w.members {
-		entries[resourceID] = id
-	}
-	var there, strangers []step
-	for _, id := range resource.MemberIDs() {
-		if entry, ours := entries[id]; ours {
-			there = append(there, step{id: entry, resource: id})
-		} else {
-			strangers = append(strangers, step{id: strangerID(id), resource: id, remove: true})
-		}
-	}
-	a.record(there)
-	steps := append(strangers, a.difference(w.members, c.index.resource)...)
-	if err := c.send(ctx, job, action.ResourceID, c.attributes(w, action), a, steps); err != nil {
+	a.record(w.sort(resource))
+	steps := append(w.strangers, a.difference(w.members, c.index.resource)...)
+	if err := c.send(ctx, job, w, action.ResourceID, c.attributes(w, action), a, steps); err != nil {
 		return err
 	}
 	settle(job.Record.Link, w, action)
 	return c.done(ctx, job, w, a)
-}
-
-// strangerID stands for a member of the target that is no entry of ours.
-func strangerID(resourceID string) entryID {
-	var id entryID
-	copy(id[:], provisioningv1.ResourceHash(resourceID))
-	return id
 }
 
 // update sends the differences of name, attributes and members.
@@ -236,17 +215,20 @@ func (c *converger) update(ctx context.Context, job *worker.Job, w *wanted, acti
 	if err != nil {
 		return err
 	}
-	steps := a.difference(w.members, c.index.resource)
+	steps := append(w.strangers, a.difference(w.members, c.index.resource)...)
 	attributes := c.attributes(w, action)
 	if len(steps) == 0 && len(attributes) == 0 {
 		job.Record.Link.MembersWithoutLink = uint64(w.without) //nolint:gosec // a count
 		return job.Done(ctx)
 	}
 	job.Outcome.Action = provisioningv1.Action_ACTION_UPDATE
+	if c.dryRun {
+		return worker.ErrDryRun
+	}
 	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_UPDATE); err != nil {
 		return err
 	}
-	err = c.send(ctx, job, action.ResourceID, attributes, a, steps)
+	err = c.send(ctx, job, w, action.ResourceID, attributes, a, steps)
 	if scim.IsNotFound(err) {
 		return c.vanished(ctx, job)
 	}
@@ -287,8 +269,8 @@ func settle(l *provisioningv1.Link, w *wanted, action plan.Action) {
 // done commits the group as applied, with what changed of its membership record.
 func (c *converger) done(ctx context.Context, job *worker.Job, w *wanted, a *applied) error {
 	l := job.Record.Link
-	l.MembersWithoutLink, l.MembersApplied = uint64(w.without), a.count() //nolint:gosec // counts
-	l.MemberChunks = uint32(len(a.chunks))                                //nolint:gosec // at most 512
+	l.MembersWithoutLink, l.MembersApplied = uint64(w.without+w.refused), a.count() //nolint:gosec // counts
+	l.MemberChunks = uint32(len(a.chunks))                                          //nolint:gosec // at most 512
 	writes, err := a.writes(job.Links())
 	if err != nil {
 		return err
@@ -298,22 +280,10 @@ func (c *converger) done(ctx context.Context, job *worker.Job, w *wanted, a *app
 
 // vanished handles a linked resource that somebody deleted on the target.
 func (c *converger) vanished(ctx context.Context, job *worker.Job) error {
-	l := job.Record.Link
-	disown, err := job.Links().Disown(ctx, kind, l.GetResourceId(), job.Record.ID)
-	if err != nil {
-		return err
-	}
-	c.names.drop(l.GetResourceId())
-	forget(l)
-	if _, err := job.Progress(ctx, disown...); err != nil {
+	if err := c.disown(ctx, job); err != nil {
 		return err
 	}
 	return errLook
-}
-
-func forget(l *provisioningv1.Link) {
-	l.State, l.ResourceId, l.Attributes = provisioningv1.LinkState_LINK_STATE_NONE, "", nil
-	l.MembersApplied, l.MembersWithoutLink = 0, 0
 }
 
 // remove deletes the group and forgets what was applied to it.
@@ -324,10 +294,11 @@ func (c *converger) remove(ctx context.Context, job *worker.Job, action plan.Act
 	call, cancel := job.Target(ctx)
 	err := c.target.Delete(call, scim.KindGroup, action.ResourceID)
 	cancel()
-	if err != nil && !scim.IsNotFound(err) {
+	if err != nil {
 		return err
 	}
 	c.names.drop(action.ResourceID)
+	job.Outcome.ResourceId = action.ResourceID
 	a, err := c.fresh(ctx, job)
 	if err != nil {
 		return err
@@ -336,11 +307,10 @@ func (c *converger) remove(ctx context.Context, job *worker.Job, action plan.Act
 	if err != nil {
 		return err
 	}
-	disown, err := job.Links().Disown(ctx, kind, action.ResourceID, job.Record.ID)
+	disown, err := job.Disown(ctx)
 	if err != nil {
 		return err
 	}
-	forget(job.Record.Link)
 	job.Record.Link.State = provisioningv1.LinkState_LINK_STATE_REMOVED
-	return job.Done(ctx, slices.Concat([]bus.Write{}, writes, disown)...)
+	return job.Done(ctx, slices.Concat(writes, disown)...)
 }

@@ -49,7 +49,7 @@ func Run(ctx context.Context, cfg *connection.Config, process *worker.Process) e
 	if err != nil {
 		return err
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	var runs []func(context.Context) error
 	for name, c := range cfg.Connections {
 		if c.Groups == nil {
 			continue
@@ -63,8 +63,11 @@ func Run(ctx context.Context, cfg *connection.Config, process *worker.Process) e
 		if err != nil {
 			return err
 		}
-		group.Go(func() error { return index.run(ctx) })
-		group.Go(func() error { return w.Run(ctx) })
+		runs = append(runs, index.run, w.Run)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, run := range runs {
+		group.Go(func() error { return run(ctx) })
 	}
 	return group.Wait()
 }
@@ -123,7 +126,9 @@ func (c *converger) Converge(ctx context.Context, job *worker.Job) error {
 			return err
 		}
 	}
-	defer c.names.locks.Lock(wanted.name)()
+	if wanted.name != "" {
+		defer c.names.locks.Lock(wanted.name)()
+	}
 	for range maxLooks {
 		action := plan.Decide(c.policy, wanted.Desired, job.Linked(), observed) // 5
 		if c.dryRun && action.Kind != plan.DoNothing && action.Kind != plan.Look {
@@ -151,7 +156,7 @@ func (c *converger) stream(ctx context.Context, job *worker.Job) ([]member, erro
 		}
 		chunk, err := c.index.chunk(ctx, job.Record.ID, n, hash)
 		if errors.Is(err, errChunkMoved) {
-			_, newest, lastErr := job.Latest(ctx, job.Record.ID)
+			newest, lastErr := job.Newest(ctx)
 			if lastErr == nil && newest > job.Sequence {
 				return nil, fmt.Errorf("read members: %w", bus.ErrConflict) // a newer manifest is there: begin again
 			}

@@ -52,7 +52,7 @@ type index struct {
 	mu        sync.RWMutex
 	resources map[entryID]string            // of users and groups that have one
 	byHash    map[[resourceHash]byte]string // resource ids by their short hash
-	chunks    map[chunkKey][]member
+	chunks    map[chunkKey]held
 	holders   map[entryID]map[entryID]int // groups, by member: in how many chunks
 	groups    map[entryID]struct{}        // groups that have a link
 	revision  uint64                      // newest link that was seen
@@ -67,10 +67,16 @@ type chunkKey struct {
 	n     int
 }
 
+// held is what a chunk holds, and the sequence that says so.
+type held struct {
+	members  []member
+	sequence uint64
+}
+
 func newIndex(c *connection.Connection, process *worker.Process) *index {
 	x := &index{
 		connection: c.Name, source: c.Source, bus: process.Bus(), links: process.Links(c.Name), log: process.Log().With("connection", c.Name),
-		resources: map[entryID]string{}, byHash: map[[resourceHash]byte]string{}, chunks: map[chunkKey][]member{},
+		resources: map[entryID]string{}, byHash: map[[resourceHash]byte]string{}, chunks: map[chunkKey]held{},
 		holders: map[entryID]map[entryID]int{}, groups: map[entryID]struct{}{}, wanted: map[entryID]struct{}{}, wake: make(chan struct{}, 1),
 		ready: make(chan struct{}),
 	}
@@ -206,16 +212,20 @@ func (x *index) watchMembers(ctx context.Context, caughtUp func()) error {
 		if err != nil {
 			return fmt.Errorf("decode %s: %w", s.Subject, err)
 		}
-		x.hold(chunkKey{entryID(subject.ID), subject.Chunk}, members)
+		x.hold(chunkKey{entryID(subject.ID), subject.Chunk}, held{members, s.Sequence})
 		return nil
 	})
 }
 
-// hold replaces what one chunk of a group holds.
-func (x *index) hold(key chunkKey, members []member) {
+// hold takes what one chunk of a group holds, unless something newer is known.
+func (x *index) hold(key chunkKey, now held) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for _, m := range x.chunks[key] {
+	before := x.chunks[key]
+	if now.sequence < before.sequence {
+		return
+	}
+	for _, m := range before.members {
 		if x.holders[m.id][key.group]--; x.holders[m.id][key.group] <= 0 {
 			delete(x.holders[m.id], key.group)
 		}
@@ -223,8 +233,8 @@ func (x *index) hold(key chunkKey, members []member) {
 			delete(x.holders, m.id)
 		}
 	}
-	x.chunks[key] = members
-	for _, m := range members {
+	x.chunks[key] = now
+	for _, m := range now.members {
 		if x.holders[m.id] == nil {
 			x.holders[m.id] = map[entryID]int{}
 		}
@@ -262,6 +272,7 @@ func (x *index) chunk(ctx context.Context, group []byte, n int, hash []byte) ([]
 	if string(got) != string(hash) {
 		return nil, errChunkMoved
 	}
+	x.hold(chunkKey{entryID(group), n}, held{members, s.Sequence}) // the watch may be behind
 	return members, nil
 }
 

@@ -2,15 +2,14 @@ package groupsync
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
-	"github.com/rollcall-scim/rollcall/pkg/links"
 	"github.com/rollcall-scim/rollcall/pkg/plan"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
@@ -25,7 +24,6 @@ const (
 	longestWait     = 250 * time.Millisecond
 	waitForEach     = time.Millisecond
 	backlogLifetime = 100 * time.Millisecond
-	ownerPending    = 2 * time.Second
 )
 
 // backlog asks how many users are still to be provisioned, not more often than
@@ -58,9 +56,9 @@ var errUsersFirst = errors.New("users are still being provisioned")
 // waitForUsers lets a group converge at most once a minute while its connection's
 // users have a backlog: most of its members would only come later.
 func (c *converger) waitForUsers(ctx context.Context, job *worker.Job) error {
-	last := job.Detected()
-	if at := job.Record.Link.GetAppliedAt(); at != nil && at.AsTime().After(last) {
-		last = at.AsTime()
+	last := job.Record.Link.GetAppliedAt().AsTime() // 1970 where nothing was applied
+	if !job.Requested && job.Detected().After(last) {
+		last = job.Detected()
 	}
 	if time.Since(last) > patience {
 		return nil
@@ -127,7 +125,6 @@ func (c *converger) find(ctx context.Context, job *worker.Job, attribute, value 
 
 // examine compares a resource with what is wanted and finds out who owns it.
 func (c *converger) examine(ctx context.Context, job *worker.Job, w *wanted, r *scim.Resource) (plan.Match, error) {
-	w.found[r.ID] = r
 	m := plan.Match{ID: r.ID, Ours: r.ExternalID != "" && r.ExternalID == w.externalID, Active: true}
 	for path, unit := range w.units {
 		if observed, _ := r.Value(path); !unit.EqualTo(observed) {
@@ -141,53 +138,37 @@ func (c *converger) examine(ctx context.Context, job *worker.Job, w *wanted, r *
 	}
 	slices.Sort(m.Differs)
 	var err error
-	m.Owner, err = owner(ctx, job, r.ID)
+	m.Owner, err = job.Owner(ctx, r.ID)
 	return m, err
 }
 
-// owner is the living entry that owns a resource, in hex. While the removal of a
-// former owner is pending, the error asks to wait.
-func owner(ctx context.Context, job *worker.Job, resourceID string) (string, error) {
-	id, _, err := job.Links().Owner(ctx, kind, resourceID)
-	if err != nil || id == nil || slices.Equal(id, job.Record.ID) {
-		return "", err
-	}
-	former, err := job.Links().Get(ctx, kind, id)
-	if err != nil {
-		return "", err
-	}
-	if !links.HasResource(former.Link) || former.Link.GetResourceId() != resourceID {
-		return "", nil
-	}
-	op, sequence, err := job.Latest(ctx, id)
-	switch {
-	case err != nil && !errors.Is(err, bus.ErrNotFound):
-		return "", err
-	case err == nil && op == directoryv1.Op_OP_ABSENT.String() && former.Link.GetSequence() < sequence:
-		return "", worker.Wait(ownerPending, fmt.Errorf("the matching group is still being given up by entry %x", id))
-	case err == nil && op == directoryv1.Op_OP_ABSENT.String():
-		return "", nil
-	}
-	return hex.EncodeToString(id), nil
-}
-
 // reexamine looks at the target after an abandoned write: a linked group's
-// attributes are compared, and its members are overwritten as on adoption.
+// attributes and members are compared with what the target holds. Where a creation
+// may have been lost, the group is ours if it bears our externalId, whatever has
+// become of the entry since.
 func (c *converger) reexamine(ctx context.Context, job *worker.Job, w *wanted) error {
-	l := job.Record.Link
+	c.names.expire()
+	id := job.Record.Link.GetResourceId()
 	if !job.Record.Linked() {
-		return nil // every creation looks first
+		if !job.LostCreate() || !c.profile.ExternalIDAllowed {
+			return nil // every creation looks first
+		}
+		found, err := c.reclaim(ctx, job, w)
+		if err != nil || found == "" {
+			return err
+		}
+		id = found
 	}
 	call, cancel := job.Target(ctx)
-	r, err := c.target.Get(call, scim.KindGroup, l.GetResourceId())
+	r, err := c.target.Get(call, scim.KindGroup, id)
 	cancel()
 	if scim.IsNotFound(err) {
-		forget(l)
-		return nil
+		return c.disown(ctx, job)
 	}
 	if err != nil || !w.InScope {
 		return err
 	}
+	l := job.Record.Link
 	l.Attributes = map[string][]byte{}
 	for path, unit := range w.units {
 		if observed, _ := r.Value(path); unit.EqualTo(observed) {
@@ -197,25 +178,40 @@ func (c *converger) reexamine(ctx context.Context, job *worker.Job, w *wanted) e
 	return c.correct(ctx, job, w, r)
 }
 
-// correct makes the applied membership say what the target really holds.
+// reclaim links the group that bears this entry's externalId and returns its id.
+func (c *converger) reclaim(ctx context.Context, job *worker.Job, w *wanted) (string, error) {
+	call, cancel := job.Target(ctx)
+	defer cancel()
+	matches, err := c.target.Find(call, scim.KindGroup, "externalId", w.externalID)
+	if scim.IsRejected(err) || scim.IsUnsupported(err) {
+		return "", nil // this target cannot search by it
+	}
+	if err != nil || len(matches) != 1 {
+		return "", err
+	}
+	id := matches[0].ID
+	return id, job.Link(ctx, id, provisioningv1.LinkState_LINK_STATE_ACTIVE, map[string][]byte{})
+}
+
+// disown gives up a resource that is gone.
+func (c *converger) disown(ctx context.Context, job *worker.Job) error {
+	c.names.drop(job.Record.Link.GetResourceId())
+	writes, err := job.Disown(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = job.Progress(ctx, writes...)
+	return err
+}
+
+// correct makes the applied membership say which of the wanted members the target
+// really holds, and keeps the others that it holds for their removal.
 func (c *converger) correct(ctx context.Context, job *worker.Job, w *wanted, r *scim.Resource) error {
 	a, err := c.fresh(ctx, job)
 	if err != nil {
 		return err
 	}
-	entries := make(map[string]entryID, len(w.members))
-	for id, resourceID := range w.members {
-		entries[resourceID] = id
-	}
-	var there []step
-	for _, id := range r.MemberIDs() {
-		entry, ours := entries[id]
-		if !ours {
-			entry = strangerID(id)
-		}
-		there = append(there, step{id: entry, resource: id})
-	}
-	a.record(there)
+	a.record(w.sort(r))
 	l := job.Record.Link
 	l.MemberChunks = uint32(len(a.chunks)) //nolint:gosec // at most 512
 	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_UPDATE); err != nil {
@@ -227,6 +223,31 @@ func (c *converger) correct(ctx context.Context, job *worker.Job, w *wanted, r *
 	}
 	_, err = job.Progress(ctx, writes...)
 	return err
+}
+
+// sort splits the members that the target holds into wanted ones, which it
+// returns, and strangers, which are removed with the next write.
+func (w *wanted) sort(r *scim.Resource) (there []step) {
+	entries := make(map[string]entryID, len(w.members))
+	for id, resourceID := range w.members {
+		entries[resourceID] = id
+	}
+	w.strangers = nil
+	for _, id := range r.MemberIDs() {
+		if entry, ours := entries[id]; ours {
+			there = append(there, step{id: entry, resource: id})
+		} else {
+			w.strangers = append(w.strangers, step{id: strangerID(id), resource: id, remove: true})
+		}
+	}
+	return there
+}
+
+// strangerID stands for a member of the target that is no entry of ours.
+func strangerID(resourceID string) entryID {
+	var id entryID
+	copy(id[:], provisioningv1.ResourceHash(resourceID))
+	return id
 }
 
 const (
@@ -243,32 +264,44 @@ type names struct {
 
 	locks worker.Locks
 
-	mu     sync.Mutex
-	listed time.Time
-	byName map[string][]*scim.Resource
-	recent []time.Time
+	listing sync.Mutex // one listing at a time
+	mu      sync.Mutex
+	listed  time.Time
+	byName  map[string][]*scim.Resource
+	recent  []time.Time
 }
 
 func newNames(target resources) *names { return &names{target: target} }
 
 // find answers from the listing; ok is false where a filter should be used.
 func (n *names) find(ctx context.Context, job *worker.Job, name string) (found []*scim.Resource, ok bool, err error) {
+	n.listing.Lock()
+	defer n.listing.Unlock()
+	switch fresh, worth := n.state(); {
+	case !fresh && !worth:
+		return nil, false, nil
+	case !fresh:
+		err := n.list(ctx, job)
+		if errors.Is(err, scim.ErrIncomplete) {
+			return nil, false, nil
+		}
+		if err != nil {
+			return nil, false, err
+		}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.byName[folded(name)]), true, nil
+}
+
+// state says whether the listing is fresh, and whether there were enough look-ups
+// lately to be worth one.
+func (n *names) state() (fresh, worth bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := time.Now()
 	n.recent = append(slices.DeleteFunc(n.recent, func(t time.Time) bool { return now.Sub(t) > listingLifetime }), now)
-	if now.Sub(n.listed) > listingLifetime {
-		if len(n.recent) < listFrom {
-			return nil, false, nil
-		}
-		if err := n.list(ctx, job); err != nil {
-			if errors.Is(err, scim.ErrIncomplete) {
-				return nil, false, nil
-			}
-			return nil, false, err
-		}
-	}
-	return slices.Clone(n.byName[name]), true, nil
+	return now.Sub(n.listed) <= listingLifetime, len(n.recent) >= listFrom
 }
 
 func (n *names) list(ctx context.Context, job *worker.Job) error {
@@ -278,14 +311,27 @@ func (n *names) list(ctx context.Context, job *worker.Job) error {
 	_, err := n.target.List(call, scim.KindGroup, scim.ListOptions{ExcludedAttributes: []string{"members"}}, func(r *scim.Resource) error {
 		name, _ := r.Value(displayName)
 		text, _ := name.(string)
-		byName[text] = append(byName[text], r)
+		byName[folded(text)] = append(byName[folded(text)], r)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	n.byName, n.listed = byName, time.Now()
 	return nil
+}
+
+// folded is a name as it is compared: displayName is not case-exact (RFC 7643
+// section 4.2).
+func folded(name string) string { return strings.ToLower(name) }
+
+// expire forgets the listing: something happened on the target that we did not see.
+func (n *names) expire() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.listed = time.Time{}
 }
 
 // put remembers a group that we created.
@@ -293,7 +339,7 @@ func (n *names) put(r *scim.Resource, name string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.byName != nil {
-		n.byName[name] = append(n.byName[name], r)
+		n.byName[folded(name)] = append(n.byName[folded(name)], r)
 	}
 }
 
@@ -312,8 +358,8 @@ func (n *names) rename(id, name string) {
 	defer n.mu.Unlock()
 	for former, found := range n.byName {
 		i := slices.IndexFunc(found, func(r *scim.Resource) bool { return r.ID == id })
-		if i >= 0 && former != name {
-			n.byName[name] = append(n.byName[name], found[i])
+		if i >= 0 && former != folded(name) {
+			n.byName[folded(name)] = append(n.byName[folded(name)], found[i])
 			n.byName[former] = slices.Delete(found, i, i+1)
 			return
 		}

@@ -40,14 +40,17 @@ type wanted struct {
 	members map[entryID]string
 	// without is how many members have no resource in this connection.
 	without int
-	found   map[string]*scim.Resource
+	// strangers are members that the target holds and the directory has not.
+	strangers []step
+	// refused are members that the target does not take.
+	refused int
 }
 
 type entryID [directoryv1.IDSize]byte
 
 // wanted maps a change.
 func (m *mapper) wanted(change *directoryv1.Change, set mapping.Set) (*wanted, error) {
-	w := &wanted{externalID: hex.EncodeToString(change.GetEntryId()), found: map[string]*scim.Resource{}}
+	w := &wanted{externalID: hex.EncodeToString(change.GetEntryId())}
 	if change.GetOp() != directoryv1.Op_OP_PRESENT {
 		w.Why = "absent from the directory: " + change.GetReason().String()
 		return w, nil

@@ -224,30 +224,61 @@ func batches(steps []step, limit int) [][]step {
 }
 
 // send carries the steps out in batches, each committed before the next; the
-// operations for the group's own attributes go with the first. A resource that
-// two steps of one batch both remove and add is only added.
-func (c *converger) send(ctx context.Context, job *worker.Job, resourceID string, attributes []scim.Operation, a *applied, steps []step) error {
+// operations for the group's own attributes go with the first.
+func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, resourceID string, attributes []scim.Operation, a *applied, steps []step) error {
 	parts := batches(steps, c.profile.MaxMembersPerRequest)
 	if len(parts) == 0 {
 		parts = [][]step{nil}
 	}
 	for i, part := range parts {
-		ops := operations(part)
-		if i == 0 {
-			ops = append(slices.Clone(attributes), ops...)
+		if i > 0 {
+			attributes = nil
 		}
-		if len(ops) > 0 {
-			call, cancel := job.Target(ctx)
-			_, err := c.target.Patch(call, scim.KindGroup, resourceID, ops)
-			cancel()
-			if err != nil {
-				return err
-			}
-		}
-		if err := c.progress(ctx, job, a, part); err != nil {
+		if err := c.sendPart(ctx, job, w, resourceID, attributes, a, part); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// sendPart sends one batch and commits it. A group never fails because of one
+// member: a batch that the target refuses is halved down to the member at fault,
+// which counts as one without a resource.
+func (c *converger) sendPart(ctx context.Context, job *worker.Job, w *wanted, resourceID string, attributes []scim.Operation, a *applied, part []step) error {
+	ops := append(slices.Clone(attributes), operations(part)...)
+	if len(ops) == 0 {
+		return c.progress(ctx, job, a, part)
+	}
+	call, cancel := job.Target(ctx)
+	_, err := c.target.Patch(call, scim.KindGroup, resourceID, ops)
+	cancel()
+	switch {
+	case err == nil:
+		return c.progress(ctx, job, a, part)
+	case !scim.IsRejected(err) || len(operations(part)) == 0:
+		return err
+	case len(attributes) > 0:
+		if err := c.sendPart(ctx, job, w, resourceID, attributes, a, nil); err != nil {
+			return err
+		}
+		return c.sendPart(ctx, job, w, resourceID, nil, a, part)
+	case len(part) == 1:
+		return c.refuse(ctx, job, w, a, part[0])
+	}
+	half := len(part) / 2
+	if err := c.sendPart(ctx, job, w, resourceID, nil, a, part[:half]); err != nil {
+		return err
+	}
+	return c.sendPart(ctx, job, w, resourceID, nil, a, part[half:])
+}
+
+// refuse handles a single member that the target refuses: to remove one that it
+// does not know is done; one that it will not take is counted.
+func (c *converger) refuse(ctx context.Context, job *worker.Job, w *wanted, a *applied, s step) error {
+	if s.remove {
+		return c.progress(ctx, job, a, []step{{id: s.id, remove: true}})
+	}
+	w.refused++
 	return nil
 }
 

@@ -5,6 +5,7 @@ package allinone
 import (
 	"context"
 	"fmt"
+	"log/slog"
 
 	"golang.org/x/sync/errgroup"
 
@@ -35,7 +36,7 @@ func Run(ctx context.Context, env *service.Env) error {
 		return err
 	}
 	defer closeBus()
-	process, err := worker.NewProcess(b, env.Config.Workers.Concurrency, env.Log) //nolint:contextcheck // its writers end with Close
+	process, err := worker.NewProcess(b, env.Config, env.Log) //nolint:contextcheck // its writers end with Close
 	if err != nil {
 		return err
 	}
@@ -77,14 +78,7 @@ func connect(ctx context.Context, env *service.Env) (*bus.Bus, func(), error) {
 // one that `rollcall run` embeds in the data directory.
 func Attach(ctx context.Context, cfg *connection.Config) (*bus.Bus, error) {
 	if cfg.NATS.URL != "" {
-		credentials := ""
-		if !cfg.NATS.Credentials.IsZero() {
-			var err error
-			if credentials, err = cfg.NATS.Credentials.Resolve(); err != nil {
-				return nil, fmt.Errorf("nats.credentials: %w", err)
-			}
-		}
-		return bus.Connect(ctx, bus.Config{URL: cfg.NATS.URL, Credentials: credentials, Name: "rollcall-cli"})
+		return service.Dial(ctx, cfg, "rollcall-cli", slog.New(slog.DiscardHandler))
 	}
 	url, seed, err := embedded.Running(cfg.NATS.DataDir)
 	if err != nil {

@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/plan"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
-	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
 
@@ -72,40 +70,10 @@ func (c *converger) create(ctx context.Context, job *worker.Job, w *wanted) erro
 	if err != nil {
 		return err
 	}
-	own, err := job.Links().Own(directoryv1.Kind_KIND_USER, created.ID, job.Record.ID, 0)
-	if err != nil {
-		return err
-	}
 	l := job.Record.Link
 	l.ResourceId, l.Origin, l.Attributes = created.ID, provisioningv1.Origin_ORIGIN_CREATED, w.Attributes
-	l.ForeignValues = nil
-	l.State = state(w.Enabled)
-	return c.commitCreated(ctx, job, created.ID, own)
-}
-
-// commitCreated stores the link with the ownership. A resource that another
-// entry owns already is one that the target returned instead of a new one.
-func (c *converger) commitCreated(ctx context.Context, job *worker.Job, resourceID string, own bus.Write) error {
-	err := job.Done(ctx, own)
-	if !errors.Is(err, bus.ErrConflict) {
-		return err
-	}
-	owner, revision, ownerErr := job.Links().Owner(ctx, directoryv1.Kind_KIND_USER, resourceID)
-	switch {
-	case ownerErr != nil:
-		return errors.Join(err, ownerErr)
-	case owner != nil:
-		forget(job.Record.Link)
-		return worker.Block(fmt.Sprintf("the target answered the creation with a resource that entry %x owns", owner))
-	case revision == 0:
-		return err
-	}
-	// the ownership was given up before: expect its last revision
-	again, err := job.Links().Own(directoryv1.Kind_KIND_USER, resourceID, job.Record.ID, revision)
-	if err != nil {
-		return err
-	}
-	return job.Done(ctx, again)
+	l.ForeignValues, l.State = nil, state(w.Enabled)
+	return job.CommitCreated(ctx, created.ID, job.Done)
 }
 
 func state(enabled bool) provisioningv1.LinkState {
@@ -134,21 +102,20 @@ func (c *converger) body(w *wanted) (map[string]any, error) {
 // adopt makes a resource that was there ours, before anything is sent to it, and
 // then brings it up to date in one call.
 func (c *converger) adopt(ctx context.Context, job *worker.Job, w *wanted, a plan.Action) error {
-	writes, relinked, err := c.takeOver(ctx, job, a.ResourceID)
+	writes, relinked, err := job.TakeOver(ctx, a.ResourceID)
 	if err != nil {
 		return err
 	}
 	if relinked {
 		job.Outcome.Action = provisioningv1.Action_ACTION_RELINK
 	}
-	l := job.Record.Link
+	l, resource := job.Record.Link, w.found[a.ResourceID]
 	l.ResourceId, l.Origin = a.ResourceID, provisioningv1.Origin_ORIGIN_ADOPTED
+	c.correct(l, w, resource)
+	l.ForeignValues = c.foreign(w, resource)
 	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_UPDATE, writes...); err != nil {
 		return err
 	}
-	resource := w.found[a.ResourceID]
-	c.correct(l, w, resource)
-	l.ForeignValues = c.foreign(w, resource)
 	if err := c.send(ctx, job, w, a, resource); err != nil {
 		return err
 	}
@@ -187,16 +154,11 @@ func (c *converger) update(ctx context.Context, job *worker.Job, w *wanted, a pl
 
 // vanished handles a linked resource that somebody deleted on the target.
 func (c *converger) vanished(ctx context.Context, job *worker.Job, w *wanted) error {
-	disown, err := job.Links().Disown(ctx, directoryv1.Kind_KIND_USER, job.Record.Link.GetResourceId(), job.Record.ID)
-	if err != nil {
+	if err := c.disown(ctx, job); err != nil {
 		return err
 	}
-	forget(job.Record.Link)
 	if !w.InScope {
-		return job.Done(ctx, disown...)
-	}
-	if _, err := job.Progress(ctx, disown...); err != nil {
-		return err
+		return job.Done(ctx)
 	}
 	return errLook
 }
@@ -303,19 +265,14 @@ func (c *converger) remove(ctx context.Context, job *worker.Job, a plan.Action) 
 	call, cancel := job.Target(ctx)
 	err := c.target.Delete(call, scim.KindUser, a.ResourceID)
 	cancel()
-	if err != nil && !scim.IsNotFound(err) {
-		return err
-	}
-	disown, err := job.Links().Disown(ctx, directoryv1.Kind_KIND_USER, a.ResourceID, job.Record.ID)
 	if err != nil {
 		return err
 	}
-	l := job.Record.Link
-	forget(l)
-	l.State = provisioningv1.LinkState_LINK_STATE_REMOVED
-	if err := job.Done(ctx, disown...); err != nil {
+	job.Outcome.ResourceId = a.ResourceID
+	writes, err := job.Disown(ctx)
+	if err != nil {
 		return err
 	}
-	job.Outcome.ResourceId = a.ResourceID
-	return nil
+	job.Record.Link.State = provisioningv1.LinkState_LINK_STATE_REMOVED
+	return job.Done(ctx, writes...)
 }

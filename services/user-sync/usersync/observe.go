@@ -1,19 +1,11 @@
 package usersync
 
 import (
-	"bytes"
 	"context"
-	"encoding/hex"
-	"errors"
-	"fmt"
-	"time"
 
-	"github.com/rollcall-scim/rollcall/pkg/bus"
-	"github.com/rollcall-scim/rollcall/pkg/links"
 	"github.com/rollcall-scim/rollcall/pkg/plan"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
-	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
 
@@ -52,7 +44,7 @@ func (c *converger) examine(ctx context.Context, job *worker.Job, w *wanted, r *
 		}
 	}
 	var err error
-	m.Owner, err = c.owner(ctx, job, r.ID)
+	m.Owner, err = job.Owner(ctx, r.ID)
 	return m, err
 }
 
@@ -63,89 +55,65 @@ func isActive(r *scim.Resource) bool {
 	return !has || (scim.Unit{Path: "active", Value: true}).EqualTo(value)
 }
 
-const ownerPendingDelay = 2 * time.Second
-
-// owner is the entry that keeps us from taking the resource, in hex: one that is
-// alive. While the removal of a former owner is pending, the error asks to wait;
-// the resource of an owner that is gone may be taken over.
-func (c *converger) owner(ctx context.Context, job *worker.Job, resourceID string) (string, error) {
-	id, _, err := job.Links().Owner(ctx, directoryv1.Kind_KIND_USER, resourceID)
-	if err != nil || id == nil || bytes.Equal(id, job.Record.ID) {
-		return "", err
-	}
-	former, err := job.Links().Get(ctx, directoryv1.Kind_KIND_USER, id)
-	if err != nil {
-		return "", err
-	}
-	if !links.HasResource(former.Link) || former.Link.GetResourceId() != resourceID {
-		return "", nil
-	}
-	op, sequence, err := job.Latest(ctx, id)
-	switch {
-	case errors.Is(err, bus.ErrNotFound):
-		return hex.EncodeToString(id), nil
-	case err != nil:
-		return "", err
-	case op == directoryv1.Op_OP_PRESENT.String():
-		return hex.EncodeToString(id), nil
-	case former.Link.GetSequence() < sequence:
-		return "", worker.Wait(ownerPendingDelay, fmt.Errorf("the matching resource is still being given up by entry %x", id))
-	}
-	return "", nil
-}
-
-// takeOver makes the writes that give a resource to this entry: its ownership
-// and, where a former owner is gone, that owner's link without it.
-func (c *converger) takeOver(ctx context.Context, job *worker.Job, resourceID string) (writes []bus.Write, relinked bool, err error) {
-	store := job.Links()
-	id, revision, err := store.Owner(ctx, directoryv1.Kind_KIND_USER, resourceID)
-	if err != nil {
-		return nil, false, err
-	}
-	if bytes.Equal(id, job.Record.ID) {
-		return nil, false, nil
-	}
-	own, err := store.Own(directoryv1.Kind_KIND_USER, resourceID, job.Record.ID, revision)
-	if err != nil {
-		return nil, false, err
-	}
-	writes = append(writes, own)
-	if id == nil {
-		return writes, false, nil
-	}
-	former, err := store.Get(ctx, directoryv1.Kind_KIND_USER, id)
-	if err != nil {
-		return nil, false, err
-	}
-	former.Link.State, former.Link.ResourceId = provisioningv1.LinkState_LINK_STATE_NONE, ""
-	former.Link.Attributes, former.Link.Claim = nil, nil
-	write, err := store.WriteLink(former)
-	return append(writes, write), true, err
-}
-
 // reexamine looks at the target after an abandoned write. A linked resource is
-// compared with what is wanted, and the link corrected; without a link the
-// target is searched.
+// compared with what is wanted, and the link corrected. Where a creation may have
+// been lost, the resource is ours if it bears our externalId, whatever has become
+// of the entry since; otherwise the target is searched as for a new entry.
 func (c *converger) reexamine(ctx context.Context, job *worker.Job, w *wanted) (plan.Observed, error) {
-	l := job.Record.Link
-	if !job.Record.Linked() {
-		if !w.InScope || len(w.match) == 0 {
-			return plan.Observed{}, nil
-		}
-		return c.look(ctx, job, w)
+	if job.Record.Linked() {
+		return plan.Observed{}, c.recheck(ctx, job, w)
 	}
-	call, cancel := job.Target(ctx)
-	defer cancel()
-	r, err := c.target.Get(call, scim.KindUser, l.GetResourceId())
-	if scim.IsNotFound(err) {
-		forget(l)
+	if job.LostCreate() && c.profile.ExternalIDAllowed {
+		found, err := c.reclaim(ctx, job, w)
+		if err != nil || found {
+			return plan.Observed{}, err
+		}
+	}
+	if !w.InScope || len(w.match) == 0 {
 		return plan.Observed{}, nil
 	}
-	if err != nil {
-		return plan.Observed{}, err
+	return c.look(ctx, job, w)
+}
+
+// recheck compares the linked resource with what is wanted.
+func (c *converger) recheck(ctx context.Context, job *worker.Job, w *wanted) error {
+	call, cancel := job.Target(ctx)
+	defer cancel()
+	r, err := c.target.Get(call, scim.KindUser, job.Record.Link.GetResourceId())
+	if scim.IsNotFound(err) {
+		return c.disown(ctx, job)
 	}
+	if err == nil {
+		c.correct(job.Record.Link, w, r)
+	}
+	return err
+}
+
+// reclaim links the resource that bears this entry's externalId.
+func (c *converger) reclaim(ctx context.Context, job *worker.Job, w *wanted) (found bool, err error) {
+	call, cancel := job.Target(ctx)
+	defer cancel()
+	matches, err := c.target.Find(call, scim.KindUser, "externalId", w.externalID)
+	if scim.IsRejected(err) || scim.IsUnsupported(err) {
+		return false, nil // this target cannot search by it
+	}
+	if err != nil || len(matches) != 1 {
+		return false, err
+	}
+	r := matches[0]
+	l := &provisioningv1.Link{}
 	c.correct(l, w, r)
-	return plan.Observed{}, nil
+	return true, job.Link(ctx, r.ID, l.GetState(), l.GetAttributes())
+}
+
+// disown gives up a resource that is gone.
+func (c *converger) disown(ctx context.Context, job *worker.Job) error {
+	writes, err := job.Disown(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = job.Progress(ctx, writes...)
+	return err
 }
 
 // correct makes the link say what the target really holds.
@@ -153,6 +121,9 @@ func (c *converger) correct(l *provisioningv1.Link, w *wanted, r *scim.Resource)
 	l.State = provisioningv1.LinkState_LINK_STATE_DISABLED
 	if isActive(r) {
 		l.State = provisioningv1.LinkState_LINK_STATE_ACTIVE
+	}
+	if !w.InScope {
+		return // nothing is wanted to compare with
 	}
 	l.Attributes = map[string][]byte{}
 	for _, path := range w.paths() {
@@ -183,9 +154,4 @@ func (c *converger) merged(w *wanted, r *scim.Resource, path string) (unit scim.
 	observed, _ = r.Value(path)
 	unit, foreign = unit.MergeForeign(observed, c.mapper.mapped(path)...)
 	return unit, foreign, observed
-}
-
-// forget makes the link that of an entry without a resource.
-func forget(l *provisioningv1.Link) {
-	l.State, l.ResourceId, l.Attributes = provisioningv1.LinkState_LINK_STATE_NONE, "", nil
 }

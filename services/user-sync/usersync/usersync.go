@@ -48,7 +48,7 @@ func Run(ctx context.Context, cfg *connection.Config, process *worker.Process) e
 	if err != nil {
 		return err
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	var workers []*worker.Worker
 	for name, c := range cfg.Connections {
 		target, err := process.Target(c)
 		if err != nil {
@@ -58,6 +58,10 @@ func Run(ctx context.Context, cfg *connection.Config, process *worker.Process) e
 		if err != nil {
 			return err
 		}
+		workers = append(workers, w)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, w := range workers {
 		group.Go(func() error { return w.Run(ctx) })
 	}
 	return group.Wait()

@@ -1,0 +1,146 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/links"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+)
+
+const ownerDelay = 2 * time.Second
+
+// ownership is who owns a resource of the target.
+type ownership struct {
+	id       []byte // nil: nobody
+	revision uint64
+	// alive is set when the owner is another entry that still wants it.
+	alive  bool
+	former *links.Record // the other owner's link
+}
+
+// ownership finds out who owns a resource. While another owner is being written
+// to, or its removal is pending, the error asks to wait.
+func (j *Job) ownership(ctx context.Context, resourceID string) (ownership, error) {
+	id, revision, err := j.Links().Owner(ctx, j.Record.Kind, resourceID)
+	o := ownership{id: id, revision: revision}
+	if err != nil || id == nil || bytes.Equal(id, j.Record.ID) {
+		return o, err
+	}
+	if o.former, err = j.Links().Get(ctx, j.Record.Kind, id); err != nil {
+		return o, err
+	}
+	if o.former.Link.GetResourceId() != resourceID {
+		return o, nil // left behind: its link has moved on
+	}
+	if o.former.Link.GetClaim() != nil {
+		return o, Wait(ownerDelay, fmt.Errorf("entry %x, which owns the matching resource, is being written", id))
+	}
+	op, sequence, err := j.latest(ctx, id)
+	switch {
+	case errors.Is(err, bus.ErrNotFound):
+		o.alive = true // unknown is not gone
+	case err != nil:
+		return o, err
+	case op != directoryv1.Op_OP_ABSENT.String():
+		o.alive = true
+	case o.former.Link.GetSequence() < sequence:
+		return o, Wait(ownerDelay, fmt.Errorf("the matching resource is still being given up by entry %x", id))
+	}
+	return o, nil
+}
+
+// Owner is the entry that keeps this one from taking a resource, in hex; empty
+// when nobody does.
+func (j *Job) Owner(ctx context.Context, resourceID string) (string, error) {
+	o, err := j.ownership(ctx, resourceID)
+	if err != nil || !o.alive {
+		return "", err
+	}
+	return hex.EncodeToString(o.id), nil
+}
+
+// TakeOver makes the writes that give a resource to this entry: its ownership and,
+// where a former owner is gone, that owner's link without it. relinked says that
+// there was one.
+func (j *Job) TakeOver(ctx context.Context, resourceID string) (writes []bus.Write, relinked bool, err error) {
+	o, err := j.ownership(ctx, resourceID)
+	switch {
+	case err != nil:
+		return nil, false, err
+	case o.alive:
+		return nil, false, Block(ownedBy(o.id))
+	case bytes.Equal(o.id, j.Record.ID) && o.id != nil:
+		return nil, false, nil
+	}
+	own, err := j.Links().Own(j.Record.Kind, resourceID, j.Record.ID, o.revision)
+	if err != nil {
+		return nil, false, err
+	}
+	writes = append(writes, own)
+	if o.former == nil || o.former.Link.GetResourceId() != resourceID {
+		return writes, false, nil
+	}
+	links.Forget(o.former.Link)
+	moved, err := j.Links().WriteLink(o.former)
+	return append(writes, moved), true, err
+}
+
+// CommitCreated commits the link to a resource that was just created together with
+// its ownership. A resource that another entry owns is one that the target
+// returned instead of a new one.
+func (j *Job) CommitCreated(ctx context.Context, resourceID string, commit func(context.Context, ...bus.Write) error) error {
+	own, err := j.Links().Own(j.Record.Kind, resourceID, j.Record.ID, 0)
+	if err != nil {
+		return err
+	}
+	if err = commit(ctx, own); !errors.Is(err, bus.ErrConflict) {
+		return err
+	}
+	owner, revision, readErr := j.Links().Owner(ctx, j.Record.Kind, resourceID)
+	switch {
+	case readErr != nil:
+		return errors.Join(err, readErr)
+	case bytes.Equal(owner, j.Record.ID) && owner != nil:
+		return commit(ctx) // it was ours before
+	case owner != nil:
+		return Block("the target answered the creation with a resource that is not new: " + ownedBy(owner))
+	case revision == 0:
+		return err // the link itself changed
+	}
+	if own, err = j.Links().Own(j.Record.Kind, resourceID, j.Record.ID, revision); err != nil {
+		return err
+	}
+	return commit(ctx, own)
+}
+
+func ownedBy(id []byte) string { return "owned by entry " + hex.EncodeToString(id) }
+
+// Disown makes the writes that give the link's resource up, and forgets it.
+func (j *Job) Disown(ctx context.Context) ([]bus.Write, error) {
+	writes, err := j.Links().Disown(ctx, j.Record.Kind, j.Record.Link.GetResourceId(), j.Record.ID)
+	if err != nil {
+		return nil, err
+	}
+	links.Forget(j.Record.Link)
+	return writes, nil
+}
+
+// Link makes the record that of a resource that was found to be this entry's own,
+// after the answer to its creation was lost.
+func (j *Job) Link(ctx context.Context, resourceID string, state provisioningv1.LinkState, attributes map[string][]byte) error {
+	writes, _, err := j.TakeOver(ctx, resourceID)
+	if err != nil {
+		return err
+	}
+	l := j.Record.Link
+	l.State, l.ResourceId, l.Attributes = state, resourceID, attributes
+	l.Origin = provisioningv1.Origin_ORIGIN_CREATED
+	return j.Claim(ctx, provisioningv1.Intent_INTENT_UPDATE, writes...)
+}
