@@ -9,14 +9,11 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/plan"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
-	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
 
 // errLook asks for a look at the target before the next decision.
 var errLook = errors.New("look at the target")
-
-const kind = directoryv1.Kind_KIND_GROUP
 
 // note writes the action into the outcome.
 func note(job *worker.Job, a plan.Action) {
