@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -144,4 +145,44 @@ func (j *Job) latest(ctx context.Context, id []byte) (op string, sequence uint64
 		return "", 0, err
 	}
 	return last.Header[directoryv1.HeaderOp], last.Sequence, nil
+}
+
+// ErrLook is a converger's own word: look at the target and decide again.
+var ErrLook = errors.New("look at the target")
+
+// Note writes an action into the outcome.
+func (j *Job) Note(a plan.Action) {
+	actions := map[plan.Kind]provisioningv1.Action{
+		plan.Create: provisioningv1.Action_ACTION_CREATE, plan.Adopt: provisioningv1.Action_ACTION_ADOPT,
+		plan.Update: provisioningv1.Action_ACTION_UPDATE, plan.Disable: provisioningv1.Action_ACTION_DISABLE,
+		plan.Enable: provisioningv1.Action_ACTION_ENABLE, plan.Delete: provisioningv1.Action_ACTION_DELETE,
+	}
+	j.Outcome.Action = actions[a.Kind]
+	j.Outcome.Attributes = append(slices.Clone(a.Set), a.Clear...)
+}
+
+// Settle writes into the link what the target confirmed of an action; hashes are
+// those of the desired attributes.
+func (j *Job) Settle(a plan.Action, hashes map[string][]byte) {
+	l := j.Record.Link
+	if l.GetAttributes() == nil {
+		l.Attributes = map[string][]byte{}
+	}
+	for _, path := range a.Set {
+		l.Attributes[path] = hashes[path]
+	}
+	for _, path := range a.Clear {
+		delete(l.GetAttributes(), path)
+	}
+	if a.Active != nil {
+		l.State = StateOf(*a.Active)
+	}
+}
+
+// StateOf is the state of a link to a resource that is active or not.
+func StateOf(active bool) provisioningv1.LinkState {
+	if active {
+		return provisioningv1.LinkState_LINK_STATE_ACTIVE
+	}
+	return provisioningv1.LinkState_LINK_STATE_DISABLED
 }

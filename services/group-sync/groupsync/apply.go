@@ -2,7 +2,6 @@ package groupsync
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
@@ -12,26 +11,13 @@ import (
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
 
-// errLook asks for a look at the target before the next decision.
-var errLook = errors.New("look at the target")
-
-// note writes the action into the outcome.
-func note(job *worker.Job, a plan.Action) {
-	actions := map[plan.Kind]provisioningv1.Action{
-		plan.Create: provisioningv1.Action_ACTION_CREATE, plan.Adopt: provisioningv1.Action_ACTION_ADOPT,
-		plan.Update: provisioningv1.Action_ACTION_UPDATE, plan.Delete: provisioningv1.Action_ACTION_DELETE,
-	}
-	job.Outcome.Action = actions[a.Kind]
-	job.Outcome.Attributes = append(slices.Clone(a.Set), a.Clear...)
-}
-
 // apply carries an action out, brings the members up to date and commits the
 // link.
 func (c *converger) apply(ctx context.Context, job *worker.Job, w *wanted, a plan.Action) error {
-	note(job, a)
+	job.Note(a)
 	switch a.Kind {
 	case plan.Look:
-		return errLook
+		return worker.ErrLook
 	case plan.Blocked:
 		return worker.Block(a.Reason)
 	case plan.Create:
@@ -77,7 +63,7 @@ func (c *converger) create(ctx context.Context, job *worker.Job, w *wanted) erro
 	cancel()
 	if scim.IsConflict(err) {
 		c.names.expire()
-		return errLook
+		return worker.ErrLook
 	}
 	if scim.IsRejected(err) && len(first) > 0 { // one of the members may be at fault: add them one by one
 		first = nil
@@ -202,7 +188,7 @@ func (c *converger) overwrite(ctx context.Context, job *worker.Job, w *wanted, a
 	if err := c.send(ctx, job, w, action.ResourceID, c.attributes(w, action), a, steps); err != nil {
 		return err
 	}
-	settle(job.Record.Link, w, action)
+	job.Settle(action, w.Attributes)
 	return c.done(ctx, job, w, a)
 }
 
@@ -235,7 +221,7 @@ func (c *converger) update(ctx context.Context, job *worker.Job, w *wanted, acti
 	if len(action.Set) > 0 {
 		c.names.rename(action.ResourceID, w.name)
 	}
-	settle(job.Record.Link, w, action)
+	job.Settle(action, w.Attributes)
 	return c.done(ctx, job, w, a)
 }
 
@@ -249,18 +235,6 @@ func (c *converger) attributes(w *wanted, action plan.Action) []scim.Operation {
 		ops = append(ops, scim.ClearOperation(path))
 	}
 	return ops
-}
-
-func settle(l *provisioningv1.Link, w *wanted, action plan.Action) {
-	if l.GetAttributes() == nil {
-		l.Attributes = map[string][]byte{}
-	}
-	for _, path := range action.Set {
-		l.Attributes[path] = w.Attributes[path]
-	}
-	for _, path := range action.Clear {
-		delete(l.GetAttributes(), path)
-	}
 }
 
 // done commits the group as applied, with what changed of its membership record.
@@ -280,7 +254,7 @@ func (c *converger) vanished(ctx context.Context, job *worker.Job) error {
 	if err := c.disown(ctx, job); err != nil {
 		return err
 	}
-	return errLook
+	return worker.ErrLook
 }
 
 // remove deletes the group and forgets what was applied to it.

@@ -132,11 +132,11 @@ func (c *converger) Converge(ctx context.Context, job *worker.Job) error {
 	for range maxLooks {
 		action := plan.Decide(c.policy, wanted.Desired, job.Linked(), observed) // 5
 		if c.dryRun && action.Kind != plan.DoNothing && action.Kind != plan.Look {
-			note(job, action)
+			job.Note(action)
 			return worker.ErrDryRun
 		}
 		err = c.apply(ctx, job, wanted, action) // 6
-		if !errors.Is(err, errLook) {
+		if !errors.Is(err, worker.ErrLook) {
 			return err
 		}
 		if observed, err = c.look(ctx, job, wanted); err != nil {

@@ -2,7 +2,6 @@ package usersync
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -12,26 +11,12 @@ import (
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
 
-// errLook asks for a look at the target before the next decision.
-var errLook = errors.New("look at the target")
-
-// note writes the action into the outcome.
-func note(job *worker.Job, a plan.Action) {
-	actions := map[plan.Kind]provisioningv1.Action{
-		plan.Create: provisioningv1.Action_ACTION_CREATE, plan.Adopt: provisioningv1.Action_ACTION_ADOPT,
-		plan.Update: provisioningv1.Action_ACTION_UPDATE, plan.Disable: provisioningv1.Action_ACTION_DISABLE,
-		plan.Enable: provisioningv1.Action_ACTION_ENABLE, plan.Delete: provisioningv1.Action_ACTION_DELETE,
-	}
-	job.Outcome.Action = actions[a.Kind]
-	job.Outcome.Attributes = append(slices.Clone(a.Set), a.Clear...)
-}
-
 // apply carries an action out and commits the link.
 func (c *converger) apply(ctx context.Context, job *worker.Job, w *wanted, a plan.Action) error {
-	note(job, a)
+	job.Note(a)
 	switch a.Kind {
 	case plan.Look:
-		return errLook
+		return worker.ErrLook
 	case plan.Blocked:
 		return worker.Block(a.Reason)
 	case plan.DoNothing:
@@ -65,22 +50,15 @@ func (c *converger) create(ctx context.Context, job *worker.Job, w *wanted) erro
 	created, err := c.target.Create(call, scim.KindUser, body)
 	cancel()
 	if scim.IsConflict(err) {
-		return errLook
+		return worker.ErrLook
 	}
 	if err != nil {
 		return err
 	}
 	l := job.Record.Link
 	l.ResourceId, l.Origin, l.Attributes = created.ID, provisioningv1.Origin_ORIGIN_CREATED, w.Attributes
-	l.ForeignValues, l.State = nil, state(w.Enabled)
+	l.ForeignValues, l.State = nil, worker.StateOf(w.Enabled)
 	return job.CommitCreated(ctx, created.ID, job.Done)
-}
-
-func state(enabled bool) provisioningv1.LinkState {
-	if enabled {
-		return provisioningv1.LinkState_LINK_STATE_ACTIVE
-	}
-	return provisioningv1.LinkState_LINK_STATE_DISABLED
 }
 
 // body is what creation sends: everything that is mapped, whether the user is
@@ -119,7 +97,7 @@ func (c *converger) adopt(ctx context.Context, job *worker.Job, w *wanted, a pla
 	if err := c.send(ctx, job, w, a, resource); err != nil {
 		return err
 	}
-	settle(l, w, a)
+	job.Settle(a, w.Attributes)
 	return job.Done(ctx)
 }
 
@@ -148,7 +126,7 @@ func (c *converger) update(ctx context.Context, job *worker.Job, w *wanted, a pl
 	if err != nil {
 		return err
 	}
-	settle(job.Record.Link, w, a)
+	job.Settle(a, w.Attributes)
 	return job.Done(ctx)
 }
 
@@ -160,7 +138,7 @@ func (c *converger) vanished(ctx context.Context, job *worker.Job, w *wanted) er
 	if !w.InScope {
 		return job.Done(ctx)
 	}
-	return errLook
+	return worker.ErrLook
 }
 
 // send writes an action's attributes to the resource; nothing is sent when there
@@ -238,22 +216,6 @@ func (c *converger) replace(ctx context.Context, id string, resource *scim.Resou
 	}
 	_, err = c.target.Put(ctx, scim.KindUser, id, body)
 	return err
-}
-
-// settle writes into the link what the target confirmed.
-func settle(l *provisioningv1.Link, w *wanted, a plan.Action) {
-	if l.GetAttributes() == nil {
-		l.Attributes = map[string][]byte{}
-	}
-	for _, path := range a.Set {
-		l.Attributes[path] = w.Attributes[path]
-	}
-	for _, path := range a.Clear {
-		delete(l.GetAttributes(), path)
-	}
-	if a.Active != nil {
-		l.State = state(*a.Active)
-	}
 }
 
 // remove deletes the user. The link stays, so that the user is created again

@@ -114,7 +114,7 @@ func (c *converger) Converge(ctx context.Context, job *worker.Job) error {
 			return c.rehearse(job, action)
 		}
 		err = c.apply(ctx, job, wanted, action) // 4
-		if !errors.Is(err, errLook) {
+		if !errors.Is(err, worker.ErrLook) {
 			return err
 		}
 		if observed, err = c.look(ctx, job, wanted); err != nil {
@@ -126,6 +126,6 @@ func (c *converger) Converge(ctx context.Context, job *worker.Job) error {
 
 // rehearse records the action instead of sending it.
 func (c *converger) rehearse(job *worker.Job, action plan.Action) error {
-	note(job, action)
+	job.Note(action)
 	return worker.ErrDryRun
 }
