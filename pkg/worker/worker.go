@@ -76,8 +76,9 @@ func New(cfg Config, deps Deps, converger Converger) (*Worker, error) {
 }
 
 const (
-	generationPoll = 500 * time.Millisecond
-	maxRereads     = 20
+	generationPoll    = 50 * time.Millisecond // at first, doubled up to the longest
+	generationPollMax = 2 * time.Second
+	maxRereads        = 20
 )
 
 // Run consumes changes and requests until ctx ends. It waits while the current
@@ -89,14 +90,14 @@ func (w *Worker) Run(ctx context.Context) error {
 		return err
 	}
 	defer stop()
-	said := ""
+	said, wait := "", generationPoll
 	for ctx.Err() == nil {
 		current, err := CurrentGeneration(ctx, w.deps.Bus, w.cfg.Connection)
 		switch {
 		case err != nil && !errors.Is(err, bus.ErrNotFound):
 			w.deps.Log.WarnContext(ctx, "ask for the configuration generation", "error", err)
 		case current.Hash == w.cfg.Hash:
-			said = ""
+			said, wait = "", generationPoll
 			if err := w.consume(ctx); err != nil && ctx.Err() == nil {
 				w.deps.Log.WarnContext(ctx, "consumption ended, starting again", "error", err)
 			}
@@ -105,7 +106,8 @@ func (w *Worker) Run(ctx context.Context) error {
 			w.deps.Log.InfoContext(ctx, "waiting: another configuration of this connection is current",
 				"ours", w.cfg.Hash, "current", current.Hash)
 		}
-		pause(ctx, generationPoll)
+		pause(ctx, wait)
+		wait = min(2*wait, generationPollMax)
 	}
 	return nil
 }
