@@ -109,11 +109,11 @@ func (p *publication) removal() bool { return p.change.GetOp() == directoryv1.Op
 func (m *mirror) groupNames(u *entry) []string {
 	var names []string
 	collect := func(id ID) {
-		if g := m.entries[id]; g != nil && g.class.group {
+		if g := m.at(id); g != nil && g.class.group && !g.flat {
 			names = append(names, g.commonName())
 		}
 	}
-	for _, key := range []string{u.name, u.uid, u.id.String()} {
+	for _, key := range m.keys(u) {
 		for id := range m.holders[key] {
 			collect(id)
 		}

@@ -13,10 +13,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
@@ -36,15 +36,20 @@ const (
 // Run detects the changes of every source until ctx ends. Any number of
 // detectors may run; one of them holds each source's lease and works.
 func Run(ctx context.Context, cfg *connection.Config, b *bus.Bus, log *slog.Logger) error {
-	group, ctx := errgroup.WithContext(ctx)
+	detectors := make([]*detector, 0, len(cfg.Sources))
 	for name := range cfg.Sources {
 		d, err := newDetector(cfg, name, b, log)
 		if err != nil {
 			return fmt.Errorf("sources.%s: %w", name, err)
 		}
-		group.Go(func() error { return d.run(ctx) })
+		detectors = append(detectors, d)
 	}
-	return group.Wait()
+	var running sync.WaitGroup
+	for _, d := range detectors {
+		running.Go(func() { d.run(ctx) })
+	}
+	running.Wait()
+	return nil
 }
 
 // directory is a source of entries; *ldapsource.Source is the one.
@@ -130,15 +135,39 @@ func ownerName() (string, error) {
 func leaseKey(source string) string { return source + ".lease" }
 
 // run works whenever this detector holds the source's lease.
-func (d *detector) run(ctx context.Context) error {
-	for ctx.Err() == nil {
-		err := d.bus.WithLease(ctx, provisioningv1.BucketSources, leaseKey(d.name), d.owner, leaseTTL, d.hold)
+func (d *detector) run(ctx context.Context) {
+	again(ctx, func(worked func()) error {
+		return d.bus.WithLease(ctx, provisioningv1.BucketSources, leaseKey(d.name), d.owner, leaseTTL, func(ctx context.Context) error {
+			return d.hold(ctx, worked)
+		})
+	}, func(err error, wait time.Duration) {
+		d.log.WarnContext(ctx, "detection interrupted, waiting for the lease", "error", err, "wait", wait.Round(time.Millisecond).String())
+	})
+}
+
+// again repeats work until ctx ends, and waits longer each time, until work says
+// by calling worked that it got somewhere.
+func again(ctx context.Context, work func(worked func()) error, notify backoff.Notify) {
+	retry := patience()
+	for {
+		err := work(retry.Reset)
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // asked to stop
+			return
 		}
-		d.log.WarnContext(ctx, "detection interrupted, waiting for the lease", "error", err)
+		wait := retry.NextBackOff()
+		notify(err, wait)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
 	}
-	return nil
+}
+
+// patience is how long to wait between tries: ever longer, jittered, for ever.
+func patience() *backoff.ExponentialBackOff {
+	return backoff.NewExponentialBackOff(backoff.WithInitialInterval(firstRetry),
+		backoff.WithMaxInterval(longestRetry), backoff.WithMaxElapsedTime(0))
 }
 
 // hold is the table of contents of a detector that has the lease:
@@ -148,8 +177,8 @@ func (d *detector) run(ctx context.Context) error {
 //  3. take the fences, so that a former holder cannot publish any more
 //  4. remember what was published: the streams are the memory
 //  5. watch the directory: read it whole, prove that, compare, publish; then follow
-//  6. when the session breaks, wait and watch again
-func (d *detector) hold(ctx context.Context) error {
+//  6. when the connection breaks, wait and watch again; the mirror is kept
+func (d *detector) hold(ctx context.Context, worked func()) error {
 	if err := d.advance(ctx); err != nil { // 1
 		return err
 	}
@@ -160,10 +189,10 @@ func (d *detector) hold(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	retry := backoff.WithContext(backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(firstRetry), backoff.WithMaxInterval(longestRetry), backoff.WithMaxElapsedTime(0)), ctx)
+	retry := backoff.WithContext(patience(), ctx)
+	s := &session{detector: d, mirror: newMirror(d.rules), publisher: publisher, proven: func() { retry.Reset(); worked() }}
 	return backoff.RetryNotify(func() error {
-		s := &session{detector: d, mirror: newMirror(d.rules), publisher: publisher, proven: retry.Reset}
+		s.mirror.reconnect()
 		err := d.directory.Watch(ctx, s) // 5
 		if errors.Is(err, bus.ErrFenced) || ctx.Err() != nil {
 			return backoff.Permanent(err)

@@ -58,6 +58,16 @@ func recall(entries map[ID]*published, s *bus.Stored) error {
 	return nil
 }
 
+// holds says whether an entry is published as present, as whatever kind.
+func (m memory) holds(id ID) bool {
+	for _, entries := range m {
+		if p := entries[id]; p != nil && p.present {
+			return true
+		}
+	}
+	return false
+}
+
 // chunks is how many chunks an entry has on the stream.
 func (p *published) chunks() int {
 	if p == nil {

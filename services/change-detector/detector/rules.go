@@ -109,14 +109,14 @@ func (r *rules) digest(e *ldapsource.Entry) (*entry, error) {
 		id: e.ID, dn: e.DN, name: name, version: e.Version, detected: time.Now(),
 		class: class{user: r.users.filter.Match(e), group: r.groups.filter.Match(e)},
 	}
+	if d.class.group || r.scopes(name) {
+		d.members = r.memberKeys(e.Values(r.membersName))
+	}
 	if !d.class.user && !d.class.group {
 		return d, nil
 	}
 	if d.packed, err = r.pack(e); err != nil {
 		return nil, err
-	}
-	if d.class.group {
-		d.members = r.memberKeys(e.Values(r.membersName))
 	}
 	if d.class.user {
 		r.digestUser(d, e)

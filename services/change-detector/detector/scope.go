@@ -35,15 +35,31 @@ func (m *mirror) closures() closures {
 	visited := map[ID]struct{}{}
 	for _, name := range m.rules.users.scopeGroups {
 		if id, ok := m.byName[name]; ok {
-			m.collect(m.entries[id], m.rules.nested, visited, c.users)
+			m.collect(m.at(id), m.rules.nested, visited, c.users)
 		}
 	}
 	for _, name := range m.rules.groups.scopeGroups {
 		if id, ok := m.byName[name]; ok {
-			m.collect(m.entries[id], false, map[ID]struct{}{}, c.groups)
+			m.collect(m.at(id), false, map[ID]struct{}{}, c.groups)
 		}
 	}
 	return c
+}
+
+// missingScope are the scope groups of a kind that the mirror does not know: who
+// is in them cannot be told.
+func (m *mirror) missingScope(kind directoryv1.Kind) []string {
+	configured := m.rules.users.scopeGroups
+	if kind == directoryv1.Kind_KIND_GROUP {
+		configured = m.rules.groups.scopeGroups
+	}
+	var missing []string
+	for _, name := range configured {
+		if _, ok := m.byName[name]; !ok {
+			missing = append(missing, name)
+		}
+	}
+	return missing
 }
 
 // collect adds the members of a group, and with nested those of its member
@@ -70,7 +86,7 @@ func (m *mirror) eachMember(g *entry, visit func(*entry)) {
 		}
 	}
 	for id := range m.joiners[g.name] {
-		if member := m.entries[id]; member != nil {
+		if member := m.at(id); member != nil {
 			visit(member)
 		}
 	}
@@ -86,8 +102,17 @@ func (m *mirror) above(dirty map[ID]struct{}) map[ID]struct{} {
 			return
 		}
 		all[id] = struct{}{}
-		if e := m.entries[id]; e != nil && e.class.group {
-			for holder := range m.holders[e.name] {
+		e := m.at(id)
+		if e == nil || !e.class.group {
+			return
+		}
+		for _, key := range m.keys(e) {
+			for holder := range m.holders[key] {
+				up(holder)
+			}
+		}
+		for _, name := range e.memberOf {
+			if holder, ok := m.byName[name]; ok {
 				up(holder)
 			}
 		}
