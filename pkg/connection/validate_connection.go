@@ -24,6 +24,9 @@ func (v *validator) connection(key string, c *Connection) {
 	v.target(key+".target", &c.Target)
 	v.renamed(key+".renamed_from", c)
 	v.users(key+".users", c)
+	if c.Drift.Repair {
+		v.unsupported(key+".drift.repair", "leave it out")
+	}
 	if c.Groups != nil {
 		v.groups(key+".groups", c, s)
 	}
@@ -43,9 +46,18 @@ func (v *validator) sourceOf(key string, c *Connection) *Source {
 }
 
 func (v *validator) renamed(key string, c *Connection) {
-	if _, ok := v.config.Connections[c.RenamedFrom]; ok {
+	switch _, ok := v.config.Connections[c.RenamedFrom]; {
+	case ok:
 		v.fault(key, fmt.Sprintf("%q is a connection of this file", c.RenamedFrom), "name the earlier name, or leave the key out")
+	case c.RenamedFrom != "":
+		v.unsupported(key, "leave it out; under a new name everything is matched again")
 	}
+}
+
+// unsupported refuses what the configuration has a place for and this version does
+// not do: to ignore it in silence would be worse.
+func (v *validator) unsupported(key, cure string) {
+	v.fault(key, "is not supported by this version", cure)
 }
 
 func (v *validator) target(key string, t *Target) {
@@ -113,8 +125,8 @@ func (v *validator) users(key string, c *Connection) {
 		v.fault(key+".attributes", "userName is not mapped, and SCIM requires it", "add userName: user.uid")
 	}
 	v.match(key+".match", u.Match, mapped, c.Target.Profile)
-	if u.DeleteAfter > 0 && u.Remove != RemoveDisable {
-		v.fault(key+".delete_after", "has a meaning only with remove: disable", "leave one of them out")
+	if u.DeleteAfter > 0 {
+		v.unsupported(key+".delete_after", "leave it out; disabled users stay disabled")
 	}
 }
 
