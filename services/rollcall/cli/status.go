@@ -125,6 +125,9 @@ func (s *status) print(w io.Writer) error {
 		}
 		l := one.LastPass
 		p.line("%s\t%s\t%s\t%d\t%d\t%d", one.Name, holder, l.At.Local().Format(time.DateTime), l.Users, l.Groups, l.Held)
+		if l.HeldReason != "" {
+			p.line("  held: %s", l.HeldReason)
+		}
 	}
 	p.line("")
 	p.line("CONNECTION\tKIND\tACTIVE\tDISABLED\tREMOVED\tBACKLOG\tPARKED\tBLOCKED\tRETRYING")
