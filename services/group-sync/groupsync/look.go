@@ -23,7 +23,7 @@ const (
 	shortestWait    = 25 * time.Millisecond
 	longestWait     = 250 * time.Millisecond
 	waitForEach     = time.Millisecond
-	backlogLifetime = 100 * time.Millisecond
+	backlogLifetime = 20 * time.Millisecond
 )
 
 // backlog asks how many users are still to be provisioned, not more often than
