@@ -29,6 +29,18 @@ func ClearOperation(path string) Operation {
 	return Operation{Op: OpRemove, Path: path}
 }
 
+// Operations are those that set the units and clear the paths, in this order.
+func Operations(units []Unit, cleared []string) []Operation {
+	ops := make([]Operation, 0, len(units)+len(cleared))
+	for _, u := range units {
+		ops = append(ops, SetOperation(u))
+	}
+	for _, path := range cleared {
+		ops = append(ops, ClearOperation(path))
+	}
+	return ops
+}
+
 // AddMembers adds resources to a group.
 func AddMembers(ids []string) Operation {
 	members := make([]any, len(ids))

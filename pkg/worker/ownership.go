@@ -10,6 +10,7 @@ import (
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/links"
+	"github.com/rollcall-scim/rollcall/pkg/scim"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
@@ -130,6 +131,36 @@ func (j *Job) Disown(ctx context.Context) ([]bus.Write, error) {
 	}
 	links.Forget(j.Record.Link)
 	return writes, nil
+}
+
+// GiveUp commits that the link's resource is gone.
+func (j *Job) GiveUp(ctx context.Context) error {
+	writes, err := j.Disown(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = j.Progress(ctx, writes...)
+	return err
+}
+
+// finder searches a target.
+type finder interface {
+	Find(ctx context.Context, kind scim.Kind, attribute, value string, spellings ...string) ([]*scim.Resource, error)
+}
+
+// FindOwn searches the target for the one resource that bears the entry's
+// externalId; nil when there is none, or when the target cannot search by it.
+func (j *Job) FindOwn(ctx context.Context, target finder, kind scim.Kind, externalID string) (*scim.Resource, error) {
+	call, cancel := j.Target(ctx)
+	defer cancel()
+	matches, err := target.Find(call, kind, "externalId", externalID)
+	switch {
+	case scim.IsRejected(err), scim.IsUnsupported(err):
+		return nil, nil //nolint:nilnil // nothing found is no error
+	case err != nil, len(matches) != 1:
+		return nil, err
+	}
+	return matches[0], nil
 }
 
 // Link makes the record that of a resource that was found to be this entry's own,

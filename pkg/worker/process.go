@@ -43,20 +43,30 @@ const fewestPlaces = 16
 // NewProcess starts the writers; Close ends them. Every connection has its fair
 // share of the process's places, so that a slow target starves nobody else.
 func NewProcess(b *bus.Bus, cfg *connection.Config, log *slog.Logger) (*Process, error) {
-	suffix := make([]byte, 6)
-	if _, err := rand.Read(suffix); err != nil {
-		return nil, fmt.Errorf("make an owner id: %w", err)
-	}
-	host, err := os.Hostname()
+	owner, err := OwnerName()
 	if err != nil {
-		return nil, fmt.Errorf("ask for the host name: %w", err)
+		return nil, err
 	}
 	return &Process{
-		bus: b, owner: host + "-" + hex.EncodeToString(suffix), log: log,
+		bus: b, owner: owner, log: log,
 		commits: bus.NewWriter(b), outcomes: bus.NewWriter(b),
 		places:  max(fewestPlaces, slotFactor*cfg.Workers.Concurrency/max(1, len(cfg.Connections))),
 		targets: map[string]*scim.Client{}, slots: map[string]chan struct{}{},
 	}, nil
+}
+
+// OwnerName makes a name for who claims entries or holds a lease, another at each
+// call: the host's and something random.
+func OwnerName() (string, error) {
+	suffix := make([]byte, 6)
+	if _, err := rand.Read(suffix); err != nil {
+		return "", fmt.Errorf("make an owner id: %w", err)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("ask for the host name: %w", err)
+	}
+	return host + "-" + hex.EncodeToString(suffix), nil
 }
 
 // Close ends the writers and the connections to the targets.

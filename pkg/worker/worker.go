@@ -25,7 +25,7 @@ import (
 
 // Converger makes the target equal to a job's desired state and commits it. Its
 // error says what stands in the way: an error of the target, Wait, Block, or
-// links.ErrClaimed and bus.ErrConflict, on which the job is read again.
+// bus.ErrConflict, on which the job is read again.
 type Converger interface {
 	Converge(ctx context.Context, job *Job) error
 }
@@ -184,7 +184,7 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 			job.Record.Link.Attempts = 0
 		}
 		if w.deps.Links.Busy(job.Record) {
-			return bus.Later(claimedDelay, links.ErrClaimed)
+			return dispose(links.ErrClaimed, 0).verdict
 		}
 		if d.Request {
 			job.Requested, job.detected = true, d.Published

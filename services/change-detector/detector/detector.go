@@ -7,12 +7,9 @@ package detector
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
@@ -88,7 +85,7 @@ func newDetector(cfg *connection.Config, name string, b *bus.Bus, log *slog.Logg
 	if err != nil {
 		return nil, err
 	}
-	owner, err := ownerName()
+	owner, err := worker.OwnerName()
 	if err != nil {
 		return nil, err
 	}
@@ -117,18 +114,6 @@ func open(cfg *connection.Config, name string, log *slog.Logger) (*ldapsource.So
 		wanted = append(wanted, "uid")
 	}
 	return ldapsource.New(source, wanted, deps)
-}
-
-func ownerName() (string, error) {
-	suffix := make([]byte, 6)
-	if _, err := rand.Read(suffix); err != nil {
-		return "", fmt.Errorf("make an owner id: %w", err)
-	}
-	host, err := os.Hostname()
-	if err != nil {
-		return "", fmt.Errorf("ask for the host name: %w", err)
-	}
-	return host + "-" + hex.EncodeToString(suffix), nil
 }
 
 // leaseKey is the key of the source's lease in the sources bucket.

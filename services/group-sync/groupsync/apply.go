@@ -227,14 +227,11 @@ func (c *converger) update(ctx context.Context, job *worker.Job, w *wanted, acti
 
 // attributes are the operations for the group's own attributes.
 func (c *converger) attributes(w *wanted, action plan.Action) []scim.Operation {
-	var ops []scim.Operation
-	for _, path := range action.Set {
-		ops = append(ops, scim.SetOperation(w.units[path]))
+	units := make([]scim.Unit, len(action.Set))
+	for i, path := range action.Set {
+		units[i] = w.units[path]
 	}
-	for _, path := range action.Clear {
-		ops = append(ops, scim.ClearOperation(path))
-	}
-	return ops
+	return scim.Operations(units, action.Clear)
 }
 
 // done commits the group as applied, with what changed of its membership record.

@@ -97,8 +97,6 @@ func newConverger(cfg *connection.Config, name string, c *connection.CompiledCon
 	}
 }
 
-const maxLooks = 4
-
 // Converge is the table of contents of one group:
 //
 //  1. map the entry to what the target should hold
@@ -120,7 +118,6 @@ func (c *converger) Converge(ctx context.Context, job *worker.Job) error {
 			return err
 		}
 	}
-	var observed plan.Observed
 	if job.Abandoned() { // 4
 		if err := c.reexamine(ctx, job, wanted); err != nil {
 			return err
@@ -129,21 +126,11 @@ func (c *converger) Converge(ctx context.Context, job *worker.Job) error {
 	if wanted.name != "" {
 		defer c.names.locks.Lock(wanted.name)()
 	}
-	for range maxLooks {
-		action := plan.Decide(c.policy, wanted.Desired, job.Linked(), observed) // 5
-		if c.dryRun && action.Kind != plan.DoNothing && action.Kind != plan.Look {
-			job.Note(action)
-			return worker.ErrDryRun
-		}
-		err = c.apply(ctx, job, wanted, action) // 6
-		if !errors.Is(err, worker.ErrLook) {
-			return err
-		}
-		if observed, err = c.look(ctx, job, wanted); err != nil {
-			return err
-		}
-	}
-	return worker.Block("the target says that the group exists, but no look-up finds it; check groups.match and the target's filter support")
+	return job.Carry(ctx, worker.Decision{ // 5, 6
+		Policy: c.policy, Desired: wanted.Desired, DryRun: c.dryRun,
+		Apply: func(ctx context.Context, a plan.Action) error { return c.apply(ctx, job, wanted, a) },
+		Look:  func(ctx context.Context) (plan.Observed, error) { return c.look(ctx, job, wanted) },
+	})
 }
 
 // stream reads the members that a manifest describes.

@@ -180,28 +180,17 @@ func (c *converger) reexamine(ctx context.Context, job *worker.Job, w *wanted) e
 
 // reclaim links the group that bears this entry's externalId and returns its id.
 func (c *converger) reclaim(ctx context.Context, job *worker.Job, w *wanted) (string, error) {
-	call, cancel := job.Target(ctx)
-	defer cancel()
-	matches, err := c.target.Find(call, scim.KindGroup, "externalId", w.externalID)
-	if scim.IsRejected(err) || scim.IsUnsupported(err) {
-		return "", nil // this target cannot search by it
-	}
-	if err != nil || len(matches) != 1 {
+	r, err := job.FindOwn(ctx, c.target, scim.KindGroup, w.externalID)
+	if err != nil || r == nil {
 		return "", err
 	}
-	id := matches[0].ID
-	return id, job.Link(ctx, id, provisioningv1.LinkState_LINK_STATE_ACTIVE, map[string][]byte{})
+	return r.ID, job.Link(ctx, r.ID, provisioningv1.LinkState_LINK_STATE_ACTIVE, map[string][]byte{})
 }
 
 // disown gives up a resource that is gone.
 func (c *converger) disown(ctx context.Context, job *worker.Job) error {
 	c.names.drop(job.Record.Link.GetResourceId())
-	writes, err := job.Disown(ctx)
-	if err != nil {
-		return err
-	}
-	_, err = job.Progress(ctx, writes...)
-	return err
+	return job.GiveUp(ctx)
 }
 
 // correct makes the applied membership say which of the wanted members the target

@@ -3,8 +3,6 @@ package groupsync
 import (
 	"encoding/hex"
 	"errors"
-	"fmt"
-	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/mapping"
@@ -13,8 +11,6 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/worker"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 )
-
-const unknownDelay = 5 * time.Second
 
 // displayName is the path of a group's name (RFC 7643 section 4.2).
 const displayName = "displayName"
@@ -52,14 +48,14 @@ type entryID [directoryv1.IDSize]byte
 func (m *mapper) wanted(change *directoryv1.Change, set mapping.Set) (*wanted, error) {
 	w := &wanted{externalID: hex.EncodeToString(change.GetEntryId())}
 	if change.GetOp() != directoryv1.Op_OP_PRESENT {
-		w.Why = "absent from the directory: " + change.GetReason().String()
+		w.Why = worker.Why(change.GetReason())
 		return w, nil
 	}
 	group := mapping.GroupObject(change.GetGroup(), set)
 	if m.groups.Scope != nil {
 		in, err := m.groups.Scope.Bool(group)
 		if err != nil {
-			return nil, mappingError("groups.scope", err)
+			return nil, worker.MappingError("groups.scope", err)
 		}
 		if !in {
 			w.Why = "outside the connection's scope"
@@ -70,19 +66,12 @@ func (m *mapper) wanted(change *directoryv1.Change, set mapping.Set) (*wanted, e
 	return w, m.fill(w, group)
 }
 
-func mappingError(key string, err error) error {
-	if errors.Is(err, mapping.ErrUnknown) {
-		return worker.Wait(unknownDelay, fmt.Errorf("%s: %w; the detector has not read it yet", key, err))
-	}
-	return worker.Block(fmt.Sprintf("%s: %v", key, err))
-}
-
 // fill evaluates the name and every mapped attribute.
 func (m *mapper) fill(w *wanted, group mapping.Object) error {
 	values := scim.Values{}
 	name, err := m.groups.Name.Eval(group)
 	if err != nil && !errors.Is(err, mapping.ErrAbsent) {
-		return mappingError("groups.name", err)
+		return worker.MappingError("groups.name", err)
 	}
 	if text, ok := name.(string); ok && text != "" {
 		w.name, values[displayName] = text, text
@@ -92,7 +81,7 @@ func (m *mapper) fill(w *wanted, group mapping.Object) error {
 	for _, a := range m.groups.Attributes {
 		value, err := a.Value.Eval(group)
 		if err != nil && !errors.Is(err, mapping.ErrAbsent) {
-			return mappingError("groups.attributes."+a.Path.String(), err)
+			return worker.MappingError("groups.attributes."+a.Path.String(), err)
 		}
 		if err != nil && a.Default != "" {
 			value = a.Default

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/service"
 	"github.com/rollcall-scim/rollcall/services/rollcall/allinone"
@@ -122,23 +123,30 @@ func (a *app) setupCommand() *cobra.Command {
 		Use:   "setup",
 		Short: "Create the streams and buckets in NATS, or bring them up to date",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := a.load()
-			if err != nil {
-				return err
-			}
-			b, err := allinone.Attach(cmd.Context(), cfg)
-			if err != nil {
-				return err
-			}
-			defer b.Close()
-			if err := b.Setup(cmd.Context()); err != nil {
+		RunE: a.attached(func(ctx context.Context, _ *connection.Config, b *bus.Bus) error {
+			if err := b.Setup(ctx); err != nil {
 				return err
 			}
 			return a.print(map[string]string{"setup": "ok"}, func(w io.Writer) error {
 				_, err := fmt.Fprintln(w, "streams and buckets are up to date")
 				return err
 			})
-		},
+		}),
+	}
+}
+
+// attached makes a command that asks the NATS of a Rollcall that runs.
+func (a *app) attached(run func(ctx context.Context, cfg *connection.Config, b *bus.Bus) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, _ []string) error {
+		cfg, err := a.load()
+		if err != nil {
+			return err
+		}
+		b, err := allinone.Attach(cmd.Context(), cfg)
+		if err != nil {
+			return err
+		}
+		defer b.Close()
+		return run(cmd.Context(), cfg, b)
 	}
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/worker"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	"github.com/rollcall-scim/rollcall/services/change-detector/detector"
-	"github.com/rollcall-scim/rollcall/services/rollcall/allinone"
 )
 
 // status is what `rollcall status -o json` prints.
@@ -45,22 +44,13 @@ func (a *app) statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Show sources, connections, backlogs and what is parked or blocked",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := a.load()
-			if err != nil {
-				return err
-			}
-			b, err := allinone.Attach(cmd.Context(), cfg)
-			if err != nil {
-				return err
-			}
-			defer b.Close()
-			s, err := readStatus(cmd.Context(), cfg, b)
+		RunE: a.attached(func(ctx context.Context, cfg *connection.Config, b *bus.Bus) error {
+			s, err := readStatus(ctx, cfg, b)
 			if err != nil {
 				return err
 			}
 			return a.print(s, s.print)
-		},
+		}),
 	}
 }
 

@@ -132,7 +132,7 @@ func (c *converger) update(ctx context.Context, job *worker.Job, w *wanted, a pl
 
 // vanished handles a linked resource that somebody deleted on the target.
 func (c *converger) vanished(ctx context.Context, job *worker.Job, w *wanted) error {
-	if err := c.disown(ctx, job); err != nil {
+	if err := job.GiveUp(ctx); err != nil {
 		return err
 	}
 	if !w.InScope {
@@ -164,14 +164,7 @@ func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, a plan
 	if !c.profile.PatchSupported {
 		return c.replace(call, a.ResourceID, resource, units, cleared)
 	}
-	var ops []scim.Operation
-	for _, u := range units {
-		ops = append(ops, scim.SetOperation(u))
-	}
-	for _, path := range cleared {
-		ops = append(ops, scim.ClearOperation(path))
-	}
-	_, err := c.target.Patch(call, scim.KindUser, a.ResourceID, ops)
+	_, err := c.target.Patch(call, scim.KindUser, a.ResourceID, scim.Operations(units, cleared))
 	if !scim.IsUnsupported(err) {
 		return err
 	}

@@ -3,11 +3,9 @@ package usersync
 import (
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/mapping"
@@ -16,10 +14,6 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/worker"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 )
-
-// unknownDelay is how long a change waits for an attribute that the detector has
-// not read yet.
-const unknownDelay = 5 * time.Second
 
 // mapper turns a directory user into what the target should hold. It is pure.
 type mapper struct {
@@ -58,7 +52,7 @@ type matchValue struct{ attribute, value string }
 func (m *mapper) wanted(change *directoryv1.Change, set mapping.Set) (*wanted, error) {
 	w := &wanted{externalID: hex.EncodeToString(change.GetEntryId()), found: map[string]*scim.Resource{}}
 	if change.GetOp() != directoryv1.Op_OP_PRESENT {
-		w.Why = why(change.GetReason())
+		w.Why = worker.Why(change.GetReason())
 		return w, nil
 	}
 	user := mapping.UserObject(change.GetUser(), set)
@@ -71,39 +65,15 @@ func (m *mapper) wanted(change *directoryv1.Change, set mapping.Set) (*wanted, e
 	return w, m.fill(w, user)
 }
 
-// why says in words why the directory has an entry no longer.
-func why(r directoryv1.Reason) string {
-	switch r {
-	case directoryv1.Reason_REASON_DELETED:
-		return "deleted from the directory"
-	case directoryv1.Reason_REASON_MOVED:
-		return "moved out of the source's bases"
-	case directoryv1.Reason_REASON_FILTER:
-		return "no longer matches the source's filter"
-	case directoryv1.Reason_REASON_GROUP:
-		return "no longer in a scope group"
-	case directoryv1.Reason_REASON_UNSPECIFIED:
-	}
-	return "absent from the directory"
-}
-
 func (m *mapper) inScope(user mapping.Object) (bool, error) {
 	if m.scope == nil {
 		return true, nil
 	}
 	in, err := m.scope.Bool(user)
 	if err != nil {
-		return false, mappingError("scope", err)
+		return false, worker.MappingError("scope", err)
 	}
 	return in, nil
-}
-
-// mappingError says what an expression's error means for the entry.
-func mappingError(key string, err error) error {
-	if errors.Is(err, mapping.ErrUnknown) {
-		return worker.Wait(unknownDelay, fmt.Errorf("%s: %w; the detector has not read it yet", key, err))
-	}
-	return worker.Block(fmt.Sprintf("%s: %v", key, err))
 }
 
 // fill evaluates every mapped attribute.
@@ -112,7 +82,7 @@ func (m *mapper) fill(w *wanted, user mapping.Object) error {
 	for _, a := range m.attributes {
 		value, err := evaluate(a, user)
 		if err != nil {
-			return mappingError("users.attributes."+a.Path.String(), err)
+			return worker.MappingError("users.attributes."+a.Path.String(), err)
 		}
 		switch {
 		case value == nil:

@@ -81,7 +81,7 @@ func (c *converger) recheck(ctx context.Context, job *worker.Job, w *wanted) err
 	defer cancel()
 	r, err := c.target.Get(call, scim.KindUser, job.Record.Link.GetResourceId())
 	if scim.IsNotFound(err) {
-		return c.disown(ctx, job)
+		return job.GiveUp(ctx)
 	}
 	if err == nil {
 		c.correct(job.Record.Link, w, r)
@@ -91,29 +91,13 @@ func (c *converger) recheck(ctx context.Context, job *worker.Job, w *wanted) err
 
 // reclaim links the resource that bears this entry's externalId.
 func (c *converger) reclaim(ctx context.Context, job *worker.Job, w *wanted) (found bool, err error) {
-	call, cancel := job.Target(ctx)
-	defer cancel()
-	matches, err := c.target.Find(call, scim.KindUser, "externalId", w.externalID)
-	if scim.IsRejected(err) || scim.IsUnsupported(err) {
-		return false, nil // this target cannot search by it
-	}
-	if err != nil || len(matches) != 1 {
+	r, err := job.FindOwn(ctx, c.target, scim.KindUser, w.externalID)
+	if err != nil || r == nil {
 		return false, err
 	}
-	r := matches[0]
 	l := &provisioningv1.Link{}
 	c.correct(l, w, r)
 	return true, job.Link(ctx, r.ID, l.GetState(), l.GetAttributes())
-}
-
-// disown gives up a resource that is gone.
-func (c *converger) disown(ctx context.Context, job *worker.Job) error {
-	writes, err := job.Disown(ctx)
-	if err != nil {
-		return err
-	}
-	_, err = job.Progress(ctx, writes...)
-	return err
 }
 
 // correct makes the link say what the target really holds.

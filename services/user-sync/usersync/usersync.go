@@ -5,7 +5,6 @@ package usersync
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"golang.org/x/sync/errgroup"
@@ -88,9 +87,6 @@ func newConverger(c *connection.Connection, compiled *connection.CompiledConnect
 	}
 }
 
-// maxLooks bounds how often one convergence may look at the target again.
-const maxLooks = 4
-
 // Converge is the table of contents of one user:
 //
 //  1. map the entry to what the target should hold
@@ -108,24 +104,9 @@ func (c *converger) Converge(ctx context.Context, job *worker.Job) error {
 			return err
 		}
 	}
-	for range maxLooks {
-		action := plan.Decide(c.policy, wanted.Desired, job.Linked(), observed) // 3
-		if c.dryRun && action.Kind != plan.DoNothing && action.Kind != plan.Look {
-			return c.rehearse(job, action)
-		}
-		err = c.apply(ctx, job, wanted, action) // 4
-		if !errors.Is(err, worker.ErrLook) {
-			return err
-		}
-		if observed, err = c.look(ctx, job, wanted); err != nil {
-			return err
-		}
-	}
-	return worker.Block("the target says that the user exists, but no look-up finds it; check users.match and the target's filter support")
-}
-
-// rehearse records the action instead of sending it.
-func (c *converger) rehearse(job *worker.Job, action plan.Action) error {
-	job.Note(action)
-	return worker.ErrDryRun
+	return job.Carry(ctx, worker.Decision{ // 3, 4
+		Policy: c.policy, Desired: wanted.Desired, Observed: observed, DryRun: c.dryRun,
+		Apply: func(ctx context.Context, a plan.Action) error { return c.apply(ctx, job, wanted, a) },
+		Look:  func(ctx context.Context) (plan.Observed, error) { return c.look(ctx, job, wanted) },
+	})
 }
