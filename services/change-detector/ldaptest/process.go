@@ -1,6 +1,7 @@
 package ldaptest
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -71,7 +72,23 @@ func (p *process) kill() error {
 	return err
 }
 
-func (p *process) freeze() error { return p.signal(syscall.SIGSTOP) }
+// freeze returns when the process has really stopped: the signal alone leaves its
+// threads a moment in which they still answer.
+func (p *process) freeze() error {
+	if err := p.signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	deadline := time.Now().Add(startTimeout)
+	for !stopped(p.cmd.Process.Pid) {
+		if time.Now().After(deadline) {
+			return errNotFrozen
+		}
+		<-time.After(time.Millisecond)
+	}
+	return nil
+}
+
+var errNotFrozen = errors.New("the server does not stop in mid-air")
 
 func (p *process) thaw() error { return p.signal(syscall.SIGCONT) }
 
