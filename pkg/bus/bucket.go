@@ -77,6 +77,12 @@ func (k *Bucket[T, P]) Remove(key string, revision uint64) Write {
 	return Write{Message{Subject: k.subject(key), Header: map[string]string{headerOperation: "DEL"}, Expect: &revision}}
 }
 
+// Drop deletes key, whatever it holds.
+func (k *Bucket[T, P]) Drop(ctx context.Context, key string) error {
+	_, err := k.bus.Publish(ctx, Message{Subject: k.subject(key), Header: map[string]string{headerOperation: "DEL"}})
+	return err
+}
+
 // Put stores value under key if its revision is still the expected one and
 // returns the new revision; ErrConflict otherwise.
 func (k *Bucket[T, P]) Put(ctx context.Context, key string, value P, revision uint64) (uint64, error) {

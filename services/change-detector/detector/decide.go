@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/rollcall-scim/rollcall/pkg/guard"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
 )
@@ -124,7 +125,7 @@ func (s *session) tooMany(kind directoryv1.Kind, removals, total int) string {
 		return ""
 	}
 	removals, total = removals+s.removed[kind], total+s.removed[kind]
-	reason := s.limits.Check(removals, total)
+	reason := s.limits.Check(guard.Removals{Of: kind.Token(), Count: removals, Total: total})
 	if reason == "" && kind == directoryv1.Kind_KIND_USER && removals == total {
 		return "no user is left in scope"
 	}

@@ -95,7 +95,7 @@ func newDetector(cfg *connection.Config, name string, b *bus.Bus, log *slog.Logg
 	}
 	return &detector{
 		name: name, owner: owner, cfg: cfg, rules: rules, directory: directory, bus: b, metrics: metrics, log: log,
-		limits: guard.Limits{MaxRemovals: source.Guard.MaxRemovals, MaxRemovalPercent: source.Guard.MaxRemovalPercent},
+		limits: guard.Limits{MaxRemovals: source.Guard.MaxRemovals, MaxRemovalPercent: source.Guard.MaxRemovalPercent, Window: source.Guard.Window},
 	}, nil
 }
 

@@ -28,6 +28,19 @@ const (
 	HeaderDetectedAt = "Rollcall-Detected-At"
 	// HeaderOp holds the change's operation, PRESENT or ABSENT.
 	HeaderOp = "Rollcall-Op"
+	// HeaderFields names what a PRESENT entry has, sorted and separated by commas:
+	// its attributes, FieldEnabled for an enabled user, FieldMembers for a group
+	// with members. The detector sees by it what would vanish.
+	HeaderFields = "Rollcall-Fields"
+	// HeaderApproval names the approval of what the change removes. What a person
+	// approved in a source passes the guards of its connections.
+	HeaderApproval = "Rollcall-Approval"
+)
+
+// Fields beside the attributes, whose names never begin with @.
+const (
+	FieldEnabled = "@enabled"
+	FieldMembers = "@members"
 )
 
 // SchemaVersion is the version of Change that this code writes and reads.

@@ -387,6 +387,115 @@ func (Result) EnumDescriptor() ([]byte, []int) {
 	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{5}
 }
 
+// Mark is what a person said about something that is held.
+type Mark int32
+
+const (
+	Mark_MARK_UNSPECIFIED Mark = 0
+	// May be done; void as soon as the entry or the configuration changes.
+	Mark_MARK_APPROVED Mark = 1
+	// Stays as it is, and nobody is asked again until the entry or the
+	// configuration changes.
+	Mark_MARK_REJECTED Mark = 2
+)
+
+// Enum value maps for Mark.
+var (
+	Mark_name = map[int32]string{
+		0: "MARK_UNSPECIFIED",
+		1: "MARK_APPROVED",
+		2: "MARK_REJECTED",
+	}
+	Mark_value = map[string]int32{
+		"MARK_UNSPECIFIED": 0,
+		"MARK_APPROVED":    1,
+		"MARK_REJECTED":    2,
+	}
+)
+
+func (x Mark) Enum() *Mark {
+	p := new(Mark)
+	*p = x
+	return p
+}
+
+func (x Mark) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Mark) Descriptor() protoreflect.EnumDescriptor {
+	return file_rollcall_provisioning_v1_provisioning_proto_enumTypes[6].Descriptor()
+}
+
+func (Mark) Type() protoreflect.EnumType {
+	return &file_rollcall_provisioning_v1_provisioning_proto_enumTypes[6]
+}
+
+func (x Mark) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Mark.Descriptor instead.
+func (Mark) EnumDescriptor() ([]byte, []int) {
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{6}
+}
+
+// PauseReason says who paused a connection.
+type PauseReason int32
+
+const (
+	PauseReason_PAUSE_REASON_UNSPECIFIED PauseReason = 0
+	// A person; only a person resumes it.
+	PauseReason_PAUSE_REASON_MANUAL PauseReason = 1
+	// The target does not answer; a probe resumes it.
+	PauseReason_PAUSE_REASON_OUTAGE PauseReason = 2
+	// The target refuses the credentials; a probe resumes it.
+	PauseReason_PAUSE_REASON_CREDENTIALS PauseReason = 3
+)
+
+// Enum value maps for PauseReason.
+var (
+	PauseReason_name = map[int32]string{
+		0: "PAUSE_REASON_UNSPECIFIED",
+		1: "PAUSE_REASON_MANUAL",
+		2: "PAUSE_REASON_OUTAGE",
+		3: "PAUSE_REASON_CREDENTIALS",
+	}
+	PauseReason_value = map[string]int32{
+		"PAUSE_REASON_UNSPECIFIED": 0,
+		"PAUSE_REASON_MANUAL":      1,
+		"PAUSE_REASON_OUTAGE":      2,
+		"PAUSE_REASON_CREDENTIALS": 3,
+	}
+)
+
+func (x PauseReason) Enum() *PauseReason {
+	p := new(PauseReason)
+	*p = x
+	return p
+}
+
+func (x PauseReason) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PauseReason) Descriptor() protoreflect.EnumDescriptor {
+	return file_rollcall_provisioning_v1_provisioning_proto_enumTypes[7].Descriptor()
+}
+
+func (PauseReason) Type() protoreflect.EnumType {
+	return &file_rollcall_provisioning_v1_provisioning_proto_enumTypes[7]
+}
+
+func (x PauseReason) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PauseReason.Descriptor instead.
+func (PauseReason) EnumDescriptor() ([]byte, []int) {
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{7}
+}
+
 // Link ties an entry to a resource on one target and remembers what was last
 // applied. It holds no attribute values, only keyed hashes of them.
 type Link struct {
@@ -422,6 +531,12 @@ type Link struct {
 	// Multi-valued attributes in which the adopted resource had values of types
 	// that nobody mapped; they are read before they are replaced.
 	ForeignValues []string `protobuf:"bytes,15,rep,name=foreign_values,json=foreignValues,proto3" json:"foreign_values,omitempty"`
+	// Removals that the guard has let pass and that are not confirmed yet: a
+	// repeated attempt is not counted twice.
+	GuardCredit uint32 `protobuf:"varint,16,opt,name=guard_credit,json=guardCredit,proto3" json:"guard_credit,omitempty"`
+	// When a disabled resource whose entry is gone or out of scope is deleted;
+	// unset where it stays.
+	DeleteAt      *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=delete_at,json=deleteAt,proto3" json:"delete_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -561,6 +676,20 @@ func (x *Link) GetForeignValues() []string {
 	return nil
 }
 
+func (x *Link) GetGuardCredit() uint32 {
+	if x != nil {
+		return x.GuardCredit
+	}
+	return 0
+}
+
+func (x *Link) GetDeleteAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DeleteAt
+	}
+	return nil
+}
+
 // Claim is written before the first write to the target. An abandoned claim
 // means that the target's state is unknown: look first.
 type Claim struct {
@@ -643,9 +772,15 @@ type Problem struct {
 	// HTTP status of the target's answer; 0 when it did not come from the target.
 	HttpStatus uint32 `protobuf:"varint,3,opt,name=http_status,json=httpStatus,proto3" json:"http_status,omitempty"`
 	// RFC 7644 scimType, when the target sent one.
-	ScimType      string                 `protobuf:"bytes,4,opt,name=scim_type,json=scimType,proto3" json:"scim_type,omitempty"`
-	FirstAt       *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=first_at,json=firstAt,proto3" json:"first_at,omitempty"`
-	LastAt        *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=last_at,json=lastAt,proto3" json:"last_at,omitempty"`
+	ScimType string                 `protobuf:"bytes,4,opt,name=scim_type,json=scimType,proto3" json:"scim_type,omitempty"`
+	FirstAt  *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=first_at,json=firstAt,proto3" json:"first_at,omitempty"`
+	LastAt   *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=last_at,json=lastAt,proto3" json:"last_at,omitempty"`
+	// What was sent to the target and what it answered, at most 4 KB each, with
+	// masked attributes and passwords replaced; empty when nothing was sent.
+	Request string `protobuf:"bytes,7,opt,name=request,proto3" json:"request,omitempty"`
+	Answer  string `protobuf:"bytes,8,opt,name=answer,proto3" json:"answer,omitempty"`
+	// The entry that stands in the way (16 bytes): it owns the matching resource.
+	BlockedBy     []byte `protobuf:"bytes,9,opt,name=blocked_by,json=blockedBy,proto3" json:"blocked_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -718,6 +853,27 @@ func (x *Problem) GetFirstAt() *timestamppb.Timestamp {
 func (x *Problem) GetLastAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.LastAt
+	}
+	return nil
+}
+
+func (x *Problem) GetRequest() string {
+	if x != nil {
+		return x.Request
+	}
+	return ""
+}
+
+func (x *Problem) GetAnswer() string {
+	if x != nil {
+		return x.Answer
+	}
+	return ""
+}
+
+func (x *Problem) GetBlockedBy() []byte {
+	if x != nil {
+		return x.BlockedBy
 	}
 	return nil
 }
@@ -878,6 +1034,52 @@ func (x *Ownership) GetKind() v1.Kind {
 	return v1.Kind(0)
 }
 
+// Blocked lists the entries that wait for another one to give its resource up.
+type Blocked struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Entry ids, 16 bytes each.
+	EntryIds      [][]byte `protobuf:"bytes,1,rep,name=entry_ids,json=entryIds,proto3" json:"entry_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Blocked) Reset() {
+	*x = Blocked{}
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Blocked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Blocked) ProtoMessage() {}
+
+func (x *Blocked) ProtoReflect() protoreflect.Message {
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Blocked.ProtoReflect.Descriptor instead.
+func (*Blocked) Descriptor() ([]byte, []int) {
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Blocked) GetEntryIds() [][]byte {
+	if x != nil {
+		return x.EntryIds
+	}
+	return nil
+}
+
 // Outcome is one line of the audit log: what a worker did about a change.
 type Outcome struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
@@ -905,7 +1107,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[6]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -917,7 +1119,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[6]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -930,7 +1132,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{6}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Outcome) GetAt() *timestamppb.Timestamp {
@@ -1036,7 +1238,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[7]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1048,7 +1250,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[7]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1061,7 +1263,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{7}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Request) GetReason() string {
@@ -1071,11 +1273,283 @@ func (x *Request) GetReason() string {
 	return ""
 }
 
+// Held is one entry's removals that wait for a person. The key says whose it is.
+type Held struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What would be done, in words: "delete", "disable", "remove 3 members".
+	Action string `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
+	// Why it is held, in words, with the configuration key where there is one.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Stream sequence of the change that would be applied; in a source, of what is
+	// published now.
+	Sequence uint64 `protobuf:"varint,3,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// Hash of the configuration under which it was held.
+	Generation string                 `protobuf:"bytes,4,opt,name=generation,proto3" json:"generation,omitempty"`
+	Since      *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
+	Mark       Mark                   `protobuf:"varint,6,opt,name=mark,proto3,enum=rollcall.provisioning.v1.Mark" json:"mark,omitempty"`
+	// Names the approval, the same for everything that was approved at once.
+	Approval string `protobuf:"bytes,7,opt,name=approval,proto3" json:"approval,omitempty"`
+	// In a source: the fields that are held while the others flow. Empty when the
+	// whole entry would be removed.
+	Fields        []string `protobuf:"bytes,8,rep,name=fields,proto3" json:"fields,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Held) Reset() {
+	*x = Held{}
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Held) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Held) ProtoMessage() {}
+
+func (x *Held) ProtoReflect() protoreflect.Message {
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Held.ProtoReflect.Descriptor instead.
+func (*Held) Descriptor() ([]byte, []int) {
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Held) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *Held) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Held) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *Held) GetGeneration() string {
+	if x != nil {
+		return x.Generation
+	}
+	return ""
+}
+
+func (x *Held) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Held) GetMark() Mark {
+	if x != nil {
+		return x.Mark
+	}
+	return Mark_MARK_UNSPECIFIED
+}
+
+func (x *Held) GetApproval() string {
+	if x != nil {
+		return x.Approval
+	}
+	return ""
+}
+
+func (x *Held) GetFields() []string {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+// Window counts removals over time, in slots. The slots are sorted by time.
+type Window struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slots         []*WindowSlot          `protobuf:"bytes,1,rep,name=slots,proto3" json:"slots,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Window) Reset() {
+	*x = Window{}
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Window) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Window) ProtoMessage() {}
+
+func (x *Window) ProtoReflect() protoreflect.Message {
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Window.ProtoReflect.Descriptor instead.
+func (*Window) Descriptor() ([]byte, []int) {
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Window) GetSlots() []*WindowSlot {
+	if x != nil {
+		return x.Slots
+	}
+	return nil
+}
+
+// WindowSlot counts the removals of one slot of time.
+type WindowSlot struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unix time in seconds at which the slot begins.
+	Start int64 `protobuf:"varint,1,opt,name=start,proto3" json:"start,omitempty"`
+	// Number of removals, by what is counted: "users", "groups", "members",
+	// "matching", "attribute mail".
+	Counts        map[string]uint64 `protobuf:"bytes,2,rep,name=counts,proto3" json:"counts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WindowSlot) Reset() {
+	*x = WindowSlot{}
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WindowSlot) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WindowSlot) ProtoMessage() {}
+
+func (x *WindowSlot) ProtoReflect() protoreflect.Message {
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WindowSlot.ProtoReflect.Descriptor instead.
+func (*WindowSlot) Descriptor() ([]byte, []int) {
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *WindowSlot) GetStart() int64 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *WindowSlot) GetCounts() map[string]uint64 {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+// Pause says that nothing is sent to a connection's target.
+type Pause struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Reason PauseReason            `protobuf:"varint,1,opt,name=reason,proto3,enum=rollcall.provisioning.v1.PauseReason" json:"reason,omitempty"`
+	// The target's last answer, or a person's words.
+	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pause) Reset() {
+	*x = Pause{}
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pause) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pause) ProtoMessage() {}
+
+func (x *Pause) ProtoReflect() protoreflect.Message {
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pause.ProtoReflect.Descriptor instead.
+func (*Pause) Descriptor() ([]byte, []int) {
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Pause) GetReason() PauseReason {
+	if x != nil {
+		return x.Reason
+	}
+	return PauseReason_PAUSE_REASON_UNSPECIFIED
+}
+
+func (x *Pause) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *Pause) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
 var File_rollcall_provisioning_v1_provisioning_proto protoreflect.FileDescriptor
 
 const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\n" +
-	"+rollcall/provisioning/v1/provisioning.proto\x12\x18rollcall.provisioning.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%rollcall/directory/v1/directory.proto\"\xfe\x05\n" +
+	"+rollcall/provisioning/v1/provisioning.proto\x12\x18rollcall.provisioning.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%rollcall/directory/v1/directory.proto\"\xda\x06\n" +
 	"\x04Link\x129\n" +
 	"\x05state\x18\x01 \x01(\x0e2#.rollcall.provisioning.v1.LinkStateR\x05state\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12\x1a\n" +
@@ -1096,7 +1570,9 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\x0fmembers_applied\x18\f \x01(\x04R\x0emembersApplied\x120\n" +
 	"\x14members_without_link\x18\r \x01(\x04R\x12membersWithoutLink\x12#\n" +
 	"\rmember_chunks\x18\x0e \x01(\rR\fmemberChunks\x12%\n" +
-	"\x0eforeign_values\x18\x0f \x03(\tR\rforeignValues\x1a=\n" +
+	"\x0eforeign_values\x18\x0f \x03(\tR\rforeignValues\x12!\n" +
+	"\fguard_credit\x18\x10 \x01(\rR\vguardCredit\x127\n" +
+	"\tdelete_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\bdeleteAt\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\xa5\x01\n" +
@@ -1104,7 +1580,7 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x14\n" +
 	"\x05owner\x18\x02 \x01(\tR\x05owner\x128\n" +
 	"\x06intent\x18\x03 \x01(\x0e2 .rollcall.provisioning.v1.IntentR\x06intent\x120\n" +
-	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\x88\x02\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xd9\x02\n" +
 	"\aProblem\x129\n" +
 	"\x04kind\x18\x01 \x01(\x0e2%.rollcall.provisioning.v1.ProblemKindR\x04kind\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1f\n" +
@@ -1112,7 +1588,11 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"httpStatus\x12\x1b\n" +
 	"\tscim_type\x18\x04 \x01(\tR\bscimType\x125\n" +
 	"\bfirst_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\afirstAt\x123\n" +
-	"\alast_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x06lastAt\"H\n" +
+	"\alast_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x06lastAt\x12\x18\n" +
+	"\arequest\x18\a \x01(\tR\arequest\x12\x16\n" +
+	"\x06answer\x18\b \x01(\tR\x06answer\x12\x1d\n" +
+	"\n" +
+	"blocked_by\x18\t \x01(\fR\tblockedBy\"H\n" +
 	"\x06Member\x12\x19\n" +
 	"\bentry_id\x18\x01 \x01(\fR\aentryId\x12#\n" +
 	"\rresource_hash\x18\x02 \x01(\fR\fresourceHash\"L\n" +
@@ -1120,7 +1600,9 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\amembers\x18\x01 \x03(\v2 .rollcall.provisioning.v1.MemberR\amembers\"W\n" +
 	"\tOwnership\x12\x19\n" +
 	"\bentry_id\x18\x01 \x01(\fR\aentryId\x12/\n" +
-	"\x04kind\x18\x02 \x01(\x0e2\x1b.rollcall.directory.v1.KindR\x04kind\"\x98\x04\n" +
+	"\x04kind\x18\x02 \x01(\x0e2\x1b.rollcall.directory.v1.KindR\x04kind\"&\n" +
+	"\aBlocked\x12\x1b\n" +
+	"\tentry_ids\x18\x01 \x03(\fR\bentryIds\"\x98\x04\n" +
 	"\aOutcome\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x19\n" +
 	"\bentry_id\x18\x02 \x01(\fR\aentryId\x12/\n" +
@@ -1140,7 +1622,31 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\rlatency_nanos\x18\f \x01(\x03R\flatencyNanos\x12;\n" +
 	"\aproblem\x18\r \x01(\v2!.rollcall.provisioning.v1.ProblemR\aproblem\"!\n" +
 	"\aRequest\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason*\x84\x01\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"\x8c\x02\n" +
+	"\x04Held\x12\x16\n" +
+	"\x06action\x18\x01 \x01(\tR\x06action\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1a\n" +
+	"\bsequence\x18\x03 \x01(\x04R\bsequence\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x04 \x01(\tR\n" +
+	"generation\x120\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x122\n" +
+	"\x04mark\x18\x06 \x01(\x0e2\x1e.rollcall.provisioning.v1.MarkR\x04mark\x12\x1a\n" +
+	"\bapproval\x18\a \x01(\tR\bapproval\x12\x16\n" +
+	"\x06fields\x18\b \x03(\tR\x06fields\"D\n" +
+	"\x06Window\x12:\n" +
+	"\x05slots\x18\x01 \x03(\v2$.rollcall.provisioning.v1.WindowSlotR\x05slots\"\xa7\x01\n" +
+	"\n" +
+	"WindowSlot\x12\x14\n" +
+	"\x05start\x18\x01 \x01(\x03R\x05start\x12H\n" +
+	"\x06counts\x18\x02 \x03(\v20.rollcall.provisioning.v1.WindowSlot.CountsEntryR\x06counts\x1a9\n" +
+	"\vCountsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x92\x01\n" +
+	"\x05Pause\x12=\n" +
+	"\x06reason\x18\x01 \x01(\x0e2%.rollcall.provisioning.v1.PauseReasonR\x06reason\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since*\x84\x01\n" +
 	"\tLinkState\x12\x1a\n" +
 	"\x16LINK_STATE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fLINK_STATE_NONE\x10\x01\x12\x15\n" +
@@ -1178,7 +1684,16 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\rRESULT_PARKED\x10\x02\x12\x12\n" +
 	"\x0eRESULT_BLOCKED\x10\x03\x12\x0f\n" +
 	"\vRESULT_HELD\x10\x04\x12\x12\n" +
-	"\x0eRESULT_DRY_RUN\x10\x05BQZOgithub.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1;provisioningv1b\x06proto3"
+	"\x0eRESULT_DRY_RUN\x10\x05*B\n" +
+	"\x04Mark\x12\x14\n" +
+	"\x10MARK_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rMARK_APPROVED\x10\x01\x12\x11\n" +
+	"\rMARK_REJECTED\x10\x02*{\n" +
+	"\vPauseReason\x12\x1c\n" +
+	"\x18PAUSE_REASON_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13PAUSE_REASON_MANUAL\x10\x01\x12\x17\n" +
+	"\x13PAUSE_REASON_OUTAGE\x10\x02\x12\x1c\n" +
+	"\x18PAUSE_REASON_CREDENTIALS\x10\x03BQZOgithub.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1;provisioningv1b\x06proto3"
 
 var (
 	file_rollcall_provisioning_v1_provisioning_proto_rawDescOnce sync.Once
@@ -1192,8 +1707,8 @@ func file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP() []byte {
 	return file_rollcall_provisioning_v1_provisioning_proto_rawDescData
 }
 
-var file_rollcall_provisioning_v1_provisioning_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_rollcall_provisioning_v1_provisioning_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_rollcall_provisioning_v1_provisioning_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
+var file_rollcall_provisioning_v1_provisioning_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_rollcall_provisioning_v1_provisioning_proto_goTypes = []any{
 	(LinkState)(0),                // 0: rollcall.provisioning.v1.LinkState
 	(Origin)(0),                   // 1: rollcall.provisioning.v1.Origin
@@ -1201,42 +1716,57 @@ var file_rollcall_provisioning_v1_provisioning_proto_goTypes = []any{
 	(ProblemKind)(0),              // 3: rollcall.provisioning.v1.ProblemKind
 	(Action)(0),                   // 4: rollcall.provisioning.v1.Action
 	(Result)(0),                   // 5: rollcall.provisioning.v1.Result
-	(*Link)(nil),                  // 6: rollcall.provisioning.v1.Link
-	(*Claim)(nil),                 // 7: rollcall.provisioning.v1.Claim
-	(*Problem)(nil),               // 8: rollcall.provisioning.v1.Problem
-	(*Member)(nil),                // 9: rollcall.provisioning.v1.Member
-	(*AppliedMembers)(nil),        // 10: rollcall.provisioning.v1.AppliedMembers
-	(*Ownership)(nil),             // 11: rollcall.provisioning.v1.Ownership
-	(*Outcome)(nil),               // 12: rollcall.provisioning.v1.Outcome
-	(*Request)(nil),               // 13: rollcall.provisioning.v1.Request
-	nil,                           // 14: rollcall.provisioning.v1.Link.AttributesEntry
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
-	(v1.Kind)(0),                  // 16: rollcall.directory.v1.Kind
+	(Mark)(0),                     // 6: rollcall.provisioning.v1.Mark
+	(PauseReason)(0),              // 7: rollcall.provisioning.v1.PauseReason
+	(*Link)(nil),                  // 8: rollcall.provisioning.v1.Link
+	(*Claim)(nil),                 // 9: rollcall.provisioning.v1.Claim
+	(*Problem)(nil),               // 10: rollcall.provisioning.v1.Problem
+	(*Member)(nil),                // 11: rollcall.provisioning.v1.Member
+	(*AppliedMembers)(nil),        // 12: rollcall.provisioning.v1.AppliedMembers
+	(*Ownership)(nil),             // 13: rollcall.provisioning.v1.Ownership
+	(*Blocked)(nil),               // 14: rollcall.provisioning.v1.Blocked
+	(*Outcome)(nil),               // 15: rollcall.provisioning.v1.Outcome
+	(*Request)(nil),               // 16: rollcall.provisioning.v1.Request
+	(*Held)(nil),                  // 17: rollcall.provisioning.v1.Held
+	(*Window)(nil),                // 18: rollcall.provisioning.v1.Window
+	(*WindowSlot)(nil),            // 19: rollcall.provisioning.v1.WindowSlot
+	(*Pause)(nil),                 // 20: rollcall.provisioning.v1.Pause
+	nil,                           // 21: rollcall.provisioning.v1.Link.AttributesEntry
+	nil,                           // 22: rollcall.provisioning.v1.WindowSlot.CountsEntry
+	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
+	(v1.Kind)(0),                  // 24: rollcall.directory.v1.Kind
 }
 var file_rollcall_provisioning_v1_provisioning_proto_depIdxs = []int32{
 	0,  // 0: rollcall.provisioning.v1.Link.state:type_name -> rollcall.provisioning.v1.LinkState
 	1,  // 1: rollcall.provisioning.v1.Link.origin:type_name -> rollcall.provisioning.v1.Origin
-	7,  // 2: rollcall.provisioning.v1.Link.claim:type_name -> rollcall.provisioning.v1.Claim
-	14, // 3: rollcall.provisioning.v1.Link.attributes:type_name -> rollcall.provisioning.v1.Link.AttributesEntry
-	8,  // 4: rollcall.provisioning.v1.Link.problem:type_name -> rollcall.provisioning.v1.Problem
-	15, // 5: rollcall.provisioning.v1.Link.applied_at:type_name -> google.protobuf.Timestamp
-	2,  // 6: rollcall.provisioning.v1.Claim.intent:type_name -> rollcall.provisioning.v1.Intent
-	15, // 7: rollcall.provisioning.v1.Claim.since:type_name -> google.protobuf.Timestamp
-	3,  // 8: rollcall.provisioning.v1.Problem.kind:type_name -> rollcall.provisioning.v1.ProblemKind
-	15, // 9: rollcall.provisioning.v1.Problem.first_at:type_name -> google.protobuf.Timestamp
-	15, // 10: rollcall.provisioning.v1.Problem.last_at:type_name -> google.protobuf.Timestamp
-	9,  // 11: rollcall.provisioning.v1.AppliedMembers.members:type_name -> rollcall.provisioning.v1.Member
-	16, // 12: rollcall.provisioning.v1.Ownership.kind:type_name -> rollcall.directory.v1.Kind
-	15, // 13: rollcall.provisioning.v1.Outcome.at:type_name -> google.protobuf.Timestamp
-	16, // 14: rollcall.provisioning.v1.Outcome.kind:type_name -> rollcall.directory.v1.Kind
-	4,  // 15: rollcall.provisioning.v1.Outcome.action:type_name -> rollcall.provisioning.v1.Action
-	5,  // 16: rollcall.provisioning.v1.Outcome.result:type_name -> rollcall.provisioning.v1.Result
-	8,  // 17: rollcall.provisioning.v1.Outcome.problem:type_name -> rollcall.provisioning.v1.Problem
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	9,  // 2: rollcall.provisioning.v1.Link.claim:type_name -> rollcall.provisioning.v1.Claim
+	21, // 3: rollcall.provisioning.v1.Link.attributes:type_name -> rollcall.provisioning.v1.Link.AttributesEntry
+	10, // 4: rollcall.provisioning.v1.Link.problem:type_name -> rollcall.provisioning.v1.Problem
+	23, // 5: rollcall.provisioning.v1.Link.applied_at:type_name -> google.protobuf.Timestamp
+	23, // 6: rollcall.provisioning.v1.Link.delete_at:type_name -> google.protobuf.Timestamp
+	2,  // 7: rollcall.provisioning.v1.Claim.intent:type_name -> rollcall.provisioning.v1.Intent
+	23, // 8: rollcall.provisioning.v1.Claim.since:type_name -> google.protobuf.Timestamp
+	3,  // 9: rollcall.provisioning.v1.Problem.kind:type_name -> rollcall.provisioning.v1.ProblemKind
+	23, // 10: rollcall.provisioning.v1.Problem.first_at:type_name -> google.protobuf.Timestamp
+	23, // 11: rollcall.provisioning.v1.Problem.last_at:type_name -> google.protobuf.Timestamp
+	11, // 12: rollcall.provisioning.v1.AppliedMembers.members:type_name -> rollcall.provisioning.v1.Member
+	24, // 13: rollcall.provisioning.v1.Ownership.kind:type_name -> rollcall.directory.v1.Kind
+	23, // 14: rollcall.provisioning.v1.Outcome.at:type_name -> google.protobuf.Timestamp
+	24, // 15: rollcall.provisioning.v1.Outcome.kind:type_name -> rollcall.directory.v1.Kind
+	4,  // 16: rollcall.provisioning.v1.Outcome.action:type_name -> rollcall.provisioning.v1.Action
+	5,  // 17: rollcall.provisioning.v1.Outcome.result:type_name -> rollcall.provisioning.v1.Result
+	10, // 18: rollcall.provisioning.v1.Outcome.problem:type_name -> rollcall.provisioning.v1.Problem
+	23, // 19: rollcall.provisioning.v1.Held.since:type_name -> google.protobuf.Timestamp
+	6,  // 20: rollcall.provisioning.v1.Held.mark:type_name -> rollcall.provisioning.v1.Mark
+	19, // 21: rollcall.provisioning.v1.Window.slots:type_name -> rollcall.provisioning.v1.WindowSlot
+	22, // 22: rollcall.provisioning.v1.WindowSlot.counts:type_name -> rollcall.provisioning.v1.WindowSlot.CountsEntry
+	7,  // 23: rollcall.provisioning.v1.Pause.reason:type_name -> rollcall.provisioning.v1.PauseReason
+	23, // 24: rollcall.provisioning.v1.Pause.since:type_name -> google.protobuf.Timestamp
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_rollcall_provisioning_v1_provisioning_proto_init() }
@@ -1249,8 +1779,8 @@ func file_rollcall_provisioning_v1_provisioning_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rollcall_provisioning_v1_provisioning_proto_rawDesc), len(file_rollcall_provisioning_v1_provisioning_proto_rawDesc)),
-			NumEnums:      6,
-			NumMessages:   9,
+			NumEnums:      8,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -102,6 +102,38 @@ func ParseLinkKey(key string) (connection string, kind directoryv1.Kind, id []by
 	return tokens[0], directoryv1.KindOf(tokens[1]), id, err
 }
 
+// BlockedKey is the key of the entries that wait for an entry to give its resource
+// up: <connection>.<kind>.<id>.blocked.
+func BlockedKey(connection string, kind directoryv1.Kind, id []byte) string {
+	return LinkKey(connection, kind, id) + ".blocked"
+}
+
+// HeldKey is the key of an entry's held removals, in the bucket of the sources or
+// of the targets: <source or connection>.held.<kind>.<id>.
+func HeldKey(name string, kind directoryv1.Kind, id []byte) string {
+	return name + ".held." + kind.Token() + "." + hex.EncodeToString(id)
+}
+
+// HeldFilter matches everything that is held of a source or connection.
+func HeldFilter(name string) string { return name + ".held.*.*" }
+
+// ParseHeldKey takes the key of held removals apart.
+func ParseHeldKey(key string) (name string, kind directoryv1.Kind, id []byte, err error) {
+	tokens := strings.Split(key, ".")
+	if len(tokens) != 4 || tokens[1] != "held" || !directoryv1.ValidName(tokens[0]) || directoryv1.KindOf(tokens[2]) == directoryv1.Kind_KIND_UNSPECIFIED {
+		return "", 0, nil, fmt.Errorf("parse key %q: not of the form <name>.held.<kind>.<id>", key)
+	}
+	id, err = directoryv1.ParseID(tokens[3])
+	return tokens[0], directoryv1.KindOf(tokens[2]), id, err
+}
+
+// WindowKey is the key of the removals that were counted of a source or
+// connection: <source or connection>.guard.
+func WindowKey(name string) string { return name + ".guard" }
+
+// PauseKey is the key of a connection's pause: <connection>.pause.
+func PauseKey(connection string) string { return connection + ".pause" }
+
 // ResourceHash is the short hash of a resource id that applied members keep:
 // the first 8 bytes of its SHA-256.
 func ResourceHash(resourceID string) []byte {
