@@ -164,6 +164,12 @@ func (s *Store) Earlier(ctx context.Context, l guard.Limits, of string) (int, er
 // not. It is a compare-and-set: replicas that ask at once share one window.
 // Earlier is filled in from the window.
 func (s *Store) Reserve(ctx context.Context, l guard.Limits, r guard.Removals) (reason string, err error) {
+	return s.Permit(ctx, l, r.Of, r.Count, func(context.Context) (int, error) { return r.Total, nil })
+}
+
+// Permit is Reserve where the total costs something: it is asked for only when
+// more than guard.Free removals make it matter.
+func (s *Store) Permit(ctx context.Context, l guard.Limits, of string, count int, total func(context.Context) (int, error)) (reason string, err error) {
 	key := provisioningv1.WindowKey(s.name)
 	for range maxTries {
 		w, revision, err := s.window.Get(ctx, key)
@@ -174,7 +180,13 @@ func (s *Store) Reserve(ctx context.Context, l guard.Limits, r guard.Removals) (
 			return "", fmt.Errorf("read the window of removals: %w", err)
 		}
 		now := time.Now()
-		r.Earlier = guard.Earlier(w, r.Of, now, l.Window)
+		r := guard.Removals{Of: of, Count: count, Earlier: guard.Earlier(w, of, now, l.Window)}
+		r.Total = r.Count
+		if r.Count+r.Earlier > guard.Free {
+			if r.Total, err = total(ctx); err != nil {
+				return "", err
+			}
+		}
 		if reason := l.Check(r); reason != "" {
 			return reason, nil
 		}
