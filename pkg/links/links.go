@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,6 +41,7 @@ type Store struct {
 	links      *bus.Bucket[provisioningv1.Link, *provisioningv1.Link]
 	owners     *bus.Bucket[provisioningv1.Ownership, *provisioningv1.Ownership]
 	members    *bus.Bucket[provisioningv1.AppliedMembers, *provisioningv1.AppliedMembers]
+	blocked    *bus.Bucket[provisioningv1.Blocked, *provisioningv1.Blocked]
 
 	mu      sync.Mutex
 	foreign map[string]sighting
@@ -61,6 +63,7 @@ func Open(b *bus.Bus, writer *bus.Writer, connection, owner string) *Store {
 		links:      bus.OpenBucket[provisioningv1.Link](b, provisioningv1.BucketLinks),
 		owners:     bus.OpenBucket[provisioningv1.Ownership](b, provisioningv1.BucketLinks),
 		members:    bus.OpenBucket[provisioningv1.AppliedMembers](b, provisioningv1.BucketLinks),
+		blocked:    bus.OpenBucket[provisioningv1.Blocked](b, provisioningv1.BucketLinks),
 		foreign:    map[string]sighting{},
 	}
 }
@@ -85,7 +88,8 @@ func HasResource(l *provisioningv1.Link) bool {
 // Forget makes a link that of an entry without a resource.
 func Forget(l *provisioningv1.Link) {
 	l.State, l.ResourceId, l.Attributes = provisioningv1.LinkState_LINK_STATE_NONE, "", nil
-	l.ForeignValues, l.MembersApplied, l.MembersWithoutLink = nil, 0, 0
+	l.ForeignValues, l.MembersApplied, l.MembersWithoutLink, l.UnwantedMembers = nil, 0, 0, 0
+	l.DeleteAt = nil
 }
 
 // Get reads the entry's link.
@@ -179,6 +183,21 @@ func (s *Store) Disown(ctx context.Context, kind directoryv1.Kind, resourceID st
 	return []bus.Write{s.owners.Remove(provisioningv1.OwnershipKey(s.connection, kind, resourceID), revision)}, nil
 }
 
+// Each delivers the links of one kind, as they are now.
+func (s *Store) Each(ctx context.Context, kind directoryv1.Kind, each func(id []byte, link *provisioningv1.Link)) error {
+	err := s.links.Read(ctx, provisioningv1.LinkFilter(s.connection, kind), func(e bus.Entry[provisioningv1.Link, *provisioningv1.Link]) error {
+		_, _, id, err := provisioningv1.ParseLinkKey(e.Key)
+		if err == nil {
+			each(id, e.Value)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read the links of %s: %w", s.connection, err)
+	}
+	return nil
+}
+
 // Links delivers the links of one kind, then each change until ctx ends. The
 // link is nil when it was dropped.
 func (s *Store) Links(ctx context.Context, kind directoryv1.Kind, caughtUp func(), each func(id []byte, link *provisioningv1.Link, revision uint64)) error {
@@ -191,6 +210,48 @@ func (s *Store) Links(ctx context.Context, kind directoryv1.Kind, caughtUp func(
 			each(id, e.Value, e.Revision)
 			return nil
 		})
+}
+
+// maxTries bounds how often a compare-and-set is tried again.
+const maxTries = 20
+
+// WaitFor remembers that an entry waits for the owner of a resource to give it up.
+func (s *Store) WaitFor(ctx context.Context, kind directoryv1.Kind, owner, waiter []byte) error {
+	key := provisioningv1.BlockedKey(s.connection, kind, owner)
+	for range maxTries {
+		b, revision, err := s.blocked.Get(ctx, key)
+		if errors.Is(err, bus.ErrNotFound) {
+			b, err = &provisioningv1.Blocked{}, nil
+		}
+		if err != nil {
+			return fmt.Errorf("read who waits for %x: %w", owner, err)
+		}
+		if slices.ContainsFunc(b.GetEntryIds(), func(id []byte) bool { return bytes.Equal(id, waiter) }) {
+			return nil
+		}
+		b.EntryIds = append(b.EntryIds, waiter)
+		if _, err := s.blocked.Put(ctx, key, b, revision); !errors.Is(err, bus.ErrConflict) {
+			return err
+		}
+	}
+	return fmt.Errorf("wait for %x: %w", owner, bus.ErrConflict)
+}
+
+// Waiting are the entries that wait for an entry to give its resource up.
+func (s *Store) Waiting(ctx context.Context, kind directoryv1.Kind, owner []byte) ([][]byte, error) {
+	b, _, err := s.blocked.Get(ctx, provisioningv1.BlockedKey(s.connection, kind, owner))
+	if err != nil && !errors.Is(err, bus.ErrNotFound) {
+		return nil, fmt.Errorf("read who waits for %x: %w", owner, err)
+	}
+	return b.GetEntryIds(), nil
+}
+
+// Released forgets who waited for an entry: they were asked to look again.
+func (s *Store) Released(ctx context.Context, kind directoryv1.Kind, owner []byte) error {
+	if err := s.blocked.Drop(ctx, provisioningv1.BlockedKey(s.connection, kind, owner)); err != nil {
+		return fmt.Errorf("forget who waits for %x: %w", owner, err)
+	}
+	return nil
 }
 
 // Chunk is one chunk of the membership that was last applied to a group.

@@ -124,6 +124,8 @@ type Action struct {
 	Set, Clear []string
 	// Active is the value of active to send with the action; nil sends none.
 	Active *bool
+	// Owner is the entry, in hex, that a blocked one waits for.
+	Owner string
 }
 
 // Decide is the specification of what Rollcall does.
@@ -214,7 +216,10 @@ func provisionSeen(p Policy, d Desired, o Observed) Action {
 	case len(matches) > 1:
 		return Action{Kind: Blocked, Reason: "several resources of the target match; make the match unique, or set externalId on the right one"}
 	case matches[0].Owner != "":
-		return Action{Kind: Blocked, ResourceID: matches[0].ID, Reason: "the matching resource is owned by entry " + matches[0].Owner}
+		return Action{
+			Kind: Blocked, ResourceID: matches[0].ID, Owner: matches[0].Owner,
+			Reason: "the matching resource is owned by entry " + matches[0].Owner,
+		}
 	}
 	return adopt(p, d, matches[0])
 }

@@ -82,7 +82,7 @@ func TestDecide(t *testing.T) {
 		{"update off: an inactive match stays inactive", noUpdate, enabled, none, oneOff, plan.Action{Kind: plan.Adopt, ResourceID: "5"}},
 		{"create off: a match is linked", noCreate, enabled, none, oneSame, plan.Action{Kind: plan.Adopt, ResourceID: "5"}},
 		{"provision_disabled: an active match is disabled", disabledOK, disabled, none, oneSame, plan.Action{Kind: plan.Adopt, ResourceID: "5", Active: new(false)}},
-		{"a match that another entry owns is blocked", everything, enabled, none, owned, plan.Action{Kind: plan.Blocked, ResourceID: "5", Reason: ownedReason}},
+		{"a match that another entry owns is blocked", everything, enabled, none, owned, plan.Action{Kind: plan.Blocked, ResourceID: "5", Owner: "ab", Reason: ownedReason}},
 		{"several matches are blocked", everything, enabled, none, two, plan.Action{Kind: plan.Blocked, Reason: twoReason}},
 		{"of several matches ours is taken", everything, enabled, none, twoOurs, plan.Action{Kind: plan.Adopt, ResourceID: "6"}},
 

@@ -14,26 +14,47 @@ type Decision struct {
 	Desired plan.Desired
 	// Observed is what a look at the target found already, if there was one.
 	Observed plan.Observed
+	// Matching are the paths by which the resource is matched.
+	Matching []string
 	// DryRun computes and records actions instead of sending them.
 	DryRun bool
 	// Apply carries an action out and commits it; ErrLook asks for a look at the
 	// target and another decision.
 	Apply func(ctx context.Context, a plan.Action) error
 	Look  func(ctx context.Context) (plan.Observed, error)
+	// Members, where there are any, says how many members an action would add and
+	// remove.
+	Members func(ctx context.Context, a plan.Action) (added, removed int, err error)
 }
 
 // maxLooks bounds how often one convergence may look at the target again.
 const maxLooks = 4
 
-// Carry decides and carries the decision out, or looks and decides again.
+// Carry is the table of contents of a decision:
+//
+//  1. decide
+//  2. where nothing may be sent: say what would be done
+//  3. who waits for this entry's resource gets it, before it is disabled
+//  4. ask the guard; what it holds is taken out of the action
+//  5. carry the action out, or look at the target and decide again
+//  6. tell those who wait for the resource
 func (j *Job) Carry(ctx context.Context, d Decision) error {
+	dry := j.dry || d.DryRun
+	// A creation cannot be tried, or is known to be refused.
+	d.Policy.LookFirst = d.Policy.LookFirst || dry || len(j.stored.GetProblem().GetBlockedBy()) > 0
 	for range maxLooks {
-		action := plan.Decide(d.Policy, d.Desired, j.Linked(), d.Observed)
-		if d.DryRun && action.Kind != plan.DoNothing && action.Kind != plan.Look {
-			j.Note(action)
+		action := plan.Decide(d.Policy, d.Desired, j.Linked(), d.Observed) // 1
+		var err error
+		switch {
+		case action.Kind == plan.Look && j.offline:
 			return ErrDryRun
+		case action.Kind == plan.Look:
+			err = ErrLook
+		case dry:
+			return j.foretell(ctx, d, action) // 2
+		default:
+			err = j.carry(ctx, d, action) // 3, 4, 5, 6
 		}
-		err := d.Apply(ctx, action)
 		if !errors.Is(err, ErrLook) {
 			return err
 		}
@@ -44,4 +65,51 @@ func (j *Job) Carry(ctx context.Context, d Decision) error {
 	kinds := j.Record.Kind.Token()
 	return Block("the target says that the " + strings.TrimSuffix(kinds, "s") + " exists, but no look-up finds it; check " +
 		kinds + ".match and the target's filter support")
+}
+
+// carry does what was decided, as far as the guard lets it.
+func (j *Job) carry(ctx context.Context, d Decision, action plan.Action) error {
+	owned := j.Record.Linked()
+	if !d.Desired.InScope && owned {
+		if err := j.handOver(ctx, d.Policy.Remove); err != nil {
+			return err
+		}
+	}
+	action, err := j.guarded(ctx, d.Matching, action)
+	if err != nil {
+		return err
+	}
+	if err := d.Apply(ctx, action); err != nil {
+		return err
+	}
+	if owned && (!d.Desired.InScope || !j.Record.Linked()) {
+		if err := j.release(ctx); err != nil {
+			return err
+		}
+	}
+	return j.held
+}
+
+// foretell says what would be done. Where that is nothing, it is done.
+func (j *Job) foretell(ctx context.Context, d Decision, action plan.Action) error {
+	f := Forecast{Action: action}
+	if d.Members != nil && d.Desired.InScope {
+		var err error
+		if f.Added, f.Removed, err = d.Members(ctx, action); err != nil {
+			return err
+		}
+	}
+	if f.Kind == plan.DoNothing && f.Added+f.Removed > 0 {
+		f.Kind = plan.Update
+	}
+	j.forecast = f
+	switch {
+	case j.dry:
+		return ErrDryRun
+	case f.Kind == plan.DoNothing || f.Kind == plan.Blocked:
+		return d.Apply(ctx, f.Action)
+	}
+	j.Note(f.Action)
+	j.Outcome.MembersAdded, j.Outcome.MembersRemoved = uint32(f.Added), uint32(f.Removed) //nolint:gosec // counts
+	return ErrDryRun
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/mapping"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
@@ -17,6 +18,12 @@ import (
 type Generation struct {
 	Number int    `json:"number"`
 	Hash   string `json:"hash"`
+	// Source and Target are what the links stand for: a source's name and a
+	// target's address.
+	Source string `json:"source,omitempty"`
+	Target string `json:"target,omitempty"`
+	// RenamedTo is set when the connection has another name now.
+	RenamedTo string `json:"renamed_to,omitempty"`
 }
 
 // ChangesConsumer is the name of the durable consumer of a connection's changes:
@@ -35,6 +42,9 @@ func RequestsConsumer(kind directoryv1.Kind, connection string) string {
 // windowFactor is how many messages may be in flight for each call in flight.
 const windowFactor = 8
 
+// kinds are all kinds.
+var kinds = []directoryv1.Kind{directoryv1.Kind_KIND_USER, directoryv1.Kind_KIND_GROUP}
+
 func generationKey(connection string) string { return connection + ".generation" }
 
 // CurrentGeneration is the connection's current configuration; bus.ErrNotFound
@@ -51,19 +61,101 @@ func CurrentGeneration(ctx context.Context, b *bus.Bus, connection string) (Gene
 	return g, nil
 }
 
+func putGeneration(ctx context.Context, b *bus.Bus, connection string, g Generation) error {
+	data, err := json.Marshal(g)
+	if err != nil {
+		return fmt.Errorf("encode generation: %w", err)
+	}
+	return b.PutText(ctx, provisioningv1.BucketTargets, generationKey(connection), string(data), 0)
+}
+
 // Plan is what Advance makes current.
 type Plan struct {
 	Connection, Source, Hash string
-	Kinds                    []directoryv1.Kind
+	// Target is the target's address, RenamedFrom the connection's former name.
+	Target, RenamedFrom string
+	Kinds               []directoryv1.Kind
 	// Concurrency is the number of calls in flight over all replicas.
 	Concurrency int
 }
 
-// Advance makes a configuration the current generation of its connection:
-// creates its consumers, names it, and deletes the consumers of the former one.
-// Only the detector that holds the source's lease, and the setup command, call
-// it. It may be called again at any time.
+// PlanOf is the plan that makes a connection's present configuration current.
+func PlanOf(cfg *connection.Config, name string) Plan {
+	c := cfg.Connections[name]
+	p := Plan{
+		Connection: name, Source: c.Source, Hash: cfg.Hash(name), Target: c.TargetID(), RenamedFrom: c.RenamedFrom,
+		Concurrency: c.Target.Concurrency, Kinds: []directoryv1.Kind{directoryv1.Kind_KIND_USER},
+	}
+	if c.Groups != nil {
+		p.Kinds = append(p.Kinds, directoryv1.Kind_KIND_GROUP)
+	}
+	return p
+}
+
+// Advance makes a configuration the current generation of its connection. Only the
+// detector that holds the source's lease, and the setup command, call it. It may
+// be called again at any time.
+//
+//  1. take over the links of a former name
+//  2. refuse what the links cannot follow: another source, another target
+//  3. create the consumers, and note which kinds never ran before
+//  4. name the configuration
+//  5. delete the consumers of the former one
 func Advance(ctx context.Context, b *bus.Bus, p Plan) error {
+	if err := rename(ctx, b, p); err != nil { // 1
+		return err
+	}
+	current, err := CurrentGeneration(ctx, b, p.Connection)
+	if err != nil && !errors.Is(err, bus.ErrNotFound) {
+		return err
+	}
+	if err := Refused(ctx, b, p, current); err != nil { // 2
+		return err
+	}
+	if err := consumers(ctx, b, p); err != nil { // 3
+		return err
+	}
+	if err := name(ctx, b, p, current); err != nil { // 4
+		return err
+	}
+	return retire(ctx, b, p) // 5
+}
+
+// ErrRefused says that links exist that a configuration cannot follow.
+var ErrRefused = errors.New("its links stand for something else")
+
+// Refused says why a configuration cannot become current, with the cure; nil when
+// it can.
+func Refused(ctx context.Context, b *bus.Bus, p Plan, current Generation) error {
+	key := "connections." + p.Connection
+	cure := fmt.Sprintf("; change it back, or run `rollcall forget %s`, after which everything is matched again", p.Connection)
+	var problem string
+	switch {
+	case current.RenamedTo != "":
+		return fmt.Errorf("%s: %w: the connection is called %s now; change the name, or run `rollcall forget %s`", key, ErrRefused, current.RenamedTo, p.Connection)
+	case current.Source != "" && current.Source != p.Source:
+		problem = fmt.Sprintf("%s.source: %%w: they are of source %s", key, current.Source)
+	case current.Target != "" && current.Target != p.Target:
+		problem = fmt.Sprintf("%s.target.url: %%w: they are of the target %s", key, current.Target)
+	default:
+		return nil
+	}
+	some, err := hasLinks(ctx, b, p.Connection)
+	if err != nil || !some {
+		return err
+	}
+	return fmt.Errorf(problem+"%s", ErrRefused, cure)
+}
+
+func hasLinks(ctx context.Context, b *bus.Bus, connection string) (bool, error) {
+	_, err := b.Last(ctx, "KV_"+provisioningv1.BucketLinks, "$KV."+provisioningv1.BucketLinks+"."+connection+".>")
+	if errors.Is(err, bus.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func consumers(ctx context.Context, b *bus.Bus, p Plan) error {
 	for _, kind := range p.Kinds {
 		window := windowFactor * p.Concurrency
 		changes := bus.ConsumerSpec{
@@ -74,29 +166,22 @@ func Advance(ctx context.Context, b *bus.Bus, p Plan) error {
 			Stream: provisioningv1.StreamRequests, Name: RequestsConsumer(kind, p.Connection),
 			Filter: provisioningv1.RequestFilter(kind, p.Connection), Window: window,
 		}
-		if err := errors.Join(b.EnsureConsumer(ctx, changes), b.EnsureConsumer(ctx, requests)); err != nil {
+		if err := errors.Join(b.EnsureConsumer(ctx, changes), b.EnsureConsumer(ctx, requests), beginFirstRun(ctx, b, p.Connection, kind)); err != nil {
 			return err
 		}
 	}
-	if err := name(ctx, b, p); err != nil {
-		return err
-	}
-	return retire(ctx, b, p)
+	return nil
 }
 
-func name(ctx context.Context, b *bus.Bus, p Plan) error {
-	current, err := CurrentGeneration(ctx, b, p.Connection)
-	if err != nil && !errors.Is(err, bus.ErrNotFound) {
-		return err
+func name(ctx context.Context, b *bus.Bus, p Plan, current Generation) error {
+	next := Generation{Number: current.Number, Hash: p.Hash, Source: p.Source, Target: p.Target}
+	if current.Hash != p.Hash {
+		next.Number++
 	}
-	if current.Hash == p.Hash {
+	if next == current {
 		return nil
 	}
-	next, err := json.Marshal(Generation{Number: current.Number + 1, Hash: p.Hash})
-	if err != nil {
-		return fmt.Errorf("encode generation: %w", err)
-	}
-	return b.PutText(ctx, provisioningv1.BucketTargets, generationKey(p.Connection), string(next), 0)
+	return putGeneration(ctx, b, p.Connection, next)
 }
 
 // retire deletes the consumers of changes of former generations, and of kinds that
@@ -106,18 +191,29 @@ func retire(ctx context.Context, b *bus.Bus, p Plan) error {
 	for _, kind := range p.Kinds {
 		wanted[ChangesConsumer(kind, p.Connection, p.Hash)] = true
 	}
-	for _, kind := range []directoryv1.Kind{directoryv1.Kind_KIND_USER, directoryv1.Kind_KIND_GROUP} {
+	return eachChangesConsumer(ctx, b, p.Connection, func(kind directoryv1.Kind, name string) error {
+		if wanted[name] {
+			return nil
+		}
+		return b.DeleteConsumer(ctx, kind.Stream(), name)
+	})
+}
+
+// eachChangesConsumer visits the consumers of changes of every generation of a
+// connection.
+func eachChangesConsumer(ctx context.Context, b *bus.Bus, connection string, visit func(kind directoryv1.Kind, name string) error) error {
+	for _, kind := range kinds {
 		names, err := b.Consumers(ctx, kind.Stream())
 		if err != nil {
 			return err
 		}
-		prefix := ChangesConsumer(kind, p.Connection, "")
+		prefix := ChangesConsumer(kind, connection, "")
 		for _, name := range names {
 			hash, ours := strings.CutPrefix(name, prefix)
-			if !ours || strings.Contains(hash, "-") || wanted[name] {
+			if !ours || strings.Contains(hash, "-") {
 				continue
 			}
-			if err := b.DeleteConsumer(ctx, kind.Stream(), name); err != nil {
+			if err := visit(kind, name); err != nil {
 				return err
 			}
 		}

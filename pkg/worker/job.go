@@ -37,6 +37,17 @@ type Job struct {
 	repair   bool
 	detected time.Time
 	deadline time.Time
+
+	// approved is set when a person approved in the source what the change removes.
+	approved bool
+	// wasHeld is set when something of the entry was held before, asked when the
+	// guard recorded that something is, and held when that still waits.
+	wasHeld, asked bool
+	held           error
+
+	// dry jobs only foretell; offline ones without a call to the target.
+	dry, offline bool
+	forecast     Forecast
 }
 
 // Linked is the link in the words of the plan.
@@ -52,7 +63,10 @@ func (j *Job) Linked() plan.Linked {
 
 // Abandoned says whether an earlier worker gave up in the middle of a write: the
 // target's state is unknown and has to be looked at first.
-func (j *Job) Abandoned() bool { return j.repair || j.Record.Link.GetClaim() != nil }
+func (j *Job) Abandoned() bool { return !j.dry && (j.repair || j.Record.Link.GetClaim() != nil) }
+
+// Foretelling says whether the job only finds out what would be done.
+func (j *Job) Foretelling() bool { return j.dry }
 
 // LostCreate says whether what was given up may have been a creation: the target
 // may hold a resource that no link names.
@@ -111,7 +125,7 @@ func (j *Job) Progress(ctx context.Context, writes ...bus.Write) ([]uint64, erro
 // is written when the link says so already.
 func (j *Job) Done(ctx context.Context, writes ...bus.Write) error {
 	l := j.Record.Link
-	l.Claim, l.Problem, l.Attempts = nil, nil, 0
+	l.Claim, l.Problem, l.Attempts, l.GuardCredit = nil, nil, 0, 0
 	l.Epoch, l.Sequence, l.ConfigurationHash = j.worker.epoch, j.Sequence, j.worker.cfg.Hash
 	if j.Outcome.GetAction() > provisioningv1.Action_ACTION_NONE {
 		l.AppliedAt = timestamppb.Now()

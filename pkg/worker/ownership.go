@@ -10,6 +10,7 @@ import (
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/links"
+	"github.com/rollcall-scim/rollcall/pkg/plan"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
@@ -51,7 +52,7 @@ func (j *Job) ownership(ctx context.Context, resourceID string) (ownership, erro
 		return o, err
 	case op != directoryv1.Op_OP_ABSENT.String():
 		o.alive = true
-	case o.former.Link.GetSequence() < sequence:
+	case o.former.Link.GetSequence() < sequence && j.worker.cfg.Remove == plan.RemoveDelete:
 		return o, Wait(ownerDelay, fmt.Errorf("the matching resource is still being given up by entry %x", id))
 	}
 	return o, nil
@@ -76,7 +77,7 @@ func (j *Job) TakeOver(ctx context.Context, resourceID string) (writes []bus.Wri
 	case err != nil:
 		return nil, false, err
 	case o.alive:
-		return nil, false, Block(ownedBy(o.id))
+		return nil, false, blockedBy(ownedBy(o.id), o.id)
 	case bytes.Equal(o.id, j.Record.ID) && o.id != nil:
 		return nil, false, nil
 	}
@@ -111,7 +112,7 @@ func (j *Job) CommitCreated(ctx context.Context, resourceID string, commit func(
 	case bytes.Equal(owner, j.Record.ID) && owner != nil:
 		return commit(ctx) // it was ours before
 	case owner != nil:
-		return Block("the target answered the creation with a resource that is not new: " + ownedBy(owner))
+		return blockedBy("the target answered the creation with a resource that is not new: "+ownedBy(owner), owner)
 	case revision == 0:
 		return err // the link itself changed
 	}
@@ -141,6 +142,67 @@ func (j *Job) GiveUp(ctx context.Context) error {
 	}
 	_, err = j.Progress(ctx, writes...)
 	return err
+}
+
+// handOver lets an entry that waits for this one's resource take it, before it is
+// disabled: the same person under another id, in a directory that was reloaded.
+// Where resources are deleted they are nobody's heritage.
+func (j *Job) handOver(ctx context.Context, remove plan.Remove) error {
+	if remove == plan.RemoveDelete {
+		return nil
+	}
+	waiting, err := j.Links().Waiting(ctx, j.Record.Kind, j.Record.ID)
+	if err != nil {
+		return err
+	}
+	for _, id := range waiting {
+		wants, err := j.waits(ctx, id)
+		if err != nil {
+			return err
+		}
+		if !wants {
+			continue
+		}
+		if err := j.request(ctx, id); err != nil {
+			return err
+		}
+		return Wait(ownerDelay, fmt.Errorf("entry %x takes the resource over", id))
+	}
+	return nil
+}
+
+// waits says whether an entry still waits for this one's resource.
+func (j *Job) waits(ctx context.Context, id []byte) (bool, error) {
+	op, _, err := j.latest(ctx, id)
+	if errors.Is(err, bus.ErrNotFound) || err == nil && op != directoryv1.Op_OP_PRESENT.String() {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	r, err := j.Links().Get(ctx, j.Record.Kind, id)
+	if err != nil {
+		return false, err
+	}
+	return !r.Linked() && bytes.Equal(r.Link.GetProblem().GetBlockedBy(), j.Record.ID), nil
+}
+
+func (j *Job) request(ctx context.Context, id []byte) error {
+	return j.worker.deps.Bus.Request(ctx, j.Record.Kind, j.worker.cfg.Connection, id, "released")
+}
+
+// release asks for another look at the entries that waited for this one.
+func (j *Job) release(ctx context.Context) error {
+	waiting, err := j.Links().Waiting(ctx, j.Record.Kind, j.Record.ID)
+	if err != nil || len(waiting) == 0 {
+		return err
+	}
+	for _, id := range waiting {
+		if err := j.request(ctx, id); err != nil {
+			return err
+		}
+	}
+	return j.Links().Released(ctx, j.Record.Kind, j.Record.ID)
 }
 
 // finder searches a target.

@@ -11,7 +11,9 @@ import (
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/guard"
 	"github.com/rollcall-scim/rollcall/pkg/links"
+	"github.com/rollcall-scim/rollcall/pkg/plan"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
@@ -104,8 +106,16 @@ func (p *Process) Target(c *connection.Connection) (*scim.Client, error) {
 
 // Worker makes the worker of one kind of a connection.
 func (p *Process) Worker(kind directoryv1.Kind, c *connection.Connection, hash string, converger Converger) (*Worker, error) {
+	cfg := Config{
+		Kind: kind, Connection: c.Name, Source: c.Source, Hash: hash, Concurrency: slotFactor * c.Target.Concurrency, Owner: p.owner,
+		Limits: guard.Limits{MaxRemovals: c.Guard.MaxRemovals, MaxRemovalPercent: c.Guard.MaxRemovalPercent, Window: c.Guard.Window},
+		Remove: plan.Remove(c.Users.Remove), Matching: c.MatchingPaths(kind),
+	}
+	if kind == directoryv1.Kind_KIND_GROUP {
+		cfg.Remove = plan.Remove(c.Groups.Remove)
+	}
 	return New(
-		Config{Kind: kind, Connection: c.Name, Source: c.Source, Hash: hash, Concurrency: slotFactor * c.Target.Concurrency},
+		cfg,
 		Deps{Bus: p.bus, Links: p.Links(c.Name), Outcomes: p.outcomes, Slots: p.slotsOf(c.Name), Log: p.log},
 		converger)
 }

@@ -23,6 +23,7 @@ type Summary struct {
 	Parked   int    `json:"parked"`
 	Blocked  int    `json:"blocked"`
 	Retrying int    `json:"retrying"`
+	Held     int    `json:"held"`
 	Backlog  uint64 `json:"backlog"`
 }
 
@@ -84,6 +85,8 @@ func (s *Summary) count(l *provisioningv1.Link) {
 		s.Blocked++
 	case provisioningv1.ProblemKind_PROBLEM_KIND_RETRYING:
 		s.Retrying++
-	case provisioningv1.ProblemKind_PROBLEM_KIND_HELD, provisioningv1.ProblemKind_PROBLEM_KIND_UNSPECIFIED:
+	case provisioningv1.ProblemKind_PROBLEM_KIND_HELD:
+		s.Held++
+	case provisioningv1.ProblemKind_PROBLEM_KIND_UNSPECIFIED:
 	}
 }

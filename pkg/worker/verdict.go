@@ -14,7 +14,9 @@ import (
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/links"
+	"github.com/rollcall-scim/rollcall/pkg/plan"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
 
@@ -39,13 +41,30 @@ func (w *waiting) Unwrap() error { return w.err }
 // not recorded as a problem.
 func Wait(d time.Duration, err error) error { return &waiting{delay: d, err: err} }
 
-type blocked struct{ reason string }
+// blocked names the entry that stands in the way, where there is one.
+type blocked struct {
+	reason string
+	by     []byte
+}
 
 func (b *blocked) Error() string { return "blocked: " + b.reason }
 
 // Block says that something stands in the way that only a change of the entry,
 // of the configuration or of the target can remove.
 func Block(reason string) error { return &blocked{reason: reason} }
+
+// blockedBy says that another entry stands in the way; when it gives up what it
+// has, this one is looked at again.
+func blockedBy(reason string, by []byte) error { return &blocked{reason: reason, by: by} }
+
+// Blocked is the error for an action that cannot be done.
+func Blocked(a plan.Action) error {
+	by, err := directoryv1.ParseID(a.Owner)
+	if err != nil {
+		return Block(a.Reason) // nobody in particular
+	}
+	return blockedBy(a.Reason, by)
+}
 
 // ErrDryRun says that the action was computed and not sent.
 var ErrDryRun = errors.New("dry run")
@@ -64,6 +83,7 @@ type disposition struct {
 //	claimed by another worker      look again shortly
 //	Wait                           look again when it said
 //	Block                          record, terminate
+//	held by the guard              record, acknowledge
 //	no answer, 429, 503            the target's trouble: look again, never counted
 //	401                            the credentials: look again, loudly, never counted
 //	other 4xx, 501                 refused: park
@@ -74,6 +94,9 @@ func dispose(err error, attempts uint32) disposition {
 	}
 	if _, ok := errors.AsType[*blocked](err); ok {
 		return disposition{kind: provisioningv1.ProblemKind_PROBLEM_KIND_BLOCKED, verdict: bus.Park(err)}
+	}
+	if _, ok := errors.AsType[*heldError](err); ok {
+		return disposition{kind: provisioningv1.ProblemKind_PROBLEM_KIND_HELD, verdict: bus.Hold(err)}
 	}
 	if errors.Is(err, links.ErrClaimed) {
 		return disposition{verdict: bus.Later(claimedDelay, err)}
@@ -107,26 +130,48 @@ func dispose(err error, attempts uint32) disposition {
 func (w *Worker) conclude(ctx context.Context, j *Job, err error) error {
 	switch {
 	case err == nil:
-		return w.report(ctx, j, provisioningv1.Result_RESULT_APPLIED)
+		return errors.Join(w.dissolve(ctx, j), w.report(ctx, j, provisioningv1.Result_RESULT_APPLIED))
 	case errors.Is(err, ErrDryRun):
 		return w.report(ctx, j, provisioningv1.Result_RESULT_DRY_RUN)
 	case ctx.Err() != nil:
 		return err // the claim stays and says that the target's state is unknown
 	}
 	d := dispose(err, j.Record.Link.GetAttempts())
+	if d.kind == provisioningv1.ProblemKind_PROBLEM_KIND_HELD && j.Outcome.GetAction() > provisioningv1.Action_ACTION_NONE {
+		if err := w.report(ctx, j, provisioningv1.Result_RESULT_APPLIED); err != nil { // what was not held
+			return err
+		}
+		j.Outcome.Action = provisioningv1.Action_ACTION_NONE
+	}
 	if recordErr := w.record(ctx, j, d, err); recordErr != nil {
 		return errors.Join(err, recordErr)
 	}
-	if d.kind == provisioningv1.ProblemKind_PROBLEM_KIND_PARKED || d.kind == provisioningv1.ProblemKind_PROBLEM_KIND_BLOCKED {
-		result := provisioningv1.Result_RESULT_PARKED
-		if d.kind == provisioningv1.ProblemKind_PROBLEM_KIND_BLOCKED {
-			result = provisioningv1.Result_RESULT_BLOCKED
+	if b, ok := errors.AsType[*blocked](err); ok && b.by != nil {
+		if err := w.deps.Links.WaitFor(ctx, j.Record.Kind, b.by, j.Record.ID); err != nil {
+			return err
 		}
+	}
+	if result, ended := resultOf[d.kind]; ended {
 		if reportErr := w.report(ctx, j, result); reportErr != nil {
 			return errors.Join(err, reportErr)
 		}
 	}
 	return d.verdict
+}
+
+// resultOf is how a job has ended for now, for the audit log.
+var resultOf = map[provisioningv1.ProblemKind]provisioningv1.Result{
+	provisioningv1.ProblemKind_PROBLEM_KIND_PARKED:  provisioningv1.Result_RESULT_PARKED,
+	provisioningv1.ProblemKind_PROBLEM_KIND_BLOCKED: provisioningv1.Result_RESULT_BLOCKED,
+	provisioningv1.ProblemKind_PROBLEM_KIND_HELD:    provisioningv1.Result_RESULT_HELD,
+}
+
+// dissolve forgets what was held of an entry, now that nothing is.
+func (w *Worker) dissolve(ctx context.Context, j *Job) error {
+	if !j.asked && !j.wasHeld {
+		return nil
+	}
+	return w.guard.held.Drop(ctx, j.Record.Kind, j.Record.ID)
 }
 
 // record writes the problem into the link and gives the claim up. After an
@@ -170,7 +215,8 @@ func known(err error) bool {
 	}
 	_, waits := errors.AsType[*waiting](err)
 	_, stands := errors.AsType[*blocked](err)
-	return waits || stands
+	_, held := errors.AsType[*heldError](err)
+	return waits || stands || held
 }
 
 func (w *Worker) log(ctx context.Context, j *Job, d disposition, err error) {
@@ -178,6 +224,8 @@ func (w *Worker) log(ctx context.Context, j *Job, d disposition, err error) {
 	switch {
 	case d.kind == provisioningv1.ProblemKind_PROBLEM_KIND_PARKED, d.kind == provisioningv1.ProblemKind_PROBLEM_KIND_BLOCKED:
 		w.deps.Log.WarnContext(ctx, "change parked", args...)
+	case d.kind == provisioningv1.ProblemKind_PROBLEM_KIND_HELD:
+		w.deps.Log.WarnContext(ctx, "removal held", append(args, "cure", "look at `rollcall held`")...)
 	case d.counts:
 		w.deps.Log.WarnContext(ctx, "change not applied, trying again", args...)
 	case scim.IsUnauthorized(err):
@@ -208,7 +256,10 @@ func problem(former *provisioningv1.Problem, kind provisioningv1.ProblemKind, er
 		p.HttpStatus, p.ScimType = uint32(max(0, answer.Status)), answer.ScimType //nolint:gosec // an HTTP status
 	}
 	if b, ok := errors.AsType[*blocked](err); ok {
-		p.Message = b.reason
+		p.Message, p.BlockedBy = b.reason, b.by
+	}
+	if h, ok := errors.AsType[*heldError](err); ok {
+		p.Message = h.reason
 	}
 	if former.GetMessage() == p.GetMessage() && former.GetFirstAt() != nil {
 		p.FirstAt = former.GetFirstAt()

@@ -17,8 +17,10 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/guard"
 	"github.com/rollcall-scim/rollcall/pkg/links"
 	"github.com/rollcall-scim/rollcall/pkg/mapping"
+	"github.com/rollcall-scim/rollcall/pkg/plan"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
@@ -41,6 +43,14 @@ type Config struct {
 	// Concurrency is how many entries this replica works on at a time; calls to
 	// the target are bounded by the SCIM client.
 	Concurrency int
+	// Owner names this process, as in claims.
+	Owner string
+	// Limits bound what is removed without asking.
+	Limits guard.Limits
+	// Remove is what happens to an entry that is gone or out of scope.
+	Remove plan.Remove
+	// Matching are the paths by which a resource is matched.
+	Matching []string
 }
 
 // Deps are the parts that all workers of a process share.
@@ -60,9 +70,13 @@ type Worker struct {
 	deps      Deps
 	converger Converger
 	metrics   *metrics
+	guard     *guardian
 	sets      sync.Map // attribute set id -> mapping.Set
 	epoch     int64
 	entries   Locks // one convergence of an entry at a time in this process
+
+	checking sync.Mutex
+	checked  time.Time // when this configuration was last seen to be current
 }
 
 // New makes a worker; it starts nothing.
@@ -72,7 +86,7 @@ func New(cfg Config, deps Deps, converger Converger) (*Worker, error) {
 		return nil, err
 	}
 	deps.Log = deps.Log.With("connection", cfg.Connection, "kind", cfg.Kind.Token())
-	return &Worker{cfg: cfg, deps: deps, converger: converger, metrics: m}, nil
+	return &Worker{cfg: cfg, deps: deps, converger: converger, metrics: m, guard: newGuardian(cfg, deps)}, nil
 }
 
 const (
@@ -98,7 +112,7 @@ func (w *Worker) Run(ctx context.Context) error {
 			w.deps.Log.WarnContext(ctx, "ask for the configuration generation", "error", err)
 		case current.Hash == w.cfg.Hash:
 			said, wait = "", generationPoll
-			if err := w.consume(ctx); err != nil && ctx.Err() == nil {
+			if err := w.work(ctx); err != nil && ctx.Err() == nil {
 				w.deps.Log.WarnContext(ctx, "consumption ended, starting again", "error", err)
 			}
 		case said != current.Hash:
@@ -117,6 +131,14 @@ func pause(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	case <-time.After(d):
 	}
+}
+
+// work looks at a new generation as a whole, and then consumes.
+func (w *Worker) work(ctx context.Context) error {
+	if err := w.foresee(ctx); err != nil {
+		return err
+	}
+	return w.consume(ctx)
 }
 
 // consume runs both consumers until ctx ends or one of them breaks.
@@ -235,7 +257,9 @@ func (w *Worker) load(ctx context.Context, kind directoryv1.Kind, id []byte, fou
 	return &Job{
 		Change: change, Sequence: found.Sequence, Set: set, Record: record,
 		detected: detectedAt(found), worker: w, stored: proto.CloneOf(record.Link),
-		Outcome: &provisioningv1.Outcome{EntryId: id, Kind: kind, Sequence: found.Sequence},
+		approved: found.Header[directoryv1.HeaderApproval] != "",
+		wasHeld:  record.Link.GetProblem().GetKind() == provisioningv1.ProblemKind_PROBLEM_KIND_HELD,
+		Outcome:  &provisioningv1.Outcome{EntryId: id, Kind: kind, Sequence: found.Sequence},
 	}, nil
 }
 
@@ -255,16 +279,28 @@ func (w *Worker) plausible(ctx context.Context, found *bus.Stored, l *provisioni
 	if found.Sequence < atLeast {
 		return bus.Later(staleDelay, errStale)
 	}
-	if hash := l.GetConfigurationHash(); hash == "" || hash == w.cfg.Hash {
+	if l.GetConfigurationHash() == w.cfg.Hash {
+		return nil
+	}
+	return w.current(ctx, l.GetConfigurationHash() != "")
+}
+
+// current asks whether this worker's configuration is the current one. Where there
+// is no sign of another, what was read a moment ago is believed.
+func (w *Worker) current(ctx context.Context, sign bool) error {
+	w.checking.Lock()
+	defer w.checking.Unlock()
+	if !sign && time.Since(w.checked) < generationCache {
 		return nil
 	}
 	current, err := CurrentGeneration(ctx, w.deps.Bus, w.cfg.Connection)
-	if err != nil {
+	if err != nil && !errors.Is(err, bus.ErrNotFound) {
 		return err
 	}
 	if current.Hash != w.cfg.Hash {
 		return bus.Later(time.Second, errSuperseded)
 	}
+	w.checked = time.Now()
 	return nil
 }
 

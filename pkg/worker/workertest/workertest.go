@@ -6,8 +6,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +21,7 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/bus/bustest"
 	"github.com/rollcall-scim/rollcall/pkg/bus/embedded"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/held"
 	"github.com/rollcall-scim/rollcall/pkg/links"
 	"github.com/rollcall-scim/rollcall/pkg/scim/scimtest"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
@@ -41,10 +45,11 @@ type Bench struct {
 
 	tb     testing.TB
 	server *embedded.Server
+	name   string // of the connection
 }
 
-// configuration of a bench; %s are the target's URL and more keys of the
-// connection.
+// configuration of a bench; %s are the target's URL, more keys of the connection
+// and more keys of its users.
 const configuration = `
 sources:
   corp:
@@ -55,6 +60,7 @@ connections:
   wiki:
     source: corp
     target: {url: "%s", rate: {requests_per_second: 0}}
+    %s
     groups: {}
     users:
       %s
@@ -69,30 +75,36 @@ connections:
 func New(tb testing.TB, users string, opts scimtest.Options) *Bench {
 	tb.Helper()
 	server := bustest.Server(tb)
-	b := &Bench{Target: scimtest.NewServer(tb, opts), tb: tb, server: server, Bus: bustest.Connect(tb, server)}
-	cfg, err := connection.Parse("bench.yaml", fmt.Appendf(nil, configuration, b.Target.URL(), users))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	b.Config = cfg
+	b := &Bench{Target: scimtest.NewServer(tb, opts), tb: tb, server: server, name: wiki, Bus: bustest.Connect(tb, server)}
 	if err := b.Bus.Setup(tb.Context()); err != nil {
 		tb.Fatal(err)
 	}
-	if err := worker.StoreAttributeSet(tb.Context(), b.Bus, source, cfg.AttributeSet(source)); err != nil {
-		tb.Fatal(err)
+	b.Configure(users, "")
+	return b
+}
+
+// Configure edits the configuration and makes it current: users are keys of
+// connections.wiki.users, connection keys of connections.wiki, each in one line.
+// Services that run go on with theirs.
+func (b *Bench) Configure(users, conn string) {
+	b.tb.Helper()
+	cfg, err := connection.Parse("bench.yaml", fmt.Appendf(nil, configuration, b.Target.URL(), conn, users))
+	if err != nil {
+		b.tb.Fatal(err)
+	}
+	b.Config = cfg
+	if err := worker.StoreAttributeSet(b.tb.Context(), b.Bus, source, cfg.AttributeSet(source)); err != nil {
+		b.tb.Fatal(err)
 	}
 	b.Advance()
-	return b
 }
 
 // Advance makes the bench's configuration current.
 func (b *Bench) Advance() {
 	b.tb.Helper()
-	err := worker.Advance(b.tb.Context(), b.Bus, worker.Plan{
-		Connection: wiki, Source: source, Hash: b.Config.Hash(wiki), Concurrency: 8,
-		Kinds: []directoryv1.Kind{directoryv1.Kind_KIND_USER, directoryv1.Kind_KIND_GROUP},
-	})
-	if err != nil {
+	ctx := b.tb.Context()
+	p := worker.PlanOf(b.Config, wiki)
+	if err := errors.Join(worker.Advance(ctx, b.Bus, p), worker.FirstPass(ctx, b.Bus, wiki)); err != nil {
 		b.tb.Fatal(err)
 	}
 }
@@ -125,6 +137,14 @@ func (b *Bench) Start(services ...Run) (stop func()) {
 	}
 	b.tb.Cleanup(stop)
 	return stop
+}
+
+// Rename gives the bench's connection another name in its configuration.
+func (b *Bench) Rename(name string) {
+	c := b.Config.Connections[b.name]
+	delete(b.Config.Connections, b.name)
+	c.Name, b.name = name, name
+	b.Config.Connections[name] = c
 }
 
 // ID is the entry id with this number.
@@ -178,17 +198,27 @@ func (b *Bench) Group(n int, name string, members ...int) uint64 {
 // Publish publishes a change as the detector does and returns its sequence.
 func (b *Bench) Publish(change *directoryv1.Change) uint64 {
 	b.tb.Helper()
+	return b.publish(change, nil)
+}
+
+// PublishApproved publishes a change whose removals a person approved in the source.
+func (b *Bench) PublishApproved(change *directoryv1.Change, approval string) uint64 {
+	b.tb.Helper()
+	return b.publish(change, map[string]string{directoryv1.HeaderApproval: approval})
+}
+
+func (b *Bench) publish(change *directoryv1.Change, more map[string]string) uint64 {
+	b.tb.Helper()
 	change.SchemaVersion, change.AttributeSet = directoryv1.SchemaVersion, b.Config.AttributeSet(source).ID()
 	data, err := proto.Marshal(change)
 	if err != nil {
 		b.tb.Fatal(err)
 	}
 	sum := sha256.Sum256(data)
+	header := map[string]string{directoryv1.HeaderContentHash: hex.EncodeToString(sum[:]), directoryv1.HeaderOp: change.GetOp().String()}
+	maps.Copy(header, more)
 	sequence, err := b.Bus.Publish(b.tb.Context(), bus.Message{
-		Subject: directoryv1.EntrySubject(change.GetKind(), source, change.GetEntryId()), Data: data,
-		Header: map[string]string{
-			directoryv1.HeaderContentHash: hex.EncodeToString(sum[:]), directoryv1.HeaderOp: change.GetOp().String(),
-		},
+		Subject: directoryv1.EntrySubject(change.GetKind(), source, change.GetEntryId()), Data: data, Header: header,
 	})
 	if err != nil {
 		b.tb.Fatal(err)
@@ -199,7 +229,7 @@ func (b *Bench) Publish(change *directoryv1.Change) uint64 {
 // Link is what is remembered of an entry; empty when nothing is.
 func (b *Bench) Link(kind directoryv1.Kind, n int) *provisioningv1.Link {
 	b.tb.Helper()
-	record, err := links.Open(b.Bus, nil, wiki, "bench").Get(b.tb.Context(), kind, ID(n))
+	record, err := links.Open(b.Bus, nil, b.name, "bench").Get(b.tb.Context(), kind, ID(n))
 	if err != nil {
 		b.tb.Fatal(err)
 	}
@@ -211,7 +241,7 @@ func (b *Bench) SetLink(kind directoryv1.Kind, n int, link *provisioningv1.Link)
 	b.tb.Helper()
 	writer := bus.NewWriter(b.Bus)
 	defer writer.Close()
-	store := links.Open(b.Bus, writer, wiki, "bench")
+	store := links.Open(b.Bus, writer, b.name, "bench")
 	record, err := store.Get(b.tb.Context(), kind, ID(n))
 	if err != nil {
 		b.tb.Fatal(err)
@@ -220,6 +250,45 @@ func (b *Bench) SetLink(kind directoryv1.Kind, n int, link *provisioningv1.Link)
 	if _, err := store.Commit(b.tb.Context(), record); err != nil {
 		b.tb.Fatal(err)
 	}
+}
+
+// Held is what waits for a person, by entry number.
+func (b *Bench) Held(kind directoryv1.Kind) map[int]held.Item {
+	b.tb.Helper()
+	items, err := held.OfConnection(b.Bus, b.name).List(b.tb.Context())
+	if err != nil {
+		b.tb.Fatal(err)
+	}
+	found := map[int]held.Item{}
+	for _, i := range items {
+		n, err := strconv.Atoi(string(i.ID))
+		if err != nil {
+			b.tb.Fatal(err)
+		}
+		if i.Kind == kind {
+			found[n] = i
+		}
+	}
+	return found
+}
+
+// Mark says of everything that is held of a kind what a person would, and asks for
+// another look.
+func (b *Bench) Mark(kind directoryv1.Kind, mark provisioningv1.Mark) {
+	b.tb.Helper()
+	for _, i := range b.Held(kind) {
+		if err := held.OfConnection(b.Bus, b.name).Mark(b.tb.Context(), i, mark, "approval"); err != nil {
+			b.tb.Fatal(err)
+		}
+		if err := b.Bus.Request(b.tb.Context(), kind, b.name, i.ID, "approved"); err != nil {
+			b.tb.Fatal(err)
+		}
+	}
+}
+
+// Waiting is a condition: the entry's removal is held.
+func Waiting(l *provisioningv1.Link) bool {
+	return l.GetProblem().GetKind() == provisioningv1.ProblemKind_PROBLEM_KIND_HELD
 }
 
 const (
@@ -244,7 +313,7 @@ func (b *Bench) Until(kind directoryv1.Kind, n int, ok func(*provisioningv1.Link
 	defer cancel()
 	var last *provisioningv1.Link
 	id := string(ID(n))
-	err := links.Open(b.Bus, nil, wiki, "bench").Links(ctx, kind, func() {}, func(got []byte, l *provisioningv1.Link, _ uint64) {
+	err := links.Open(b.Bus, nil, b.name, "bench").Links(ctx, kind, func() {}, func(got []byte, l *provisioningv1.Link, _ uint64) {
 		if string(got) == id && ok(l) {
 			last = l
 			cancel()
@@ -277,7 +346,7 @@ func (b *Bench) Outcome(kind directoryv1.Kind, n int, result provisioningv1.Resu
 	ctx, cancel := context.WithTimeout(b.tb.Context(), patience)
 	defer cancel()
 	var found *provisioningv1.Outcome
-	opts := bus.ReadOptions{Filters: []string{provisioningv1.OutcomeSubject(kind, wiki, ID(n))}, Follow: true}
+	opts := bus.ReadOptions{Filters: []string{provisioningv1.OutcomeSubject(kind, b.name, ID(n))}, Follow: true}
 	err := b.Bus.Read(ctx, provisioningv1.StreamOutcomes, opts, func(s *bus.Stored) error {
 		var o provisioningv1.Outcome
 		if err := proto.Unmarshal(s.Data, &o); err != nil {

@@ -19,7 +19,6 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/guard"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
-	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
 )
@@ -196,15 +195,22 @@ func (d *detector) advance(ctx context.Context) error {
 		if c.Source != d.name {
 			continue
 		}
-		p := worker.Plan{
-			Connection: name, Source: d.name, Hash: d.cfg.Hash(name), Concurrency: c.Target.Concurrency,
-			Kinds: []directoryv1.Kind{directoryv1.Kind_KIND_USER},
-		}
-		if c.Groups != nil {
-			p.Kinds = append(p.Kinds, directoryv1.Kind_KIND_GROUP)
-		}
-		if err := worker.Advance(ctx, d.bus, p); err != nil {
+		if err := worker.Advance(ctx, d.bus, worker.PlanOf(d.cfg, name)); err != nil {
 			return fmt.Errorf("make the configuration of %s current: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// firstPassDone tells the connections of this source that a full pass is published:
+// their first run ends when they have reached it.
+func (d *detector) firstPassDone(ctx context.Context) error {
+	for name, c := range d.cfg.Connections {
+		if c.Source != d.name {
+			continue
+		}
+		if err := worker.FirstPass(ctx, d.bus, name); err != nil {
+			return err
 		}
 	}
 	return nil

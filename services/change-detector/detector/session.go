@@ -93,6 +93,7 @@ func (s *session) Settled(ctx context.Context) error {
 	s.told = s.reasons // what is held no longer is told again when it comes back
 	if full {
 		s.report(ctx)
+		return s.firstPassDone(ctx)
 	}
 	return nil
 }

@@ -57,7 +57,7 @@ func newSession(t *testing.T, r *rules, dir *model) (*session, *visible) {
 		t.Fatal(err)
 	}
 	d := &detector{
-		name: "x", owner: "test", rules: r, directory: v, bus: bustest.Start(t), metrics: metrics,
+		name: "x", owner: "test", cfg: &connection.Config{}, rules: r, directory: v, bus: bustest.Start(t), metrics: metrics,
 		log: slog.New(slog.DiscardHandler), limits: guard.Limits{MaxRemovals: 50, MaxRemovalPercent: 5},
 	}
 	p, err := newPublisher(t.Context(), d)

@@ -2,9 +2,12 @@ package groupsync
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/guard"
+	"github.com/rollcall-scim/rollcall/pkg/links"
 	"github.com/rollcall-scim/rollcall/pkg/plan"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
@@ -19,7 +22,7 @@ func (c *converger) apply(ctx context.Context, job *worker.Job, w *wanted, a pla
 	case plan.Look:
 		return worker.ErrLook
 	case plan.Blocked:
-		return worker.Block(a.Reason)
+		return worker.Blocked(a)
 	case plan.Create:
 		return c.create(ctx, job, w)
 	case plan.Adopt:
@@ -184,7 +187,10 @@ func (c *converger) overwrite(ctx context.Context, job *worker.Job, w *wanted, a
 		return c.done(ctx, job, w, a)
 	}
 	a.record(w.sort(resource))
-	steps := append(w.strangers, a.difference(w.members, c.index.resource)...)
+	steps, err := c.permitted(ctx, job, append(w.strangers, a.difference(w.members, c.index.resource)...))
+	if err != nil {
+		return err
+	}
 	if err := c.send(ctx, job, w, action.ResourceID, c.attributes(w, action), a, steps); err != nil {
 		return err
 	}
@@ -198,16 +204,22 @@ func (c *converger) update(ctx context.Context, job *worker.Job, w *wanted, acti
 	if err != nil {
 		return err
 	}
-	steps := append(w.strangers, a.difference(w.members, c.index.resource)...)
+	if err := c.findStrangers(ctx, job, w); err != nil {
+		if scim.IsNotFound(err) {
+			return c.vanished(ctx, job)
+		}
+		return err
+	}
+	steps, err := c.permitted(ctx, job, append(w.strangers, a.difference(w.members, c.index.resource)...))
+	if err != nil {
+		return err
+	}
 	attributes := c.attributes(w, action)
 	if len(steps) == 0 && len(attributes) == 0 {
 		job.Record.Link.MembersWithoutLink = uint64(w.without) //nolint:gosec // a count
 		return job.Done(ctx)
 	}
 	job.Outcome.Action = provisioningv1.Action_ACTION_UPDATE
-	if c.dryRun {
-		return worker.ErrDryRun
-	}
 	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_UPDATE); err != nil {
 		return err
 	}
@@ -223,6 +235,89 @@ func (c *converger) update(ctx context.Context, job *worker.Job, w *wanted, acti
 	}
 	job.Settle(action, w.Attributes)
 	return c.done(ctx, job, w, a)
+}
+
+// findStrangers reads the group where the removal of members that nobody wants was
+// held: they stand in no record of ours.
+func (c *converger) findStrangers(ctx context.Context, job *worker.Job, w *wanted) error {
+	if job.Record.Link.GetUnwantedMembers() == 0 || len(w.strangers) > 0 {
+		return nil
+	}
+	call, cancel := job.Target(ctx)
+	defer cancel()
+	resource, err := c.target.Get(call, scim.KindGroup, job.Record.Link.GetResourceId())
+	if err != nil {
+		return err
+	}
+	w.sort(resource)
+	return nil
+}
+
+// permitted asks the guard for the removals among the steps. Those that are held
+// are left out, and the job says in the end that they wait; strangers among them
+// are remembered in the link by their number. A membership that ends with its user
+// sends nothing and is not asked for.
+func (c *converger) permitted(ctx context.Context, job *worker.Job, steps []step) ([]step, error) {
+	loud := func(s step) bool { return s.remove && s.resource != "" }
+	count, strangers := 0, 0
+	for _, s := range steps {
+		if loud(s) {
+			count++
+		}
+		if s.stranger {
+			strangers++
+		}
+	}
+	job.Record.Link.UnwantedMembers = 0
+	if count == 0 {
+		return steps, nil
+	}
+	held, err := job.PermitPart(ctx, guard.Members, count, fmt.Sprintf("remove %d members", count))
+	if err != nil || !held {
+		return steps, err
+	}
+	job.Record.Link.UnwantedMembers = uint32(strangers) //nolint:gosec // a count
+	return slices.DeleteFunc(steps, loud), nil
+}
+
+// foretell says how many members an action would add and remove.
+func (c *converger) foretell(ctx context.Context, job *worker.Job, w *wanted, action plan.Action) (added, removed int, err error) {
+	var steps []step
+	switch {
+	case action.Kind == plan.Blocked, action.Kind == plan.Delete, !c.policy.Update && action.Kind != plan.Create:
+		return 0, 0, nil
+	case action.Kind == plan.Create:
+		return len(w.members), 0, nil
+	case action.Kind == plan.Adopt:
+		steps, err = c.foretellOverwrite(ctx, job, w, action)
+	case job.Record.Linked():
+		var a *applied
+		if a, err = c.current(ctx, job); err == nil {
+			steps = a.difference(w.members, c.index.resource)
+		}
+	}
+	for _, s := range steps {
+		switch {
+		case s.resource == "":
+		case s.remove:
+			removed++
+		default:
+			added++
+		}
+	}
+	return added, removed, err
+}
+
+func (c *converger) foretellOverwrite(ctx context.Context, job *worker.Job, w *wanted, action plan.Action) ([]step, error) {
+	call, cancel := job.Target(ctx)
+	defer cancel()
+	resource, err := c.target.Get(call, scim.KindGroup, action.ResourceID)
+	if err != nil {
+		return nil, err
+	}
+	a := &applied{group: job.Record.ID, chunks: []*links.Chunk{{}}, stale: map[int]bool{}}
+	a.record(w.sort(resource))
+	return append(w.strangers, a.difference(w.members, c.index.resource)...), nil
 }
 
 // attributes are the operations for the group's own attributes.

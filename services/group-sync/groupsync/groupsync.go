@@ -78,16 +78,35 @@ type converger struct {
 	policy  plan.Policy
 	target  resources
 	profile scim.Profile
-	index   *index
-	users   *backlog
+	index   membership
+	users   waiter
 	names   *names
 	dryRun  bool
+	// matching are the paths by which a group is matched.
+	matching []string
+}
+
+// membership knows who is a member of a group, and which resources members have;
+// *index is the one of a running service.
+type membership interface {
+	// chunk is one chunk of a group's members, the one with this hash.
+	chunk(ctx context.Context, group []byte, n int, hash []byte) ([]member, error)
+	// resolve returns the resource ids of the members that have one, by entry, and
+	// how many have none.
+	resolve(ctx context.Context, members []member) (ids map[entryID]string, without int, err error)
+	// resource is the resource id with this short hash, if an entry is linked to it.
+	resource(hash []byte) (string, bool)
+}
+
+// waiter says how many users are still to be provisioned.
+type waiter interface {
+	users(ctx context.Context) (uint64, error)
 }
 
 func newConverger(cfg *connection.Config, name string, c *connection.CompiledConnection, target *scim.Client, key []byte, x *index) *converger {
 	groups := cfg.Connections[name].Groups
 	return &converger{
-		mapper: newMapper(c.Groups, groups.Match, key),
+		mapper: newMapper(c.Groups, groups.Match, key), matching: cfg.Connections[name].MatchingPaths(directoryv1.Kind_KIND_GROUP),
 		policy: plan.Policy{
 			Create: groups.Create, Update: groups.Update, Remove: plan.Remove(groups.Remove), LookFirst: true,
 		},
@@ -127,9 +146,12 @@ func (c *converger) Converge(ctx context.Context, job *worker.Job) error {
 		defer c.names.locks.Lock(wanted.name)()
 	}
 	return job.Carry(ctx, worker.Decision{ // 5, 6
-		Policy: c.policy, Desired: wanted.Desired, DryRun: c.dryRun,
+		Policy: c.policy, Desired: wanted.Desired, Matching: c.matching, DryRun: c.dryRun,
 		Apply: func(ctx context.Context, a plan.Action) error { return c.apply(ctx, job, wanted, a) },
 		Look:  func(ctx context.Context) (plan.Observed, error) { return c.look(ctx, job, wanted) },
+		Members: func(ctx context.Context, a plan.Action) (added, removed int, err error) {
+			return c.foretell(ctx, job, wanted, a)
+		},
 	})
 }
 

@@ -56,6 +56,9 @@ var errUsersFirst = errors.New("users are still being provisioned")
 // waitForUsers lets a group converge at most once a minute while its connection's
 // users have a backlog: most of its members would only come later.
 func (c *converger) waitForUsers(ctx context.Context, job *worker.Job) error {
+	if job.Foretelling() {
+		return nil
+	}
 	last := job.Record.Link.GetAppliedAt().AsTime() // 1970 where nothing was applied
 	if !job.Requested && job.Detected().After(last) {
 		last = job.Detected()
@@ -226,7 +229,7 @@ func (w *wanted) sort(r *scim.Resource) (there []step) {
 		if entry, ours := entries[id]; ours {
 			there = append(there, step{id: entry, resource: id})
 		} else {
-			w.strangers = append(w.strangers, step{id: strangerID(id), resource: id, remove: true})
+			w.strangers = append(w.strangers, step{id: strangerID(id), resource: id, remove: true, stranger: true})
 		}
 	}
 	return there

@@ -80,6 +80,8 @@ type step struct {
 	id       entryID
 	resource string // to send; empty: nothing is sent, only the record changes
 	remove   bool
+	// stranger says that the member stands in no record of ours.
+	stranger bool
 }
 
 // difference is what turns the applied membership into the wanted one: removals

@@ -18,7 +18,7 @@ func (c *converger) apply(ctx context.Context, job *worker.Job, w *wanted, a pla
 	case plan.Look:
 		return worker.ErrLook
 	case plan.Blocked:
-		return worker.Block(a.Reason)
+		return worker.Blocked(a)
 	case plan.DoNothing:
 		if job.Record.Link.GetState() == provisioningv1.LinkState_LINK_STATE_UNSPECIFIED {
 			job.Record.Link.State = provisioningv1.LinkState_LINK_STATE_NONE

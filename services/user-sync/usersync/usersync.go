@@ -73,6 +73,8 @@ type converger struct {
 	target  resources
 	dryRun  bool
 	profile scim.Profile
+	// matching are the paths by which a user is matched.
+	matching []string
 }
 
 func newConverger(c *connection.Connection, compiled *connection.CompiledConnection, target resources, key []byte) *converger {
@@ -83,7 +85,7 @@ func newConverger(c *connection.Connection, compiled *connection.CompiledConnect
 			Create: users.Create, Update: users.Update, Remove: plan.Remove(users.Remove), ProvisionDisabled: users.ProvisionDisabled,
 			LookFirst: !profile.UserNameUnique || len(users.Match) != 1 || users.Match[0] != "userName",
 		},
-		target: target, dryRun: c.DryRun, profile: profile,
+		target: target, dryRun: c.DryRun, profile: profile, matching: c.MatchingPaths(directoryv1.Kind_KIND_USER),
 	}
 }
 
@@ -105,7 +107,7 @@ func (c *converger) Converge(ctx context.Context, job *worker.Job) error {
 		}
 	}
 	return job.Carry(ctx, worker.Decision{ // 3, 4
-		Policy: c.policy, Desired: wanted.Desired, Observed: observed, DryRun: c.dryRun,
+		Policy: c.policy, Desired: wanted.Desired, Observed: observed, Matching: c.matching, DryRun: c.dryRun,
 		Apply: func(ctx context.Context, a plan.Action) error { return c.apply(ctx, job, wanted, a) },
 		Look:  func(ctx context.Context) (plan.Observed, error) { return c.look(ctx, job, wanted) },
 	})

@@ -536,9 +536,12 @@ type Link struct {
 	GuardCredit uint32 `protobuf:"varint,16,opt,name=guard_credit,json=guardCredit,proto3" json:"guard_credit,omitempty"`
 	// When a disabled resource whose entry is gone or out of scope is deleted;
 	// unset where it stays.
-	DeleteAt      *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=delete_at,json=deleteAt,proto3" json:"delete_at,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	DeleteAt *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=delete_at,json=deleteAt,proto3" json:"delete_at,omitempty"`
+	// Groups: members that the target holds, that nobody wants and whose removal is
+	// held; the group is read before the next write.
+	UnwantedMembers uint32 `protobuf:"varint,18,opt,name=unwanted_members,json=unwantedMembers,proto3" json:"unwanted_members,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Link) Reset() {
@@ -688,6 +691,13 @@ func (x *Link) GetDeleteAt() *timestamppb.Timestamp {
 		return x.DeleteAt
 	}
 	return nil
+}
+
+func (x *Link) GetUnwantedMembers() uint32 {
+	if x != nil {
+		return x.UnwantedMembers
+	}
+	return 0
 }
 
 // Claim is written before the first write to the target. An abandoned claim
@@ -1549,7 +1559,7 @@ var File_rollcall_provisioning_v1_provisioning_proto protoreflect.FileDescriptor
 
 const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\n" +
-	"+rollcall/provisioning/v1/provisioning.proto\x12\x18rollcall.provisioning.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%rollcall/directory/v1/directory.proto\"\xda\x06\n" +
+	"+rollcall/provisioning/v1/provisioning.proto\x12\x18rollcall.provisioning.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%rollcall/directory/v1/directory.proto\"\x85\a\n" +
 	"\x04Link\x129\n" +
 	"\x05state\x18\x01 \x01(\x0e2#.rollcall.provisioning.v1.LinkStateR\x05state\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12\x1a\n" +
@@ -1572,7 +1582,8 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\rmember_chunks\x18\x0e \x01(\rR\fmemberChunks\x12%\n" +
 	"\x0eforeign_values\x18\x0f \x03(\tR\rforeignValues\x12!\n" +
 	"\fguard_credit\x18\x10 \x01(\rR\vguardCredit\x127\n" +
-	"\tdelete_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\bdeleteAt\x1a=\n" +
+	"\tdelete_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\bdeleteAt\x12)\n" +
+	"\x10unwanted_members\x18\x12 \x01(\rR\x0funwantedMembers\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\xa5\x01\n" +

@@ -1,0 +1,231 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/guard"
+	"github.com/rollcall-scim/rollcall/pkg/held"
+	"github.com/rollcall-scim/rollcall/pkg/links"
+	"github.com/rollcall-scim/rollcall/pkg/plan"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+)
+
+// guardian is asked before every removal on a target: of a user or group, of
+// members, and before a change of the attribute that a resource is matched by.
+type guardian struct {
+	bus   *bus.Bus
+	cfg   Config
+	held  *held.Store
+	links *links.Store
+
+	ran      atomic.Bool // the first run is over
+	foreseen atomic.Pointer[foresight]
+
+	mu      sync.Mutex
+	totals  map[string]int
+	counted time.Time
+}
+
+func newGuardian(cfg Config, deps Deps) *guardian {
+	return &guardian{bus: deps.Bus, cfg: cfg, held: held.OfConnection(deps.Bus, cfg.Connection), links: deps.Links}
+}
+
+// heldError says that removals wait for a person.
+type heldError struct{ reason string }
+
+func (h *heldError) Error() string { return "held: " + h.reason }
+
+// Permit asks whether this job may remove so many of what guard counts. nil says
+// that it may; what the guard let pass once is not counted again when the job is
+// repeated. Any other error says what to wait for, for a person among others.
+//
+//  1. what a person approved in the source passes
+//  2. the first run of a connection removes nothing
+//  3. a configuration that would remove too much removes nothing
+//  4. the window has room
+//  5. otherwise: what did a person say?
+func (j *Job) Permit(ctx context.Context, of string, count int, action string) error {
+	g, link := j.worker.guard, j.Record.Link
+	if count <= int(link.GetGuardCredit()) || j.approved { // 1
+		return nil
+	}
+	reason, err := g.firstRun(ctx, j.Sequence) // 2
+	if err != nil {
+		return err
+	}
+	if reason == "" {
+		reason = g.foresaw(of, j.Sequence) // 3
+	}
+	if reason == "" {
+		reason, err = g.reserve(ctx, of, count-int(link.GetGuardCredit())) // 4
+	}
+	if err == nil && reason != "" {
+		err = g.ask(ctx, j, action, reason) // 5
+	}
+	if err == nil {
+		link.GuardCredit = uint32(count) //nolint:gosec // a number of members
+	}
+	return err
+}
+
+// PermitPart is Permit for a part of a job: where a person is to decide, the rest
+// goes on, and the job says in the end that something is held.
+func (j *Job) PermitPart(ctx context.Context, of string, count int, action string) (held bool, err error) {
+	err = j.Permit(ctx, of, count, action)
+	if _, waits := errors.AsType[*heldError](err); waits {
+		j.held = err
+		return true, nil
+	}
+	return false, err
+}
+
+// reserve counts removals in the window that all replicas share.
+func (g *guardian) reserve(ctx context.Context, of string, count int) (reason string, err error) {
+	reason, err = g.held.Permit(ctx, g.cfg.Limits, of, count, func(ctx context.Context) (int, error) { return g.total(ctx, of) })
+	if reason != "" {
+		reason = "connections." + g.cfg.Connection + ".guard: " + reason
+	}
+	return reason, err
+}
+
+// ask records that a removal waits, and returns nil where a person has approved it.
+func (g *guardian) ask(ctx context.Context, j *Job, action, reason string) error {
+	h, err := g.held.Hold(ctx, j.Record.Kind, j.Record.ID, &provisioningv1.Held{
+		Action: action, Reason: reason, Sequence: j.Sequence, Generation: g.cfg.Hash,
+	})
+	if err != nil {
+		return err
+	}
+	j.asked = true
+	if h.GetMark() == provisioningv1.Mark_MARK_APPROVED {
+		return nil
+	}
+	return &heldError{reason: reason}
+}
+
+// totalsLifetime is how long counted links are believed.
+const totalsLifetime = time.Minute
+
+// total is how many there are of what is counted.
+func (g *guardian) total(ctx context.Context, of string) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.totals == nil || time.Since(g.counted) > totalsLifetime {
+		t := newTally(g.cfg.Kind)
+		if err := g.links.Each(ctx, g.cfg.Kind, func(_ []byte, l *provisioningv1.Link) { t.add(l) }); err != nil {
+			return 0, err
+		}
+		g.totals, g.counted = t, time.Now()
+	}
+	return g.totals[of], nil
+}
+
+// tally counts what could be removed, by what guard counts.
+type tally map[string]int
+
+func newTally(kind directoryv1.Kind) tally {
+	return tally{kind.Token(): 0, guard.Members: 0, guard.Matching: 0}
+}
+
+// add counts an entry: as one that could be disabled or deleted, and its members.
+func (t tally) add(l *provisioningv1.Link) {
+	if !links.HasResource(l) {
+		return
+	}
+	t[guard.Matching]++
+	t[guard.Members] += int(l.GetMembersApplied()) //nolint:gosec // a number of members
+	if _, groups := t[guard.Groups]; groups {
+		t[guard.Groups]++
+	} else if l.GetState() == provisioningv1.LinkState_LINK_STATE_ACTIVE {
+		t[guard.Users]++
+	}
+}
+
+// guarded asks the guard for an action and takes out of it what is held; the rest
+// may go on.
+func (j *Job) guarded(ctx context.Context, matching []string, a plan.Action) (plan.Action, error) {
+	r := removalsOf(a, matching, j.Record.Kind)
+	if r.entry != "" {
+		held, err := j.PermitPart(ctx, j.Record.Kind.Token(), 1, r.entry)
+		if err != nil {
+			return a, err
+		}
+		if held {
+			a = without(a)
+		}
+	}
+	if r.matching != "" {
+		held, err := j.PermitPart(ctx, guard.Matching, 1, r.matching)
+		if err != nil {
+			return a, err
+		}
+		if held {
+			a = unmatched(a, matching)
+		}
+	}
+	return a, nil
+}
+
+// removals are the parts of an action that the guard has to let pass, in words;
+// empty where there is none.
+type removals struct{ entry, matching string }
+
+// removalsOf finds them: an action that ends or disables a resource, and one that
+// changes an attribute by which it is matched.
+func removalsOf(a plan.Action, matching []string, kind directoryv1.Kind) removals {
+	var r removals
+	off := a.Active != nil && !*a.Active
+	switch {
+	case a.Kind == plan.Delete:
+		r.entry = "delete"
+	case off && (a.Kind == plan.Disable || a.Kind == plan.Adopt):
+		r.entry = "disable"
+	}
+	if a.Kind == plan.Update || a.Kind == plan.Enable || a.Kind == plan.Disable {
+		for _, path := range matching {
+			if slices.Contains(a.Set, path) || slices.Contains(a.Clear, path) {
+				r.matching = fmt.Sprintf("change %s of the %s", path, singular(kind))
+			}
+		}
+	}
+	return r
+}
+
+func singular(kind directoryv1.Kind) string {
+	if kind == directoryv1.Kind_KIND_GROUP {
+		return "group"
+	}
+	return "user"
+}
+
+// without is an action that ends nothing: attributes flow on.
+func without(a plan.Action) plan.Action {
+	a.Active = nil
+	switch {
+	case a.Kind == plan.Adopt:
+	case a.Kind == plan.Disable && len(a.Set)+len(a.Clear) > 0:
+		a.Kind = plan.Update
+	default:
+		a.Kind, a.Set, a.Clear = plan.DoNothing, nil, nil
+	}
+	return a
+}
+
+// unmatched is an action that leaves the matching attributes as they are.
+func unmatched(a plan.Action, matching []string) plan.Action {
+	drop := func(path string) bool { return slices.Contains(matching, path) }
+	a.Set = slices.DeleteFunc(slices.Clone(a.Set), drop)
+	a.Clear = slices.DeleteFunc(slices.Clone(a.Clear), drop)
+	if a.Kind == plan.Update && len(a.Set)+len(a.Clear) == 0 {
+		a.Kind = plan.DoNothing
+	}
+	return a
+}

@@ -1,0 +1,340 @@
+package usersync_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/scim"
+	"github.com/rollcall-scim/rollcall/pkg/scim/scimtest"
+	"github.com/rollcall-scim/rollcall/pkg/worker"
+	"github.com/rollcall-scim/rollcall/pkg/worker/workertest"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+	"github.com/rollcall-scim/rollcall/services/user-sync/usersync"
+)
+
+// people publishes users 0 to n-1 and waits until they are provisioned.
+func people(b *workertest.Bench, n int) {
+	for i := range n {
+		b.Publish(person(i))
+	}
+	for i := range n {
+		b.Until(user, i, func(l *provisioningv1.Link) bool { return l.GetResourceId() != "" && l.GetClaim() == nil })
+	}
+}
+
+func person(n int) *directoryv1.Change {
+	return workertest.User(n, fmt.Sprintf("u%d", n), "Clerk", fmt.Sprintf("u%d@x", n))
+}
+
+// active is how many users of the target are active.
+func active(b *workertest.Bench) int {
+	n := 0
+	for _, u := range b.Target.Users() {
+		if u["active"] == true {
+			n++
+		}
+	}
+	return n
+}
+
+func leave(b *workertest.Bench, from, to int) (last uint64) {
+	for n := from; n < to; n++ {
+		last = b.Publish(workertest.Gone(user, n))
+	}
+	return last
+}
+
+func TestMoreRemovalsThanTheWindowAllowsAreHeld(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	b.Start(usersync.Run)
+	b.Start(usersync.Run) // both replicas share the window
+	people(b, 20)
+	leave(b, 0, 9)
+	done := func(l *provisioningv1.Link) bool {
+		return workertest.Waiting(l) || l.GetState() == provisioningv1.LinkState_LINK_STATE_DISABLED
+	}
+	for n := range 9 {
+		b.Until(user, n, done)
+	}
+	if n := active(b); n != 15 {
+		t.Errorf("%d users are active, want 15: five may leave", n)
+	}
+	waiting := b.Held(user)
+	if len(waiting) != 4 {
+		t.Fatalf("%d removals are held, want 4", len(waiting))
+	}
+	for _, i := range waiting {
+		if i.GetAction() != "disable" || !strings.Contains(i.GetReason(), "users would be removed, after 5 in the last 24h0m0s, more than max_removal_percent (5 %)") {
+			t.Errorf("held: %v", i.Held)
+		}
+	}
+
+	// A person says yes.
+	b.Mark(user, provisioningv1.Mark_MARK_APPROVED)
+	for n := range waiting {
+		b.Until(user, n, func(l *provisioningv1.Link) bool { return l.GetProblem() == nil && l.GetClaim() == nil })
+	}
+	b.Eventually("nothing is held", func() bool { return len(b.Held(user)) == 0 })
+	if n := active(b); n != 11 {
+		t.Errorf("%d users are active after the approval, want 11", n)
+	}
+}
+
+func TestRejectedRemovalIsNotDone(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: delete", scimtest.Options{})
+	b.Start(usersync.Run)
+	people(b, 6)
+	leave(b, 0, 6)
+	for n := range 6 {
+		b.Until(user, n, func(l *provisioningv1.Link) bool { return workertest.Waiting(l) || l.GetResourceId() == "" })
+	}
+	waiting := b.Held(user)
+	if len(waiting) != 1 {
+		t.Fatalf("%d removals are held, want 1", len(waiting))
+	}
+	b.Mark(user, provisioningv1.Mark_MARK_REJECTED)
+	b.Outcome(user, only(waiting), provisioningv1.Result_RESULT_HELD)
+	if n := b.Target.Count(scim.KindUser); n != 1 {
+		t.Errorf("%d users on the target, want 1", n)
+	}
+	if i := b.Held(user)[only(waiting)]; i.GetMark() != provisioningv1.Mark_MARK_REJECTED {
+		t.Errorf("held: %v", i.Held)
+	}
+	// The person returns: nothing is held of her any more, and nothing was sent.
+	b.Target.ResetLog()
+	b.Until(user, only(waiting), workertest.Applied(b.Publish(person(only(waiting)))))
+	b.Eventually("nothing is held", func() bool { return len(b.Held(user)) == 0 })
+	wantCalls(t, b.Target)
+}
+
+func only[V any](m map[int]V) int {
+	for n := range m {
+		return n
+	}
+	return -1
+}
+
+func TestWhatWasApprovedInTheSourcePasses(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: delete", scimtest.Options{})
+	b.Start(usersync.Run)
+	people(b, 8)
+	for n := range 8 {
+		gone := workertest.Gone(user, n)
+		b.Until(user, n, workertest.Applied(b.PublishApproved(gone, "one")))
+	}
+	if n := b.Target.Count(scim.KindUser); n != 0 {
+		t.Errorf("%d users on the target, want 0", n)
+	}
+	if len(b.Held(user)) != 0 {
+		t.Errorf("held: %v", b.Held(user))
+	}
+}
+
+// A new configuration that would remove too much removes nothing; the corrected
+// one finds everything as it was.
+func TestNewConfigurationThatRemovesTooMuchIsHeldWhole(t *testing.T) {
+	t.Parallel()
+	cases := []struct {
+		name        string
+		users, conn string
+		reason      string
+	}{
+		{"scope typo", "remove: delete", `scope: '"nobody" in user.all.uid'`, "20 of 20 users would be removed, more than max_removal_percent"},
+		{"a third out of scope", "remove: disable", `scope: '!user.?uid.orValue("").startsWith("u1")'`, "11 of 20 users would be removed"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := workertest.New(t, c.users, scimtest.Options{})
+			stop := b.Start(usersync.Run)
+			people(b, 20)
+			stop()
+			b.Target.ResetLog()
+			b.Configure(c.users, c.conn)
+			stop = b.Start(usersync.Run)
+			b.Eventually("everything is held", func() bool { return len(b.Held(user)) >= 11 })
+			i := b.Held(user)[1]
+			if !strings.Contains(i.GetReason(), "connections.wiki: this configuration is new, and by it "+c.reason) {
+				t.Errorf("reason %q", i.GetReason())
+			}
+			stop()
+			b.Configure(c.users, "")
+			b.Start(usersync.Run)
+			b.Eventually("the hold dissolves", func() bool { return len(b.Held(user)) == 0 })
+			wantCalls(t, b.Target)
+		})
+	}
+}
+
+func TestMappingThatRenamesEverybodyIsHeldAndTheRestFlows(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	stop := b.Start(usersync.Run)
+	people(b, 20)
+	stop()
+	b.Target.ResetLog()
+	c := b.Config.Connections["wiki"].Users.Attributes
+	c["userName"] = withValue(c["userName"], "user.mail")
+	c["title"] = withValue(c["title"], `user.title + " I"`)
+	b.Advance()
+	b.Start(usersync.Run)
+	for n := range 20 {
+		b.Until(user, n, workertest.Waiting)
+	}
+	for _, u := range b.Target.Users() {
+		if name, _ := u["userName"].(string); strings.Contains(name, "@") || u["title"] != "Clerk I" {
+			t.Errorf("user %v with title %v", u["userName"], u["title"])
+		}
+	}
+	if i := b.Held(user)[3]; !strings.Contains(i.GetReason(), "20 of 20 entries would change the attribute they are matched by") || i.GetAction() != "change userName of the user" {
+		t.Errorf("held: %v", i.Held)
+	}
+	b.Mark(user, provisioningv1.Mark_MARK_APPROVED)
+	b.Eventually("nothing is held", func() bool { return len(b.Held(user)) == 0 })
+	if _, found := b.Target.User("u3@x"); !found {
+		t.Errorf("approved and not renamed: %v", b.Target.Users())
+	}
+}
+
+func withValue(a connection.Attribute, value string) connection.Attribute {
+	a.Value = value
+	return a
+}
+
+func TestFirstRunRemovesNothing(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable\n      provision_disabled: true", scimtest.Options{})
+	if _, err := worker.Forget(t.Context(), b.Bus, "wiki"); err != nil {
+		t.Fatal(err)
+	}
+	if err := worker.Advance(t.Context(), b.Bus, worker.PlanOf(b.Config, "wiki")); err != nil {
+		t.Fatal(err)
+	}
+	b.Target.Seed(scim.KindUser, map[string]any{"userName": "u1", "active": true, "title": "Clerk", "emails": []any{map[string]any{"type": "work", "value": "u1@x", "primary": true}}})
+	off := person(1)
+	off.GetUser().Enabled = false
+	b.Publish(off)
+	b.Publish(person(2))
+	if err := worker.FirstPass(t.Context(), b.Bus, "wiki"); err != nil {
+		t.Fatal(err)
+	}
+	b.Start(usersync.Run)
+	b.Until(user, 1, workertest.Waiting)
+	if u, _ := b.Target.User("u1"); u["active"] != true {
+		t.Errorf("the first run disabled an account: %v", u)
+	}
+	if i := b.Held(user)[1]; !strings.Contains(i.GetReason(), "first run") {
+		t.Errorf("held: %v", i.Held)
+	}
+	// When it is over, removals go on.
+	b.Until(user, 2, workertest.Applied(b.Publish(workertest.Gone(user, 2))))
+	if u, _ := b.Target.User("u2"); u["active"] != false {
+		t.Errorf("after the first run: %v", u)
+	}
+	b.Mark(user, provisioningv1.Mark_MARK_APPROVED)
+	b.Until(user, 1, func(l *provisioningv1.Link) bool { return l.GetState() == provisioningv1.LinkState_LINK_STATE_DISABLED })
+}
+
+// The directory was reloaded: every person has a new entry id. Once the removal of
+// the former entries is approved, the accounts change hands without a call.
+func TestReloadedDirectoryTakesTheAccountsOver(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	b.Start(usersync.Run)
+	people(b, 10)
+	for n := range 10 {
+		again := person(n)
+		again.EntryId, again.GetUser().Id = workertest.ID(100+n), workertest.ID(100+n)
+		b.Publish(again)
+	}
+	for n := range 10 {
+		b.Until(user, 100+n, workertest.Parked)
+	}
+	b.Target.ResetLog()
+	for n := range 10 {
+		b.PublishApproved(workertest.Gone(user, n), "one")
+	}
+	for n := range 10 {
+		b.Until(user, 100+n, func(l *provisioningv1.Link) bool { return l.GetResourceId() != "" && l.GetClaim() == nil })
+		b.Until(user, n, func(l *provisioningv1.Link) bool { return l.GetResourceId() == "" && l.GetClaim() == nil })
+	}
+	if writes := b.Target.Writes(); len(writes) != 0 {
+		t.Errorf("%d writes, want none: %v", len(writes), writes)
+	}
+	if n := active(b); n != 10 || b.Target.Count(scim.KindUser) != 10 {
+		t.Errorf("%d of %d users are active, want 10 of 10", n, b.Target.Count(scim.KindUser))
+	}
+}
+
+func TestBlockedUserGoesOnWhenTheOwnerLeaves(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: delete", scimtest.Options{})
+	b.Start(usersync.Run)
+	people(b, 1)
+	again := person(0)
+	again.EntryId, again.GetUser().Id = workertest.ID(7), workertest.ID(7)
+	b.Publish(again)
+	b.Until(user, 7, workertest.Parked)
+	b.Publish(workertest.Gone(user, 0))
+	b.Until(user, 7, func(l *provisioningv1.Link) bool { return l.GetResourceId() != "" && l.GetClaim() == nil })
+	if n := b.Target.Count(scim.KindUser); n != 1 {
+		t.Errorf("%d users on the target, want 1", n)
+	}
+}
+
+func TestLinksFollowARenamedConnection(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	stop := b.Start(usersync.Run)
+	people(b, 3)
+	stop()
+	b.Target.ResetLog()
+	p := worker.PlanOf(b.Config, "wiki")
+	p.Connection, p.RenamedFrom = "handbook", "wiki"
+	for range 2 { // a crash may repeat it
+		if err := worker.Advance(t.Context(), b.Bus, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.Rename("handbook")
+	b.Start(usersync.Run)
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "u1", "Boss", "u1@x"))))
+	wantCalls(t, b.Target, "PATCH /Users/{id}")
+	if err := worker.Advance(t.Context(), b.Bus, worker.Plan{Connection: "wiki", Source: "corp", Hash: "abc", Kinds: p.Kinds, Concurrency: 1}); !errors.Is(err, worker.ErrRefused) {
+		t.Errorf("the former name works on: %v", err)
+	}
+}
+
+func TestLinksOfAnotherSourceOrTargetAreRefused(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	stop := b.Start(usersync.Run)
+	people(b, 1)
+	good := worker.PlanOf(b.Config, "wiki")
+	moved, other := good, good
+	moved.Target, other.Source = "https://elsewhere.example:443/scim/v2", "sales"
+	for _, p := range []worker.Plan{moved, other} {
+		err := worker.Advance(t.Context(), b.Bus, p)
+		if !errors.Is(err, worker.ErrRefused) || !strings.Contains(err.Error(), "rollcall forget wiki") {
+			t.Errorf("advance: %v", err)
+		}
+	}
+	if _, err := worker.Forget(t.Context(), b.Bus, "wiki"); !errors.Is(err, worker.ErrInUse) {
+		t.Errorf("forget while it runs: %v", err)
+	}
+	stop()
+	b.Eventually("nobody pulls", func() bool {
+		n, err := worker.Forget(t.Context(), b.Bus, "wiki")
+		return err == nil && n == 1
+	})
+	if err := worker.Advance(t.Context(), b.Bus, moved); err != nil {
+		t.Errorf("advance after forget: %v", err)
+	}
+}
