@@ -46,11 +46,8 @@ func (v *validator) sourceOf(key string, c *Connection) *Source {
 }
 
 func (v *validator) renamed(key string, c *Connection) {
-	switch _, ok := v.config.Connections[c.RenamedFrom]; {
-	case ok:
+	if _, ok := v.config.Connections[c.RenamedFrom]; ok {
 		v.fault(key, fmt.Sprintf("%q is a connection of this file", c.RenamedFrom), "name the earlier name, or leave the key out")
-	case c.RenamedFrom != "":
-		v.unsupported(key, "leave it out; under a new name everything is matched again")
 	}
 }
 

@@ -37,6 +37,7 @@ type Config struct {
 	Burst             int           // at least 1 when there is a limit
 	Timeout           time.Duration // of each HTTP request; 15 s when 0
 	TLS               *tls.Config   // nil: the system's roots; TLS 1.2 at least
+	ReadOnly          bool          // nothing but reads is sent; everything else is ErrRefused
 	UserAgent         string
 	UsersPath         string // "/Users" when empty
 	GroupsPath        string // "/Groups" when empty

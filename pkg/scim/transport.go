@@ -66,6 +66,9 @@ func newHTTPClient(cfg Config) *http.Client {
 // do sends a request, at most three times within five seconds, and only again
 // where the same request twice is harmless. Longer waits are the caller's.
 func (c *Client) do(ctx context.Context, req *request) (*response, error) {
+	if c.cfg.ReadOnly && req.method != http.MethodGet {
+		return nil, fmt.Errorf("%w: %s %s of a client that only reads", ErrRefused, req.method, req.route)
+	}
 	pauses := backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(100*time.Millisecond), backoff.WithMultiplier(3),
 		backoff.WithMaxInterval(maxPause), backoff.WithMaxElapsedTime(maxElapsed))

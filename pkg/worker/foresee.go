@@ -12,6 +12,7 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/guard"
 	"github.com/rollcall-scim/rollcall/pkg/links"
+	"github.com/rollcall-scim/rollcall/pkg/mapping"
 	"github.com/rollcall-scim/rollcall/pkg/plan"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
@@ -173,6 +174,20 @@ func Foresee(ctx context.Context, c Converger, j *Job) (Forecast, error) {
 	return j.forecast, nil
 }
 
+// Preview is what the worker would do about a change, whether it is published or
+// not, with what is remembered of the entry. The target may be read.
+func (w *Worker) Preview(ctx context.Context, change *directoryv1.Change, set mapping.Set) (Forecast, *provisioningv1.Link, error) {
+	record, err := w.deps.Links.Get(ctx, w.cfg.Kind, change.GetEntryId())
+	if err != nil {
+		return Forecast{}, nil, err
+	}
+	link := proto.CloneOf(record.Link)
+	f, err := Foresee(ctx, w.converger, &Job{
+		Change: change, Set: set, Record: record, worker: w, Outcome: &provisioningv1.Outcome{}, stored: link,
+	})
+	return f, link, err
+}
+
 // judge judges the removals and stores the result.
 func (w *Worker) judge(ctx context.Context, sequence uint64, total, would tally) error {
 	f := foresight{Hash: w.cfg.Hash, Sequence: sequence, Held: map[string]string{}}
@@ -181,10 +196,7 @@ func (w *Worker) judge(ctx context.Context, sequence uint64, total, would tally)
 		if err != nil {
 			return err
 		}
-		reason := w.cfg.Limits.Check(guard.Removals{Of: of, Count: n, Earlier: earlier, Total: total[of]})
-		if reason == "" && of == guard.Users && n > 0 && n == total[of] {
-			reason = "no user would be left"
-		}
+		reason := checkWhole(w.cfg.Limits, guard.Removals{Of: of, Count: n, Earlier: earlier, Total: total[of]})
 		if reason == "" {
 			continue
 		}
@@ -197,4 +209,14 @@ func (w *Worker) judge(ctx context.Context, sequence uint64, total, would tally)
 		return fmt.Errorf("encode what is foreseen: %w", err)
 	}
 	return w.deps.Bus.PutText(ctx, provisioningv1.BucketTargets, foresightKey(w.cfg.Connection, w.cfg.Kind), string(data), 0)
+}
+
+// checkWhole is Check for everything that a configuration removes: it may also not
+// be the last user.
+func checkWhole(l guard.Limits, r guard.Removals) string {
+	reason := l.Check(r)
+	if reason == "" && r.Of == guard.Users && r.Count > 0 && r.Count == r.Total {
+		return "no user would be left"
+	}
+	return reason
 }

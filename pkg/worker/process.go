@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -129,7 +130,10 @@ func (p *Process) slotsOf(connection string) chan struct{} {
 	return p.slots[connection]
 }
 
-const hashKeySize = 32
+const (
+	hashKeyName = "hash-key"
+	hashKeySize = 32
+)
 
 // HashKey is the key of the hashes that links keep of attribute values; it is
 // made once and is the same for every process.
@@ -138,10 +142,24 @@ func (p *Process) HashKey(ctx context.Context) ([]byte, error) {
 	if _, err := rand.Read(fresh); err != nil {
 		return nil, fmt.Errorf("make a hash key: %w", err)
 	}
-	text, err := p.bus.PutTextOnce(ctx, provisioningv1.BucketTargets, "hash-key", hex.EncodeToString(fresh))
+	text, err := p.bus.PutTextOnce(ctx, provisioningv1.BucketTargets, hashKeyName, hex.EncodeToString(fresh))
 	if err != nil {
 		return nil, fmt.Errorf("store the hash key: %w", err)
 	}
+	return decodeHashKey(text)
+}
+
+// KnownHashKey is HashKey for those who write nothing: where no key was made,
+// nothing was hashed with it.
+func (p *Process) KnownHashKey(ctx context.Context) ([]byte, error) {
+	text, err := p.bus.Text(ctx, provisioningv1.BucketTargets, hashKeyName)
+	if err != nil && !errors.Is(err, bus.ErrNotFound) {
+		return nil, fmt.Errorf("read the hash key: %w", err)
+	}
+	return decodeHashKey(text)
+}
+
+func decodeHashKey(text string) ([]byte, error) {
 	key, err := hex.DecodeString(text)
 	if err != nil {
 		return nil, fmt.Errorf("decode the hash key: %w", err)

@@ -23,7 +23,12 @@ const (
 )
 
 // NewTarget makes the SCIM client of a connection's target.
-func NewTarget(c *connection.Connection) (*scim.Client, error) {
+func NewTarget(c *connection.Connection) (*scim.Client, error) { return newTarget(c, false) }
+
+// NewReader makes a client that sends nothing but reads.
+func NewReader(c *connection.Connection) (*scim.Client, error) { return newTarget(c, true) }
+
+func newTarget(c *connection.Connection, readOnly bool) (*scim.Client, error) {
 	profile, ok := scim.Profiles[c.Target.Profile]
 	if !ok {
 		return nil, fmt.Errorf("unknown profile %q", c.Target.Profile)
@@ -39,6 +44,7 @@ func NewTarget(c *connection.Connection) (*scim.Client, error) {
 	return scim.New(scim.Config{
 		URL: c.Target.URL, Profile: profile, Auth: auth(c.Target.Auth), Concurrency: c.Target.Concurrency,
 		RequestsPerSecond: c.Target.Rate.RequestsPerSecond, Burst: c.Target.Rate.Burst, TLS: roots, Observe: observe,
+		ReadOnly: readOnly,
 	})
 }
 

@@ -99,6 +99,12 @@ func (b *Bench) Configure(users, conn string) {
 	b.Advance()
 }
 
+// Unguarded lets services that are started from now on remove whatever they are
+// told to: for tests that are about something else.
+func (b *Bench) Unguarded() {
+	b.Config.Connections[b.name].Guard = connection.Guard{MaxRemovals: 1 << 30, MaxRemovalPercent: 100, Window: time.Hour}
+}
+
 // Advance makes the bench's configuration current.
 func (b *Bench) Advance() {
 	b.tb.Helper()

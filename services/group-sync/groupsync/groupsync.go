@@ -59,7 +59,7 @@ func Run(ctx context.Context, cfg *connection.Config, process *worker.Process) e
 			return err
 		}
 		index := newIndex(c, process)
-		w, err := process.Worker(directoryv1.Kind_KIND_GROUP, c, cfg.Hash(name), newConverger(cfg, name, compiled.Connections[name], target, key, index))
+		w, err := process.Worker(directoryv1.Kind_KIND_GROUP, c, cfg.Hash(name), newConverger(cfg, name, compiled.Connections[name], target, key, index, process.Bus()))
 		if err != nil {
 			return err
 		}
@@ -79,7 +79,7 @@ type converger struct {
 	target  resources
 	profile scim.Profile
 	index   membership
-	users   waiter
+	users   *backlog
 	names   *names
 	dryRun  bool
 	// matching are the paths by which a group is matched.
@@ -98,12 +98,7 @@ type membership interface {
 	resource(hash []byte) (string, bool)
 }
 
-// waiter says how many users are still to be provisioned.
-type waiter interface {
-	users(ctx context.Context) (uint64, error)
-}
-
-func newConverger(cfg *connection.Config, name string, c *connection.CompiledConnection, target *scim.Client, key []byte, x *index) *converger {
+func newConverger(cfg *connection.Config, name string, c *connection.CompiledConnection, target *scim.Client, key []byte, x membership, b *bus.Bus) *converger {
 	groups := cfg.Connections[name].Groups
 	return &converger{
 		mapper: newMapper(c.Groups, groups.Match, key), matching: cfg.Connections[name].MatchingPaths(directoryv1.Kind_KIND_GROUP),
@@ -111,7 +106,7 @@ func newConverger(cfg *connection.Config, name string, c *connection.CompiledCon
 			Create: groups.Create, Update: groups.Update, Remove: plan.Remove(groups.Remove), LookFirst: true,
 		},
 		target: target, profile: target.Profile(), index: x, dryRun: cfg.Connections[name].DryRun,
-		users: &backlog{bus: x.bus, consumer: worker.ChangesConsumer(directoryv1.Kind_KIND_USER, name, cfg.Hash(name))},
+		users: &backlog{bus: b, consumer: worker.ChangesConsumer(directoryv1.Kind_KIND_USER, name, cfg.Hash(name))},
 		names: newNames(target),
 	}
 }

@@ -214,6 +214,7 @@ func TestManyGroupsAreListedOnce(t *testing.T) {
 func TestReplicasConvergeOneGroupInTurn(t *testing.T) {
 	t.Parallel()
 	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	b.Unguarded()
 	provision(t, b, numbers(0, 30)...)
 	for range 2 {
 		b.Start(groupsync.Run)

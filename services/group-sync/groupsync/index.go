@@ -247,15 +247,20 @@ func decodeChunk(data []byte) (members []member, hash []byte, err error) {
 	if err := proto.Unmarshal(data, &chunk); err != nil {
 		return nil, nil, err
 	}
-	packed := chunk.GetMembers()
+	sum := sha256.Sum256(chunk.GetMembers())
+	members, err = unpack(chunk.GetMembers())
+	return members, sum[:chunkHashSize], err
+}
+
+// unpack reads the records of a chunk.
+func unpack(packed []byte) (members []member, err error) {
 	if len(packed)%recordSize != 0 {
-		return nil, nil, fmt.Errorf("%d bytes are not whole records", len(packed))
+		return nil, fmt.Errorf("%d bytes are not whole records", len(packed))
 	}
 	for ; len(packed) > 0; packed = packed[recordSize:] {
 		members = append(members, member{entryID(packed[:directoryv1.IDSize]), directoryv1.Kind(packed[directoryv1.IDSize])})
 	}
-	sum := sha256.Sum256(chunk.GetMembers())
-	return members, sum[:chunkHashSize], nil
+	return members, nil
 }
 
 // chunk reads one chunk of a group's members from the stream; errChunkMoved when

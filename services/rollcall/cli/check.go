@@ -93,7 +93,7 @@ func nats(ctx context.Context, cfg *connection.Config) finding {
 
 // probeTarget reads one page of users: it proves the URL and the credentials.
 func probeTarget(ctx context.Context, c *connection.Connection) (string, error) {
-	client, err := worker.NewTarget(c)
+	client, err := worker.NewReader(c)
 	if err != nil {
 		return "", err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/service"
+	"github.com/rollcall-scim/rollcall/pkg/worker"
 	"github.com/rollcall-scim/rollcall/services/rollcall/allinone"
 )
 
@@ -72,7 +73,8 @@ func newRoot(out, errOut io.Writer) *cobra.Command {
 	root.SetErr(errOut)
 	root.PersistentFlags().StringVarP(&a.file, "config", "c", "rollcall.yaml", "configuration file")
 	root.PersistentFlags().StringVarP(&a.format, "output", "o", "text", "output format: text or json")
-	root.AddCommand(a.runCommand(), a.setupCommand(), a.checkCommand(), a.statusCommand(), a.configCommand())
+	root.AddCommand(a.runCommand(), a.setupCommand(), a.checkCommand(), a.statusCommand(),
+		a.heldCommand(), a.forgetCommand(), a.configCommand())
 	return root
 }
 
@@ -122,9 +124,14 @@ func (a *app) setupCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "setup",
 		Short: "Create the streams and buckets in NATS, or bring them up to date",
-		Args:  cobra.NoArgs,
-		RunE: a.attached(func(ctx context.Context, _ *connection.Config, b *bus.Bus) error {
+		Long: "Create the streams and buckets in NATS, or bring them up to date, and the consumers\n" +
+			"of connections that never ran. It may run any number of times.",
+		Args: cobra.NoArgs,
+		RunE: a.attached(func(ctx context.Context, cfg *connection.Config, b *bus.Bus) error {
 			if err := b.Setup(ctx); err != nil {
+				return err
+			}
+			if err := firstGenerations(ctx, cfg, b); err != nil {
 				return err
 			}
 			return a.print(map[string]string{"setup": "ok"}, func(w io.Writer) error {
@@ -133,6 +140,24 @@ func (a *app) setupCommand() *cobra.Command {
 			})
 		}),
 	}
+}
+
+// firstGenerations makes the configuration of connections that never ran current;
+// a changed one is the detector's to advance, which knows what was read for it.
+func firstGenerations(ctx context.Context, cfg *connection.Config, b *bus.Bus) error {
+	for name, c := range cfg.Connections {
+		_, err := worker.CurrentGeneration(ctx, b, name)
+		if err == nil || c.RenamedFrom != "" {
+			continue
+		}
+		if !errors.Is(err, bus.ErrNotFound) {
+			return err
+		}
+		if err := worker.Advance(ctx, b, worker.PlanOf(cfg, name)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // attached makes a command that asks the NATS of a Rollcall that runs.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/held"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	"github.com/rollcall-scim/rollcall/services/change-detector/detector"
@@ -29,14 +30,17 @@ type sourceStatus struct {
 	Name     string         `json:"name"`
 	Detector string         `json:"detector"` // who holds the lease; empty: nobody
 	LastPass *detector.Pass `json:"last_pass,omitempty"`
+	Held     int            `json:"held"` // waits for a person
 }
 
 type connectionStatus struct {
-	Name       string             `json:"name"`
-	Generation int                `json:"generation"`
-	Users      *worker.Summary    `json:"users"`
-	Groups     *worker.Summary    `json:"groups,omitempty"`
-	Problems   []worker.ProblemOf `json:"problems,omitempty"`
+	Name       string `json:"name"`
+	Generation int    `json:"generation"`
+	// Refused says why the configuration cannot become current.
+	Refused  string             `json:"refused,omitempty"`
+	Users    *worker.Summary    `json:"users"`
+	Groups   *worker.Summary    `json:"groups,omitempty"`
+	Problems []worker.ProblemOf `json:"problems,omitempty"`
 }
 
 func (a *app) statusCommand() *cobra.Command {
@@ -68,6 +72,11 @@ func readStatus(ctx context.Context, cfg *connection.Config, b *bus.Bus) (*statu
 		} else if !errors.Is(err, bus.ErrNotFound) {
 			return nil, err
 		}
+		items, err := held.OfSource(b, name).List(ctx)
+		if err != nil {
+			return nil, err
+		}
+		one.Held = len(items)
 		s.Sources = append(s.Sources, one)
 	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Connections)) {
@@ -87,6 +96,9 @@ func readConnection(ctx context.Context, cfg *connection.Config, b *bus.Bus, nam
 		return nil, err
 	}
 	one.Generation = generation.Number
+	if refused := worker.Refused(ctx, b, worker.PlanOf(cfg, name), generation); refused != nil {
+		one.Refused = refused.Error()
+	}
 	users, problems, err := worker.Summarise(ctx, b, name, directoryv1.Kind_KIND_USER, generation.Hash)
 	if err != nil {
 		return nil, err
@@ -110,20 +122,23 @@ func (s *status) print(w io.Writer) error {
 			holder = "none: nobody watches"
 		}
 		if one.LastPass == nil {
-			p.line("%s\t%s\tnever\t-\t-\t-", one.Name, holder)
+			p.line("%s\t%s\tnever\t-\t-\t%d", one.Name, holder, one.Held)
 			continue
 		}
 		l := one.LastPass
-		p.line("%s\t%s\t%s\t%d\t%d\t%d", one.Name, holder, l.At.Local().Format(time.DateTime), l.Users, l.Groups, l.Held)
+		p.line("%s\t%s\t%s\t%d\t%d\t%d", one.Name, holder, l.At.Local().Format(time.DateTime), l.Users, l.Groups, one.Held)
 		if l.HeldReason != "" {
 			p.line("  held: %s", l.HeldReason)
 		}
 	}
 	p.line("")
-	p.line("CONNECTION\tKIND\tACTIVE\tDISABLED\tREMOVED\tBACKLOG\tPARKED\tBLOCKED\tRETRYING")
+	p.line("CONNECTION\tKIND\tACTIVE\tDISABLED\tREMOVED\tBACKLOG\tHELD\tPARKED\tBLOCKED\tRETRYING")
 	for _, one := range s.Connections {
 		p.summary(one.Name, "users", one.Users)
 		p.summary(one.Name, "groups", one.Groups)
+		if one.Refused != "" {
+			p.line("  refused: %s", one.Refused)
+		}
 	}
 	p.problems(s)
 	if p.err != nil {
@@ -146,7 +161,7 @@ func (p *printer) line(format string, args ...any) {
 
 func (p *printer) summary(connection, kind string, s *worker.Summary) {
 	if s != nil {
-		p.line("%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d", connection, kind, s.Active, s.Disabled, s.Removed, s.Backlog, s.Parked, s.Blocked, s.Retrying)
+		p.line("%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d", connection, kind, s.Active, s.Disabled, s.Removed, s.Backlog, s.Held, s.Parked, s.Blocked, s.Retrying)
 	}
 }
 

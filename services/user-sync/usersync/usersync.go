@@ -66,6 +66,12 @@ func Run(ctx context.Context, cfg *connection.Config, process *worker.Process) e
 	return group.Wait()
 }
 
+// Preview is a converger of a connection's users for those who only want to know
+// what it would do.
+func Preview(c *connection.Connection, compiled *connection.CompiledConnection, target *scim.Client, key []byte) worker.Converger {
+	return newConverger(c, compiled, target, key)
+}
+
 // converger makes one target's users equal.
 type converger struct {
 	mapper  *mapper

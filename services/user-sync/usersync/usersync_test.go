@@ -190,6 +190,7 @@ func TestOutageParksNothing(t *testing.T) {
 func TestTwoReplicasNeverDuplicate(t *testing.T) {
 	t.Parallel()
 	b := workertest.New(t, "remove: delete", scimtest.Options{})
+	b.Unguarded()
 	b.Start(usersync.Run)
 	b.Start(usersync.Run)
 	const people = 40

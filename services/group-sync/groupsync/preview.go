@@ -1,0 +1,59 @@
+package groupsync
+
+import (
+	"context"
+
+	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/scim"
+	"github.com/rollcall-scim/rollcall/pkg/worker"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+)
+
+// Members is what is known of memberships before anything is published or done.
+type Members struct {
+	// Chunk is one chunk of a group's members, packed as in a MemberChunk.
+	Chunk func(group []byte, n int) []byte
+	// Resources are the resource ids that entries will have, by entry id. An entry
+	// whose resource is not created yet has any unique name.
+	Resources map[[directoryv1.IDSize]byte]string
+	// Linked are the resource ids that links name now.
+	Linked []string
+}
+
+// Preview is a converger of a connection's groups for those who only want to know
+// what it would do.
+func Preview(cfg *connection.Config, name string, compiled *connection.CompiledConnection, target *scim.Client, key []byte, m Members) worker.Converger {
+	p := &preview{members: m, byHash: map[string]string{}}
+	for _, resource := range m.Linked {
+		p.byHash[string(provisioningv1.ResourceHash(resource))] = resource
+	}
+	return newConverger(cfg, name, compiled, target, key, p, nil)
+}
+
+// preview is the membership that Members describe.
+type preview struct {
+	members Members
+	byHash  map[string]string
+}
+
+func (p *preview) chunk(_ context.Context, group []byte, n int, _ []byte) ([]member, error) {
+	return unpack(p.members.Chunk(group, n))
+}
+
+func (p *preview) resolve(_ context.Context, members []member) (ids map[entryID]string, without int, err error) {
+	ids = map[entryID]string{}
+	for _, m := range members {
+		if resource, ok := p.members.Resources[m.id]; ok {
+			ids[m.id] = resource
+		} else {
+			without++
+		}
+	}
+	return ids, without, nil
+}
+
+func (p *preview) resource(hash []byte) (string, bool) {
+	resource, ok := p.byHash[string(hash)]
+	return resource, ok
+}
