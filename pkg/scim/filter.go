@@ -17,16 +17,25 @@ func filterEqual(p Path, value string) string {
 // the target took the filter for. id and externalId are compared exactly.
 func (r *Resource) matches(p Path, values []string) bool {
 	exact := p.URN == "" && (p.Attribute == "id" || p.Attribute == "externalId")
+	for got := range r.values(p) {
+		if slices.ContainsFunc(values, func(want string) bool { return got == want || !exact && strings.EqualFold(got, want) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// values are the values that a resource holds at a path, each once.
+func (r *Resource) values(p Path) map[string]struct{} {
+	values := map[string]struct{}{}
 	observed, _ := r.Value(p.String())
-	return slices.ContainsFunc(list(observed), func(item any) bool {
+	for _, item := range list(observed) {
 		if object, ok := item.(map[string]any); ok {
 			item = member(object, "value")
 		}
-		got := scalar(item)
-		return slices.ContainsFunc(values, func(want string) bool {
-			return got == want || !exact && strings.EqualFold(got, want)
-		})
-	})
+		values[scalar(item)] = struct{}{}
+	}
+	return values
 }
 
 // lookUpPath reads the attribute of a look-up.

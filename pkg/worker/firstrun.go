@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -60,38 +61,78 @@ const firstRunReason = "this is the connection's first run: nothing is removed i
 
 var errFirstRun = errors.New("the connection's first run is not over")
 
+// firstRun is how far a connection's first run is: over, or with the sequence that
+// it ends with, where that is known.
+func firstRun(ctx context.Context, b *bus.Bus, connection string, kind directoryv1.Kind) (over bool, last uint64, err error) {
+	state, err := b.Text(ctx, provisioningv1.BucketTargets, firstKey(connection, kind))
+	switch {
+	case errors.Is(err, bus.ErrNotFound), err == nil && state == firstDone:
+		return true, 0, nil
+	case err != nil || state == firstPending:
+		return false, math.MaxUint64, err
+	}
+	if last, err = strconv.ParseUint(state, 10, 64); err != nil {
+		return false, 0, fmt.Errorf("decode the first run of %s: %w", connection, err)
+	}
+	return false, last, nil
+}
+
+// endFirstRun notes that the first run is over, if the consumer of a configuration
+// has reached its end.
+func endFirstRun(ctx context.Context, b *bus.Bus, connection, hash string, kind directoryv1.Kind) (over bool, err error) {
+	over, last, err := firstRun(ctx, b, connection, kind)
+	if err != nil || over || last == math.MaxUint64 {
+		return over, err
+	}
+	backlog, err := b.Backlog(ctx, kind.Stream(), ChangesConsumer(kind, connection, hash))
+	if errors.Is(err, bus.ErrNotFound) || err == nil && !backlog.Reached(last) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if err := b.PutText(ctx, provisioningv1.BucketTargets, firstKey(connection, kind), firstDone, 0); err != nil {
+		return false, fmt.Errorf("note the end of the first run of %s: %w", connection, err)
+	}
+	return true, nil
+}
+
 // firstRun holds removals that belong to the first run, and lets those wait that
 // came while it lasted.
 func (g *guardian) firstRun(ctx context.Context, sequence uint64) (reason string, err error) {
 	if g.ran.Load() {
 		return "", nil
 	}
-	state, err := g.bus.Text(ctx, provisioningv1.BucketTargets, firstKey(g.cfg.Connection, g.cfg.Kind))
-	switch {
-	case errors.Is(err, bus.ErrNotFound), err == nil && state == firstDone:
-		g.ran.Store(true)
-		return "", nil
-	case err != nil:
-		return "", err
-	case state == firstPending:
-		return firstRunReason, nil
-	}
-	last, err := strconv.ParseUint(state, 10, 64)
+	over, last, err := firstRun(ctx, g.bus, g.cfg.Connection, g.cfg.Kind)
 	if err != nil {
-		return "", fmt.Errorf("decode the first run of %s: %w", g.cfg.Connection, err)
+		return "", err
 	}
-	backlog, err := g.bus.Backlog(ctx, g.cfg.Kind.Stream(), ChangesConsumer(g.cfg.Kind, g.cfg.Connection, g.cfg.Hash))
+	if !over && sequence > last {
+		if over, err = endFirstRun(ctx, g.bus, g.cfg.Connection, g.cfg.Hash, g.cfg.Kind); err == nil && !over {
+			err = Wait(firstRunDelay, errFirstRun)
+		}
+	}
 	switch {
 	case err != nil:
 		return "", err
-	case sequence <= last:
+	case !over:
 		return firstRunReason, nil
-	case !backlog.Reached(last):
-		return "", Wait(firstRunDelay, errFirstRun)
-	}
-	if err := g.bus.PutText(ctx, provisioningv1.BucketTargets, firstKey(g.cfg.Connection, g.cfg.Kind), firstDone, 0); err != nil {
-		return "", fmt.Errorf("note the end of the first run of %s: %w", g.cfg.Connection, err)
 	}
 	g.ran.Store(true)
 	return "", nil
+}
+
+// watchFirstRun notes the end of the first run when it comes.
+func (g *guardian) watchFirstRun(ctx context.Context) error {
+	for wait := generationPoll; ctx.Err() == nil && !g.ran.Load(); wait = min(2*wait, generationPollMax) {
+		over, err := endFirstRun(ctx, g.bus, g.cfg.Connection, g.cfg.Hash, g.cfg.Kind)
+		if err != nil && ctx.Err() == nil {
+			return err
+		}
+		g.ran.Store(over)
+		if !over {
+			pause(ctx, wait)
+		}
+	}
+	return nil
 }

@@ -136,14 +136,7 @@ func (w *Worker) forecast(ctx context.Context, linked map[string]*links.Record, 
 		if err != nil {
 			return nil //nolint:nilerr // what cannot be evaluated is blocked or waits: it removes nothing
 		}
-		r := removalsOf(f.Action, w.cfg.Matching, w.cfg.Kind)
-		if r.entry != "" {
-			would[w.cfg.Kind.Token()]++
-		}
-		if r.matching != "" {
-			would[guard.Matching]++
-		}
-		would[guard.Members] += f.Removed
+		would.remove(f, w.cfg)
 		return nil
 	})
 }
@@ -186,6 +179,49 @@ func (w *Worker) Preview(ctx context.Context, change *directoryv1.Change, set ma
 		Change: change, Set: set, Record: record, worker: w, Outcome: &provisioningv1.Outcome{}, stored: link,
 	})
 	return f, link, err
+}
+
+// Judge says for forecasts as a whole which of them a person would be asked about
+// first: the function returned gives the reason, or an empty string.
+func (w *Worker) Judge(ctx context.Context, all []Forecast) (func(Forecast) string, error) {
+	total, would := newTally(w.cfg.Kind), newTally(w.cfg.Kind)
+	err := w.deps.Links.Each(ctx, w.cfg.Kind, func(_ []byte, l *provisioningv1.Link) { total.add(l) })
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range all {
+		would.remove(f, w.cfg)
+	}
+	_, err = w.deps.Bus.Text(ctx, provisioningv1.BucketTargets, firstKey(w.cfg.Connection, w.cfg.Kind))
+	never := errors.Is(err, bus.ErrNotFound)
+	if err != nil && !never {
+		return nil, err
+	}
+	over, _, err := firstRun(ctx, w.deps.Bus, w.cfg.Connection, w.cfg.Kind)
+	if err != nil {
+		return nil, err
+	}
+	reasons := map[string]string{}
+	for of, n := range would {
+		earlier, err := w.guard.held.Earlier(ctx, w.cfg.Limits, of)
+		if err != nil {
+			return nil, err
+		}
+		reasons[of] = checkWhole(w.cfg.Limits, guard.Removals{Of: of, Count: n, Earlier: earlier, Total: total[of]})
+		if (never || !over) && of == w.cfg.Kind.Token() && reasons[of] == "" {
+			reasons[of] = firstRunReason
+		}
+	}
+	return func(f Forecast) string {
+		one := newTally(w.cfg.Kind)
+		one.remove(f, w.cfg)
+		for of, n := range one {
+			if n > 0 && reasons[of] != "" {
+				return reasons[of]
+			}
+		}
+		return ""
+	}, nil
 }
 
 // judge judges the removals and stores the result.

@@ -115,6 +115,11 @@ func Advance(ctx context.Context, b *bus.Bus, p Plan) error {
 	if err := consumers(ctx, b, p); err != nil { // 3
 		return err
 	}
+	for _, kind := range p.Kinds { // before the consumer that tells is gone
+		if _, err := endFirstRun(ctx, b, p.Connection, current.Hash, kind); err != nil {
+			return err
+		}
+	}
 	if err := name(ctx, b, p, current); err != nil { // 4
 		return err
 	}

@@ -48,7 +48,7 @@ func (h *heldError) Error() string { return "held: " + h.reason }
 // repeated. Any other error says what to wait for, for a person among others.
 //
 //  1. what a person approved in the source passes
-//  2. the first run of a connection removes nothing
+//  2. the first run of a connection disables and deletes nothing
 //  3. a configuration that would remove too much removes nothing
 //  4. the window has room
 //  5. otherwise: what did a person say?
@@ -57,9 +57,12 @@ func (j *Job) Permit(ctx context.Context, of string, count int, action string) e
 	if count <= int(link.GetGuardCredit()) || j.approved { // 1
 		return nil
 	}
-	reason, err := g.firstRun(ctx, j.Sequence) // 2
-	if err != nil {
-		return err
+	var reason string
+	var err error
+	if of == g.cfg.Kind.Token() {
+		if reason, err = g.firstRun(ctx, j.Sequence); err != nil { // 2
+			return err
+		}
 	}
 	if reason == "" {
 		reason = g.foresaw(of, j.Sequence) // 3
@@ -147,6 +150,18 @@ func (t tally) add(l *provisioningv1.Link) {
 	} else if l.GetState() == provisioningv1.LinkState_LINK_STATE_ACTIVE {
 		t[guard.Users]++
 	}
+}
+
+// remove counts what a forecast would remove.
+func (t tally) remove(f Forecast, cfg Config) {
+	r := removalsOf(f.Action, cfg.Matching, cfg.Kind)
+	if r.entry != "" {
+		t[cfg.Kind.Token()]++
+	}
+	if r.matching != "" {
+		t[guard.Matching]++
+	}
+	t[guard.Members] += f.Removed
 }
 
 // guarded asks the guard for an action and takes out of it what is held; the rest

@@ -44,6 +44,7 @@ type Job struct {
 	// guard recorded that something is, and held when that still waits.
 	wasHeld, asked bool
 	held           error
+	wasAt          uint64 // sequence of the link before
 
 	// dry jobs only foretell; offline ones without a call to the target.
 	dry, offline bool

@@ -151,12 +151,18 @@ func (w *Worker) conclude(ctx context.Context, j *Job, err error) error {
 			return err
 		}
 	}
-	if result, ended := resultOf[d.kind]; ended {
+	if result, ended := resultOf[d.kind]; ended && !j.saidAlready(d.kind) {
 		if reportErr := w.report(ctx, j, result); reportErr != nil {
 			return errors.Join(err, reportErr)
 		}
 	}
 	return d.verdict
+}
+
+// saidAlready says whether the audit log holds already that this removal waits:
+// another look at it is nothing new.
+func (j *Job) saidAlready(kind provisioningv1.ProblemKind) bool {
+	return kind == provisioningv1.ProblemKind_PROBLEM_KIND_HELD && j.wasHeld && j.wasAt == j.Sequence
 }
 
 // resultOf is how a job has ended for now, for the audit log.

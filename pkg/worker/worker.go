@@ -152,7 +152,8 @@ func (w *Worker) consume(ctx context.Context) error {
 	defer cancel()
 	opts := bus.ConsumeOptions{Connection: w.cfg.Connection, Concurrency: w.cfg.Concurrency, Slots: w.deps.Slots, Settled: w.settled}
 	var wg sync.WaitGroup
-	var errs [2]error
+	var errs [3]error
+	wg.Go(func() { errs[2] = w.guard.watchFirstRun(ctx) })
 	wg.Go(func() {
 		defer cancel()
 		errs[0] = w.deps.Bus.Consume(ctx, w.cfg.Kind.Stream(), ChangesConsumer(w.cfg.Kind, w.cfg.Connection, w.cfg.Hash), opts, w.Handle)
@@ -258,6 +259,7 @@ func (w *Worker) load(ctx context.Context, kind directoryv1.Kind, id []byte, fou
 		Change: change, Sequence: found.Sequence, Set: set, Record: record,
 		detected: detectedAt(found), worker: w, stored: proto.CloneOf(record.Link),
 		approved: found.Header[directoryv1.HeaderApproval] != "",
+		wasAt:    record.Link.GetSequence(),
 		wasHeld:  record.Link.GetProblem().GetKind() == provisioningv1.ProblemKind_PROBLEM_KIND_HELD,
 		Outcome:  &provisioningv1.Outcome{EntryId: id, Kind: kind, Sequence: found.Sequence},
 	}, nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 
 	"google.golang.org/protobuf/proto"
 
@@ -56,6 +57,15 @@ func recall(entries map[ID]*published, s *bus.Stored) error {
 	}
 	entries[ID(subject.ID)] = p
 	return nil
+}
+
+// clone is a copy that later publications do not change.
+func (m memory) clone() memory {
+	out := memory{}
+	for kind, entries := range m {
+		out[kind] = maps.Clone(entries)
+	}
+	return out
 }
 
 // holds says whether an entry is published as present, as whatever kind.

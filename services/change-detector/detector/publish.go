@@ -24,6 +24,8 @@ type publisher struct {
 	fences map[directoryv1.Kind]*bus.Fence
 	memory memory
 	tracer trace.Tracer
+	// dry publishes nothing and only remembers what it would have.
+	dry bool
 }
 
 func newPublisher(ctx context.Context, d *detector) (*publisher, error) {
@@ -50,6 +52,12 @@ type item struct {
 
 // publish stores publications in batches; each stands whole in one batch.
 func (p *publisher) publish(ctx context.Context, publications []*publication) error {
+	if p.dry {
+		for _, one := range publications {
+			p.memory[one.change.GetKind()][ID(one.change.GetEntryId())] = one.published(0)
+		}
+		return nil
+	}
 	for _, kind := range kinds {
 		var batch []*item
 		size := 0
@@ -140,13 +148,16 @@ func (p *publisher) flush(ctx context.Context, kind directoryv1.Kind, batch []*i
 		return fmt.Errorf("publish %d changes: %w", len(batch), err)
 	}
 	for _, one := range batch {
-		p.memory[kind][ID(one.change.GetEntryId())] = &published{
-			sequence: sequences[0], hash: one.hash, present: !one.removal(), manifest: one.change.GetGroup().GetMembers(),
-		}
+		p.memory[kind][ID(one.change.GetEntryId())] = one.published(sequences[0])
 		sequences = sequences[len(one.messages):]
 	}
 	p.metrics.published(ctx, kind, len(batch))
 	return nil
+}
+
+// published is what is remembered of a publication once it is stored.
+func (p *publication) published(sequence uint64) *published {
+	return &published{sequence: sequence, hash: p.hash, present: !p.removal(), manifest: p.change.GetGroup().GetMembers()}
 }
 
 // present counts the entries of a kind that are published as present.

@@ -91,7 +91,7 @@ func (s *session) Settled(ctx context.Context) error {
 		return err
 	}
 	s.told = s.reasons // what is held no longer is told again when it comes back
-	if full {
+	if full && !s.publisher.dry {
 		s.report(ctx)
 		return s.firstPassDone(ctx)
 	}

@@ -38,7 +38,7 @@ type app struct {
 }
 
 // Main runs the command line and returns the exit code: 0 for success, 1 for a
-// failure, 3 for a fault in the configuration.
+// failure, 2 where a plan has something to do, 3 for a fault in the configuration.
 func Main(args []string, out, errOut io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -51,6 +51,8 @@ func Main(args []string, out, errOut io.Writer) int {
 		return 0
 	case errors.Is(err, errFound):
 		return exitFailure
+	case errors.Is(err, errChanges):
+		return exitChanges
 	case errors.As(err, &faults):
 		_, _ = fmt.Fprintln(errOut, err)
 		return exitConfiguration
@@ -74,7 +76,7 @@ func newRoot(out, errOut io.Writer) *cobra.Command {
 	root.PersistentFlags().StringVarP(&a.file, "config", "c", "rollcall.yaml", "configuration file")
 	root.PersistentFlags().StringVarP(&a.format, "output", "o", "text", "output format: text or json")
 	root.AddCommand(a.runCommand(), a.setupCommand(), a.checkCommand(), a.statusCommand(),
-		a.heldCommand(), a.forgetCommand(), a.configCommand())
+		a.planCommand(), a.heldCommand(), a.forgetCommand(), a.configCommand())
 	return root
 }
 

@@ -1,0 +1,309 @@
+package preview_test
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/bus/bustest"
+	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/scim"
+	"github.com/rollcall-scim/rollcall/pkg/scim/scimtest"
+	"github.com/rollcall-scim/rollcall/pkg/service"
+	"github.com/rollcall-scim/rollcall/pkg/worker"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+	"github.com/rollcall-scim/rollcall/services/change-detector/ldaptest"
+	"github.com/rollcall-scim/rollcall/services/rollcall/allinone"
+	"github.com/rollcall-scim/rollcall/services/rollcall/preview"
+)
+
+const configuration = `
+nats: {url: "%s", credentials: "${file:%s}"}
+sources:
+  corp:
+    ldap: {urls: ["%s"], bind_dn: "%s", bind_password: "${env:PREVIEW_PASSWORD}"}
+    preset: openldap
+    users:
+      base_dns: ["ou=people,dc=example,dc=com"]
+      filter: (objectClass=inetOrgPerson)
+      enabled: '!("left" in user.all.employeeType)'
+    groups: {base_dns: ["ou=groups,dc=example,dc=com"], filter: (objectClass=groupOfNames)}
+connections:
+  wiki:
+    source: corp
+    target: {url: "%s", rate: {requests_per_second: 0}}
+    guard: {max_removal_percent: 50}
+    %s
+    users:
+      attributes:
+        userName: user.uid
+        name.familyName: %s
+        title: user.title
+        'emails[type eq "work"].value': user.mail
+    groups: {}
+telemetry: {metrics_listen: ""}
+`
+
+// world is a directory, a target and a bus that outlives a Rollcall.
+type world struct {
+	*testing.T
+
+	directory *ldaptest.Server
+	target    *scimtest.Server
+	bus       *bus.Bus
+	natsURL   string
+	seed      string
+	cfg       *connection.Config
+	outcomes  uint64 // sequence of the last outcome that was compared
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	t.Setenv("PREVIEW_PASSWORD", "reader")
+	nats := bustest.Server(t)
+	w := &world{
+		T: t, directory: ldaptest.Start(t, ldaptest.Options{}), target: scimtest.NewServer(t, scimtest.Options{}),
+		bus: bustest.Connect(t, nats), natsURL: nats.URL(), seed: nats.SeedFile(),
+	}
+	if err := w.bus.Setup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.configure("", "user.sn")
+	return w
+}
+
+func (w *world) configure(conn, familyName string) {
+	w.Helper()
+	text := fmt.Appendf(nil, configuration, w.natsURL, w.seed, w.directory.URL, w.directory.ReaderDN, w.target.URL(), conn, familyName)
+	cfg, err := connection.Parse(filepath.Base("rollcall.yaml"), text)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.cfg = cfg
+}
+
+// line is one entry of a plan, or one of a run.
+type line struct {
+	Entry, Action  string
+	Attributes     string
+	Added, Removed int
+}
+
+// plan makes a plan and checks that it wrote nothing.
+func (w *world) plan() []line {
+	w.Helper()
+	writes, known := len(w.target.Writes()), w.stored()
+	plans, err := preview.Run(w.Context(), w.cfg, w.bus, slog.New(slog.DiscardHandler))
+	if err != nil {
+		w.Fatal(err)
+	}
+	if n := len(w.target.Writes()) - writes; n != 0 {
+		w.Errorf("the plan sent %d writes", n)
+	}
+	if diff := gocmp.Diff(known, w.stored()); diff != "" {
+		w.Errorf("the plan wrote to NATS: -before +after\n%s", diff)
+	}
+	var lines []line
+	for _, e := range plans[0].Entries {
+		if e.Held != "" {
+			w.Errorf("held: %+v", e)
+		}
+		lines = append(lines, line{e.Entry, e.Action, sorted(e.Attributes), e.Added, e.Removed})
+	}
+	return inOrder(lines)
+}
+
+// stored are the newest sequences of every stream.
+func (w *world) stored() map[string]uint64 {
+	w.Helper()
+	last := map[string]uint64{}
+	for _, stream := range []string{"USERS", "GROUPS", "REQUESTS", "OUTCOMES", "KV_links", "KV_sources", "KV_targets"} {
+		n, err := w.bus.LastSequence(w.Context(), stream)
+		if err != nil {
+			w.Fatal(err)
+		}
+		last[stream] = n
+	}
+	return last
+}
+
+func sorted(attributes []string) string {
+	return strings.Join(slices.Sorted(slices.Values(attributes)), " ")
+}
+
+func inOrder(lines []line) []line {
+	slices.SortFunc(lines, func(a, b line) int { return cmp.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+	return lines
+}
+
+// run lets Rollcall work until nothing is left to do, and returns what it did.
+func (w *world) run() []line {
+	w.Helper()
+	ctx, cancel := context.WithCancel(w.Context())
+	done := make(chan error, 1)
+	go func() { done <- service.Run(ctx, "rollcall", w.cfg, allinone.Run) }()
+	w.settle()
+	cancel()
+	if err := <-done; err != nil {
+		w.Fatal(err)
+	}
+	return w.did()
+}
+
+const (
+	patience = 30 * time.Second
+	poll     = 20 * time.Millisecond
+	quiet    = 400 * time.Millisecond
+)
+
+// settle waits until the configuration is current and nothing waits for a while.
+func (w *world) settle() {
+	w.Helper()
+	deadline, since, last := time.Now().Add(patience), time.Now(), uint64(0)
+	for time.Since(since) < quiet {
+		if time.Now().After(deadline) {
+			w.Fatal("nothing settles")
+		}
+		known := w.stored()
+		if busy := w.busy(); busy || known["KV_links"]+known["OUTCOMES"]+known["USERS"] != last {
+			since, last = time.Now(), known["KV_links"]+known["OUTCOMES"]+known["USERS"]
+		}
+		<-time.After(poll)
+	}
+}
+
+// busy says whether something waits for a worker, or nobody works yet.
+func (w *world) busy() bool {
+	current, err := worker.CurrentGeneration(w.Context(), w.bus, "wiki")
+	if err != nil || current.Hash != w.cfg.Hash("wiki") {
+		return true
+	}
+	for _, kind := range []directoryv1.Kind{directoryv1.Kind_KIND_USER, directoryv1.Kind_KIND_GROUP} {
+		changes, err := w.bus.Backlog(w.Context(), kind.Stream(), worker.ChangesConsumer(kind, "wiki", current.Hash))
+		if err != nil || changes.Total() > 0 {
+			return true
+		}
+		requests, err := w.bus.Backlog(w.Context(), provisioningv1.StreamRequests, worker.RequestsConsumer(kind, "wiki"))
+		if err != nil || requests.Total() > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// did reads the audit log since the last call: what was done about each entry.
+func (w *world) did() []line {
+	w.Helper()
+	byEntry := map[string]*line{}
+	paths := map[string][]string{}
+	err := w.bus.Read(w.Context(), "OUTCOMES", bus.ReadOptions{Filters: []string{"outcomes.>"}}, func(s *bus.Stored) error {
+		var o provisioningv1.Outcome
+		if err := proto.Unmarshal(s.Data, &o); err != nil {
+			return err
+		}
+		if s.Sequence <= w.outcomes {
+			return nil
+		}
+		w.outcomes = s.Sequence
+		id := hex.EncodeToString(o.GetEntryId())
+		if o.GetResult() != provisioningv1.Result_RESULT_APPLIED {
+			w.Errorf("outcome %v", &o)
+		}
+		if byEntry[id] == nil {
+			byEntry[id] = &line{Entry: id, Action: worker.ActionName(o.GetAction())}
+		}
+		byEntry[id].Added += int(o.GetMembersAdded())
+		byEntry[id].Removed += int(o.GetMembersRemoved())
+		paths[id] = append(paths[id], o.GetAttributes()...)
+		return nil
+	})
+	if err != nil {
+		w.Fatal(err)
+	}
+	var lines []line
+	for id, l := range byEntry {
+		l.Attributes = sorted(slices.Compact(slices.Sorted(slices.Values(paths[id]))))
+		lines = append(lines, *l)
+	}
+	return inOrder(lines)
+}
+
+func person(n int, more string) string {
+	return fmt.Sprintf("dn: uid=u%d,ou=people,dc=example,dc=com\nobjectClass: inetOrgPerson\nuid: u%d\ncn: U %d\nsn: Sur%d\nmail: u%d@example.com\n%s\n", n, n, n, n, n, more)
+}
+
+func group(name string, members ...int) string {
+	text := fmt.Sprintf("dn: cn=%s,ou=groups,dc=example,dc=com\nobjectClass: groupOfNames\ncn: %s\n", name, name)
+	for _, n := range members {
+		text += fmt.Sprintf("member: uid=u%d,ou=people,dc=example,dc=com\n", n)
+	}
+	return text + "\n"
+}
+
+// TestPlanIsWhatRunDoes compares each plan with what a run then does, entry by
+// entry: the first run against a populated target, a morning of changes, an edited
+// mapping, and nothing.
+func TestPlanIsWhatRunDoes(t *testing.T) {
+	w := newWorld(t)
+	for n := range 30 {
+		more := ""
+		if n%10 == 9 {
+			more = "employeeType: left\n"
+		}
+		w.directory.LDIF(t, person(n, more))
+	}
+	w.directory.LDIF(t, group("staff", 0, 1, 2, 3, 4, 5, 6, 9)+group("board", 1)+group("ops", 7, 8, 10))
+	var guests []any
+	for n, title := range []any{"Guest", nil, "Clerk"} {
+		body := map[string]any{"userName": fmt.Sprintf("U%d", n), "active": n != 1, "title": title}
+		guests = append(guests, map[string]any{"value": w.target.Seed(scim.KindUser, body)})
+	}
+	stranger := w.target.Seed(scim.KindUser, map[string]any{"userName": "stranger", "active": true})
+	w.target.Seed(scim.KindGroup, map[string]any{"displayName": "Staff", "members": append(guests, map[string]any{"value": stranger})})
+
+	for _, step := range []struct {
+		name string
+		do   func()
+		want int // entries with something to do
+	}{
+		{"first run", func() {}, 30},
+		{"nothing changed", func() {}, 0},
+		{"a morning of changes", func() {
+			w.directory.LDIF(t, "dn: uid=u3,ou=people,dc=example,dc=com\nchangetype: modify\nreplace: title\ntitle: Boss\n\n"+
+				"dn: uid=u0,ou=people,dc=example,dc=com\nchangetype: modify\ndelete: mail\n\n"+
+				"dn: uid=u4,ou=people,dc=example,dc=com\nchangetype: modrdn\nnewrdn: uid=u400\ndeleteoldrdn: 1\n\n"+
+				"dn: uid=u5,ou=people,dc=example,dc=com\nchangetype: modify\nadd: employeeType\nemployeeType: left\n\n"+
+				"dn: uid=u6,ou=people,dc=example,dc=com\nchangetype: delete\n\n"+
+				"dn: uid=u9,ou=people,dc=example,dc=com\nchangetype: modify\ndelete: employeeType\n\n"+
+				"dn: cn=ops,ou=groups,dc=example,dc=com\nchangetype: modify\nadd: member\nmember: uid=u11,ou=people,dc=example,dc=com\n-\n"+
+				"delete: member\nmember: uid=u7,ou=people,dc=example,dc=com\n\n"+
+				"dn: cn=board,ou=groups,dc=example,dc=com\nchangetype: delete\n\n"+
+				person(50, "title: Novice\n")+group("novices", 50))
+		}, 11},
+		{"an edited mapping", func() { w.configure("", `user.sn + "!"`) }, 28},
+		{"an edited scope", func() { w.configure(`scope: '!("u12@example.com" in user.all.mail)'`, `user.sn + "!"`) }, 1},
+		{"nothing changed again", func() {}, 0},
+	} {
+		step.do()
+		planned := w.plan()
+		done := w.run()
+		if diff := gocmp.Diff(planned, done); diff != "" {
+			t.Errorf("%s: -plan +run\n%s", step.name, diff)
+		}
+		if len(planned) != step.want {
+			t.Errorf("%s: %d entries are planned, want %d", step.name, len(planned), step.want)
+		}
+	}
+}
