@@ -23,6 +23,7 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/held"
 	"github.com/rollcall-scim/rollcall/pkg/links"
+	"github.com/rollcall-scim/rollcall/pkg/mapping"
 	"github.com/rollcall-scim/rollcall/pkg/scim/scimtest"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
@@ -213,9 +214,19 @@ func (b *Bench) PublishApproved(change *directoryv1.Change, approval string) uin
 	return b.publish(change, map[string]string{directoryv1.HeaderApproval: approval})
 }
 
+// PublishRead publishes a change of which only some attributes were read.
+func (b *Bench) PublishRead(change *directoryv1.Change, set mapping.Set) uint64 {
+	b.tb.Helper()
+	change.AttributeSet = set.ID()
+	return b.publish(change, nil)
+}
+
 func (b *Bench) publish(change *directoryv1.Change, more map[string]string) uint64 {
 	b.tb.Helper()
-	change.SchemaVersion, change.AttributeSet = directoryv1.SchemaVersion, b.Config.AttributeSet(source).ID()
+	change.SchemaVersion = directoryv1.SchemaVersion
+	if change.GetAttributeSet() == "" {
+		change.AttributeSet = b.Config.AttributeSet(source).ID()
+	}
 	data, err := proto.Marshal(change)
 	if err != nil {
 		b.tb.Fatal(err)
