@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/rollcall-scim/rollcall/pkg/plan"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 )
 
 // Decision is what Carry needs to know of a converger.
@@ -34,7 +35,7 @@ const maxLooks = 4
 //
 //  1. decide
 //  2. where nothing may be sent: say what would be done
-//  3. who waits for this entry's resource gets it, before it is disabled
+//  3. an entry that is gone leaves its resource to one that waits for it
 //  4. ask the guard; what it holds is taken out of the action
 //  5. carry the action out, or look at the target and decide again
 //  6. tell those who wait for the resource
@@ -70,7 +71,7 @@ func (j *Job) Carry(ctx context.Context, d Decision) error {
 // carry does what was decided, as far as the guard lets it.
 func (j *Job) carry(ctx context.Context, d Decision, action plan.Action) error {
 	owned := j.Record.Linked()
-	if !d.Desired.InScope && owned {
+	if owned && j.Change.GetOp() == directoryv1.Op_OP_ABSENT {
 		if err := j.handOver(ctx, d.Policy.Remove); err != nil {
 			return err
 		}

@@ -129,7 +129,7 @@ func (w *Worker) forecast(ctx context.Context, linked map[string]*links.Record, 
 			return err
 		}
 		record := linked[string(subject.ID)]
-		if record == nil || s.Header[directoryv1.HeaderApproval] != "" {
+		if record == nil {
 			return nil
 		}
 		f, err := w.forecastOf(ctx, s, record)
@@ -250,9 +250,8 @@ func (w *Worker) judge(ctx context.Context, sequence uint64, total, would tally)
 // checkWhole is Check for everything that a configuration removes: it may also not
 // be the last user.
 func checkWhole(l guard.Limits, r guard.Removals) string {
-	reason := l.Check(r)
-	if reason == "" && r.Of == guard.Users && r.Count > 0 && r.Count == r.Total {
-		return "no user would be left"
+	if r.Of == guard.Users && r.Count > 0 && r.Count == r.Total {
+		return fmt.Sprintf("no user would be left: all %d would be disabled or deleted", r.Total)
 	}
-	return reason
+	return l.Check(r)
 }

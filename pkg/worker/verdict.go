@@ -175,7 +175,12 @@ var resultOf = map[provisioningv1.ProblemKind]provisioningv1.Result{
 // dissolve forgets what was held of an entry, now that nothing is.
 func (w *Worker) dissolve(ctx context.Context, j *Job) error {
 	if !j.asked && !j.wasHeld {
-		return nil
+		if !j.Requested {
+			return nil
+		}
+		if h, err := w.guard.held.Get(ctx, j.Record.Kind, j.Record.ID); h == nil || err != nil {
+			return err // what a crash left behind is found when somebody asks
+		}
 	}
 	return w.guard.held.Drop(ctx, j.Record.Kind, j.Record.ID)
 }

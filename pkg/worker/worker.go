@@ -258,11 +258,19 @@ func (w *Worker) load(ctx context.Context, kind directoryv1.Kind, id []byte, fou
 	return &Job{
 		Change: change, Sequence: found.Sequence, Set: set, Record: record,
 		detected: detectedAt(found), worker: w, stored: proto.CloneOf(record.Link),
-		approved: found.Header[directoryv1.HeaderApproval] != "",
+		approved: w.approved(found, record.Link),
 		wasAt:    record.Link.GetSequence(),
 		wasHeld:  record.Link.GetProblem().GetKind() == provisioningv1.ProblemKind_PROBLEM_KIND_HELD,
 		Outcome:  &provisioningv1.Outcome{EntryId: id, Kind: kind, Sequence: found.Sequence},
 	}, nil
+}
+
+// approved says whether a person approved in the source what the change removes. It
+// holds for the change as it came: what another configuration makes of it later is
+// asked for again.
+func (w *Worker) approved(found *bus.Stored, l *provisioningv1.Link) bool {
+	return found.Header[directoryv1.HeaderApproval] != "" && l.GetConfigurationHash() == w.cfg.Hash &&
+		(l.GetEpoch() != w.epoch || l.GetSequence() < found.Sequence)
 }
 
 var (

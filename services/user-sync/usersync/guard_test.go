@@ -137,6 +137,48 @@ func TestWhatWasApprovedInTheSourcePasses(t *testing.T) {
 	}
 }
 
+// An approval in the source is about what left the source, not about what another
+// configuration makes of it.
+func TestApprovalDoesNotOutliveTheConfiguration(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: keep", scimtest.Options{})
+	stop := b.Start(usersync.Run)
+	people(b, 20)
+	for n := range 8 {
+		b.Until(user, n, workertest.Applied(b.PublishApproved(workertest.Gone(user, n), "one")))
+	}
+	stop()
+	b.Configure("remove: delete", "")
+	b.Start(usersync.Run)
+	for n := range 8 {
+		b.Until(user, n, workertest.Waiting)
+	}
+	if n := b.Target.Count(scim.KindUser); n != 20 {
+		t.Errorf("%d users on the target, want 20", n)
+	}
+}
+
+// A person who is out of the connection's scope keeps her account from others, and
+// nobody waits for her in a circle.
+func TestOwnerOutOfScopeIsAnOwner(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	stop := b.Start(usersync.Run)
+	people(b, 10)
+	b.Until(user, 0, workertest.Applied(b.Publish(workertest.User(0, "u0", "Guest", "u0@x"))))
+	b.Publish(workertest.User(100, "u0", "Clerk", "u0@x"))
+	b.Until(user, 100, workertest.Parked)
+	stop()
+	b.Configure("remove: disable", `scope: '!("Guest" in user.all.title)'`)
+	b.Start(usersync.Run)
+	b.Until(user, 0, func(l *provisioningv1.Link) bool {
+		return l.GetState() == provisioningv1.LinkState_LINK_STATE_DISABLED && l.GetClaim() == nil
+	})
+	if l := b.Until(user, 100, workertest.Parked); l.GetResourceId() != "" {
+		t.Errorf("took an account that has an owner: %v", l)
+	}
+}
+
 // A new configuration that would remove too much removes nothing; the corrected
 // one finds everything as it was.
 func TestNewConfigurationThatRemovesTooMuchIsHeldWhole(t *testing.T) {
@@ -146,7 +188,7 @@ func TestNewConfigurationThatRemovesTooMuchIsHeldWhole(t *testing.T) {
 		users, conn string
 		reason      string
 	}{
-		{"scope typo", "remove: delete", `scope: '"nobody" in user.all.uid'`, "20 of 20 users would be removed, more than max_removal_percent"},
+		{"scope typo", "remove: delete", `scope: '"nobody" in user.all.uid'`, "no user would be left: all 20 would be disabled or deleted"},
 		{"a third out of scope", "remove: disable", `scope: '!user.?uid.orValue("").startsWith("u1")'`, "11 of 20 users would be removed"},
 	}
 	for _, c := range cases {
