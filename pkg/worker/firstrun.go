@@ -32,7 +32,7 @@ func firstKey(connection string, kind directoryv1.Kind) string {
 // is published: its first run lasts until that is reached. It may be called again
 // at any time.
 func FirstPass(ctx context.Context, b *bus.Bus, connection string) error {
-	for _, kind := range []directoryv1.Kind{directoryv1.Kind_KIND_USER, directoryv1.Kind_KIND_GROUP} {
+	for _, kind := range kinds {
 		state, err := b.Text(ctx, provisioningv1.BucketTargets, firstKey(connection, kind))
 		if errors.Is(err, bus.ErrNotFound) || err == nil && state != firstPending {
 			continue
@@ -75,6 +75,16 @@ func firstRun(ctx context.Context, b *bus.Bus, connection string, kind directory
 		return false, 0, fmt.Errorf("decode the first run of %s: %w", connection, err)
 	}
 	return false, last, nil
+}
+
+// InFirstRun says whether a connection's first run is not over, for any kind.
+func InFirstRun(ctx context.Context, b *bus.Bus, connection string) (bool, error) {
+	for _, kind := range kinds {
+		if over, _, err := firstRun(ctx, b, connection, kind); err != nil || !over {
+			return !over, err
+		}
+	}
+	return false, nil
 }
 
 // endFirstRun notes that the first run is over, if the consumer of a configuration

@@ -36,6 +36,8 @@ type sourceStatus struct {
 type connectionStatus struct {
 	Name       string `json:"name"`
 	Generation int    `json:"generation"`
+	// FirstRun says that nothing is disabled or deleted yet without approval.
+	FirstRun bool `json:"first_run,omitempty"`
 	// Refused says why the configuration cannot become current.
 	Refused  string             `json:"refused,omitempty"`
 	Users    *worker.Summary    `json:"users"`
@@ -96,6 +98,9 @@ func readConnection(ctx context.Context, cfg *connection.Config, b *bus.Bus, nam
 		return nil, err
 	}
 	one.Generation = generation.Number
+	if one.FirstRun, err = worker.InFirstRun(ctx, b, name); err != nil {
+		return nil, err
+	}
 	if refused := worker.Refused(ctx, b, worker.PlanOf(cfg, name), generation); refused != nil {
 		one.Refused = refused.Error()
 	}
@@ -136,6 +141,9 @@ func (s *status) print(w io.Writer) error {
 	for _, one := range s.Connections {
 		p.summary(one.Name, "users", one.Users)
 		p.summary(one.Name, "groups", one.Groups)
+		if one.FirstRun {
+			p.line("  first run: nothing is disabled or deleted without approval until all entries were looked at")
+		}
 		if one.Refused != "" {
 			p.line("  refused: %s", one.Refused)
 		}
