@@ -113,6 +113,7 @@ func (w *Worker) lookAhead(ctx context.Context) error {
 	}
 	would := newTally(w.cfg.Kind)
 	if len(linked) > 0 {
+		w.deps.Log.InfoContext(ctx, "looking at what a new configuration would remove", "links", len(linked))
 		if err := w.forecast(ctx, linked, would); err != nil {
 			return err
 		}
