@@ -12,7 +12,6 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/guard"
 	"github.com/rollcall-scim/rollcall/pkg/links"
-	"github.com/rollcall-scim/rollcall/pkg/mapping"
 	"github.com/rollcall-scim/rollcall/pkg/plan"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
@@ -166,63 +165,6 @@ func Foresee(ctx context.Context, c Converger, j *Job) (Forecast, error) {
 		return Forecast{}, err
 	}
 	return j.forecast, nil
-}
-
-// Preview is what the worker would do about a change, whether it is published or
-// not, with what is remembered of the entry. The target may be read.
-func (w *Worker) Preview(ctx context.Context, change *directoryv1.Change, set mapping.Set) (Forecast, *provisioningv1.Link, error) {
-	record, err := w.deps.Links.Get(ctx, w.cfg.Kind, change.GetEntryId())
-	if err != nil {
-		return Forecast{}, nil, err
-	}
-	link := proto.CloneOf(record.Link)
-	f, err := Foresee(ctx, w.converger, &Job{
-		Change: change, Set: set, Record: record, worker: w, Outcome: &provisioningv1.Outcome{}, stored: link,
-	})
-	return f, link, err
-}
-
-// Judge says for forecasts as a whole which of them a person would be asked about
-// first: the function returned gives the reason, or an empty string.
-func (w *Worker) Judge(ctx context.Context, all []Forecast) (func(Forecast) string, error) {
-	total, would := newTally(w.cfg.Kind), newTally(w.cfg.Kind)
-	err := w.deps.Links.Each(ctx, w.cfg.Kind, func(_ []byte, l *provisioningv1.Link) { total.add(l) })
-	if err != nil {
-		return nil, err
-	}
-	for _, f := range all {
-		would.remove(f, w.cfg)
-	}
-	_, err = w.deps.Bus.Text(ctx, provisioningv1.BucketTargets, firstKey(w.cfg.Connection, w.cfg.Kind))
-	never := errors.Is(err, bus.ErrNotFound)
-	if err != nil && !never {
-		return nil, err
-	}
-	over, _, err := firstRun(ctx, w.deps.Bus, w.cfg.Connection, w.cfg.Kind)
-	if err != nil {
-		return nil, err
-	}
-	reasons := map[string]string{}
-	for of, n := range would {
-		earlier, err := w.guard.held.Earlier(ctx, w.cfg.Limits, of)
-		if err != nil {
-			return nil, err
-		}
-		reasons[of] = checkWhole(w.cfg.Limits, guard.Removals{Of: of, Count: n, Earlier: earlier, Total: total[of]})
-		if (never || !over) && of == w.cfg.Kind.Token() && reasons[of] == "" {
-			reasons[of] = firstRunReason
-		}
-	}
-	return func(f Forecast) string {
-		one := newTally(w.cfg.Kind)
-		one.remove(f, w.cfg)
-		for of, n := range one {
-			if n > 0 && reasons[of] != "" {
-				return reasons[of]
-			}
-		}
-		return ""
-	}, nil
 }
 
 // judge judges the removals and stores the result.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -107,18 +106,23 @@ func (p *Process) Target(c *connection.Connection) (*scim.Client, error) {
 
 // Worker makes the worker of one kind of a connection.
 func (p *Process) Worker(kind directoryv1.Kind, c *connection.Connection, hash string, converger Converger) (*Worker, error) {
+	return New(
+		configOf(kind, c, hash, p.owner),
+		Deps{Bus: p.bus, Links: p.Links(c.Name), Outcomes: p.outcomes, Slots: p.slotsOf(c.Name), Log: p.log},
+		converger)
+}
+
+// configOf is a connection's side of one kind.
+func configOf(kind directoryv1.Kind, c *connection.Connection, hash, owner string) Config {
 	cfg := Config{
-		Kind: kind, Connection: c.Name, Source: c.Source, Hash: hash, Concurrency: slotFactor * c.Target.Concurrency, Owner: p.owner,
+		Kind: kind, Connection: c.Name, Source: c.Source, Hash: hash, Concurrency: slotFactor * c.Target.Concurrency, Owner: owner,
 		Limits: guard.Limits{MaxRemovals: c.Guard.MaxRemovals, MaxRemovalPercent: c.Guard.MaxRemovalPercent, Window: c.Guard.Window},
 		Remove: plan.Remove(c.Users.Remove), Matching: c.MatchingPaths(kind),
 	}
 	if kind == directoryv1.Kind_KIND_GROUP {
 		cfg.Remove = plan.Remove(c.Groups.Remove)
 	}
-	return New(
-		cfg,
-		Deps{Bus: p.bus, Links: p.Links(c.Name), Outcomes: p.outcomes, Slots: p.slotsOf(c.Name), Log: p.log},
-		converger)
+	return cfg
 }
 
 func (p *Process) slotsOf(connection string) chan struct{} {
@@ -145,16 +149,6 @@ func (p *Process) HashKey(ctx context.Context) ([]byte, error) {
 	text, err := p.bus.PutTextOnce(ctx, provisioningv1.BucketTargets, hashKeyName, hex.EncodeToString(fresh))
 	if err != nil {
 		return nil, fmt.Errorf("store the hash key: %w", err)
-	}
-	return decodeHashKey(text)
-}
-
-// KnownHashKey is HashKey for those who write nothing: where no key was made,
-// nothing was hashed with it.
-func (p *Process) KnownHashKey(ctx context.Context) ([]byte, error) {
-	text, err := p.bus.Text(ctx, provisioningv1.BucketTargets, hashKeyName)
-	if err != nil && !errors.Is(err, bus.ErrNotFound) {
-		return nil, fmt.Errorf("read the hash key: %w", err)
 	}
 	return decodeHashKey(text)
 }

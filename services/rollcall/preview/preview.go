@@ -61,14 +61,9 @@ func Run(ctx context.Context, cfg *connection.Config, b *bus.Bus, log *slog.Logg
 		}
 		sources[name] = desired
 	}
-	process, err := worker.NewProcess(b, cfg, log) //nolint:contextcheck // its writers end with Close
-	if err != nil {
-		return nil, err
-	}
-	defer process.Close()
 	var all []Connection
 	for _, name := range slices.Sorted(maps.Keys(cfg.Connections)) {
-		v, err := newView(ctx, cfg, name, process, sources[cfg.Connections[name].Source])
+		v, err := newView(ctx, cfg, name, b, sources[cfg.Connections[name].Source])
 		if err != nil {
 			return nil, fmt.Errorf("connections.%s: %w", name, err)
 		}

@@ -25,7 +25,7 @@ type view struct {
 	cfg        *connection.Config
 	connection *connection.Connection
 	compiled   *connection.CompiledConnection
-	process    *worker.Process
+	bus        *bus.Bus
 	target     *scim.Client
 	key        []byte
 	desired    []detector.Desired
@@ -40,28 +40,28 @@ type view struct {
 	result    Connection
 }
 
-func newView(ctx context.Context, cfg *connection.Config, name string, process *worker.Process, desired []detector.Desired) (*view, error) {
+func newView(ctx context.Context, cfg *connection.Config, name string, b *bus.Bus, desired []detector.Desired) (*view, error) {
 	compiled, err := cfg.Compile()
 	if err != nil {
 		return nil, fmt.Errorf("compile configuration: %w", err)
 	}
 	c := cfg.Connections[name]
 	v := &view{
-		cfg: cfg, connection: c, compiled: compiled.Connections[name], process: process, desired: desired, set: cfg.AttributeSet(c.Source),
+		cfg: cfg, connection: c, compiled: compiled.Connections[name], bus: b, desired: desired, set: cfg.AttributeSet(c.Source),
 		resources: map[[directoryv1.IDSize]byte]string{}, links: map[directoryv1.Kind]map[[directoryv1.IDSize]byte]*provisioningv1.Link{},
 		result: Connection{Name: name, Entries: []Entry{}},
 	}
 	if v.target, err = worker.NewReader(c); err != nil {
 		return nil, err
 	}
-	if v.key, err = process.KnownHashKey(ctx); err != nil {
+	if v.key, err = worker.KnownHashKey(ctx, b); err != nil {
 		return nil, err
 	}
-	v.current, err = worker.CurrentGeneration(ctx, process.Bus(), name)
+	v.current, err = worker.CurrentGeneration(ctx, b, name)
 	if err != nil && !errors.Is(err, bus.ErrNotFound) {
 		return nil, err
 	}
-	if v.refused = worker.Refused(ctx, process.Bus(), worker.PlanOf(cfg, name), v.current); v.refused != nil && !errors.Is(v.refused, worker.ErrRefused) {
+	if v.refused = worker.Refused(ctx, b, worker.PlanOf(cfg, name), v.current); v.refused != nil && !errors.Is(v.refused, worker.ErrRefused) {
 		return nil, v.refused
 	}
 	return v, v.remember(ctx)
@@ -72,7 +72,7 @@ func (v *view) remember(ctx context.Context) error {
 	for _, kind := range []directoryv1.Kind{directoryv1.Kind_KIND_USER, directoryv1.Kind_KIND_GROUP} {
 		found := map[[directoryv1.IDSize]byte]*provisioningv1.Link{}
 		v.links[kind] = found
-		err := v.process.Links(v.connection.Name).Each(ctx, kind, func(id []byte, l *provisioningv1.Link) {
+		err := links.Open(v.bus, nil, v.connection.Name, "").Each(ctx, kind, func(id []byte, l *provisioningv1.Link) {
 			found[[directoryv1.IDSize]byte(id)] = l
 			if links.HasResource(l) {
 				v.resources[[directoryv1.IDSize]byte(id)] = l.GetResourceId()
@@ -93,7 +93,7 @@ func (v *view) settled(ctx context.Context, d detector.Desired) (bool, error) {
 	if d.Sequence == 0 || link == nil || v.current.Hash != hash || link.GetClaim() != nil {
 		return false, nil
 	}
-	epoch, err := v.process.Bus().Epoch(ctx, d.Change.GetKind().Stream())
+	epoch, err := v.bus.Epoch(ctx, d.Change.GetKind().Stream())
 	if err != nil {
 		return false, err
 	}
@@ -162,7 +162,7 @@ func (v *view) open(ctx context.Context, kind directoryv1.Kind) ([]detector.Desi
 // foresee asks the worker of a kind about entries, and which of what it would do
 // the guard would hold.
 func (v *view) foresee(ctx context.Context, kind directoryv1.Kind, converger worker.Converger, todo []detector.Desired) error {
-	w, err := v.process.Worker(kind, v.connection, v.cfg.Hash(v.connection.Name), converger)
+	w, err := worker.NewPreviewer(v.bus, kind, v.connection, v.cfg.Hash(v.connection.Name), converger)
 	if err != nil {
 		return err
 	}
