@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"unique"
 
 	"google.golang.org/protobuf/proto"
 
@@ -16,6 +17,7 @@ type published struct {
 	sequence uint64
 	hash     string
 	present  bool
+	fields   fields
 	manifest *directoryv1.MemberManifest // groups only
 }
 
@@ -46,6 +48,7 @@ func recall(entries map[ID]*published, s *bus.Stored) error {
 	p := &published{
 		sequence: s.Sequence, hash: s.Header[directoryv1.HeaderContentHash],
 		present: s.Header[directoryv1.HeaderOp] == directoryv1.Op_OP_PRESENT.String(),
+		fields:  unique.Make(s.Header[directoryv1.HeaderFields]),
 	}
 	if subject.Kind == directoryv1.Kind_KIND_GROUP {
 		var change directoryv1.Change
@@ -66,6 +69,32 @@ func (m memory) holds(id ID) bool {
 		}
 	}
 	return false
+}
+
+// shows says whether an entry is published as present, as this kind.
+func (m memory) shows(kind directoryv1.Kind, id ID) bool {
+	p := m[kind][id]
+	return p != nil && p.present
+}
+
+// present counts the entries of a kind that are published as present.
+func (m memory) present(kind directoryv1.Kind) int {
+	n := 0
+	for _, p := range m[kind] {
+		if p.present {
+			n++
+		}
+	}
+	return n
+}
+
+// members counts the memberships that are published.
+func (m memory) members() int {
+	var n uint64
+	for _, p := range m[directoryv1.Kind_KIND_GROUP] {
+		n += p.manifest.GetCount()
+	}
+	return int(n) //nolint:gosec // a number of memberships
 }
 
 // chunks is how many chunks an entry has on the stream.

@@ -95,6 +95,12 @@ func (p *publisher) item(ctx context.Context, pub *publication) (*item, error) {
 			directoryv1.HeaderDetectedAt: detected.UTC().Format(time.RFC3339Nano),
 		},
 	}
+	if pub.fields != (fields{}) && !pub.removal() {
+		m.Header[directoryv1.HeaderFields] = pub.fields.Value()
+	}
+	if pub.approval != "" {
+		m.Header[directoryv1.HeaderApproval] = pub.approval
+	}
 	if before != nil {
 		m.Expect = new(before.sequence)
 	}
@@ -141,23 +147,12 @@ func (p *publisher) flush(ctx context.Context, kind directoryv1.Kind, batch []*i
 	}
 	for _, one := range batch {
 		p.memory[kind][ID(one.change.GetEntryId())] = &published{
-			sequence: sequences[0], hash: one.hash, present: !one.removal(), manifest: one.change.GetGroup().GetMembers(),
+			sequence: sequences[0], hash: one.hash, present: !one.removal(), fields: one.fields, manifest: one.change.GetGroup().GetMembers(),
 		}
 		sequences = sequences[len(one.messages):]
 	}
 	p.metrics.published(ctx, kind, len(batch))
 	return nil
-}
-
-// present counts the entries of a kind that are published as present.
-func (m memory) present(kind directoryv1.Kind) int {
-	n := 0
-	for _, p := range m[kind] {
-		if p.present {
-			n++
-		}
-	}
-	return n
 }
 
 // Pass is the result of the last full pass over a source, kept for status.
