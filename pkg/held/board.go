@@ -114,7 +114,7 @@ func (b *Board) compare(now map[Key]*provisioningv1.Held) ([]change, error) {
 	for k, h := range now {
 		known := b.items[k]
 		if Same(known.Held, h) {
-			if words(known.GetReason()) == words(h.GetReason()) {
+			if sameWords(known.GetReason(), h.GetReason()) {
 				continue
 			}
 			h.Since, h.Mark, h.Approval = known.GetSince(), known.GetMark(), known.GetApproval()
@@ -135,8 +135,11 @@ func (b *Board) compare(now map[Key]*provisioningv1.Held) ([]change, error) {
 	return changes, nil
 }
 
-// words are a reason without its numbers.
-func words(reason string) string {
+// sameWords says whether two reasons differ in their numbers at most.
+func sameWords(a, b string) bool { return a == b || Words(a) == Words(b) }
+
+// Words are a reason without its numbers.
+func Words(reason string) string {
 	return strings.Map(func(r rune) rune {
 		if r >= '0' && r <= '9' || r == '.' {
 			return -1

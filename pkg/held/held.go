@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -86,7 +87,7 @@ func Same(a, b *provisioningv1.Held) bool {
 	if a == nil || b == nil || a.GetSequence() != b.GetSequence() || a.GetGeneration() != b.GetGeneration() || a.GetAction() != b.GetAction() {
 		return false
 	}
-	return fmt.Sprint(a.GetFields()) == fmt.Sprint(b.GetFields())
+	return slices.Equal(a.GetFields(), b.GetFields())
 }
 
 // Get is what is held of an entry; nil when nothing is.

@@ -23,8 +23,7 @@ func (s *session) confirm(ctx context.Context, p *pass) error {
 	if !slices.ContainsFunc(p.removals, deleted) {
 		return nil
 	}
-	known := s.canaries()
-	if len(known) == 0 {
+	if len(s.canaries()) == 0 {
 		for _, r := range p.removals {
 			if deleted(r) {
 				r.why = "nothing else is visible either: let the account read the directory, correct the bases, or approve it"
@@ -36,7 +35,7 @@ func (s *session) confirm(ctx context.Context, p *pass) error {
 	if len(asked) == 0 {
 		return nil // held in any case, or asked for in this pass
 	}
-	found, err := s.directory.Confirm(ctx, asked, known)
+	found, err := s.ask(ctx, asked)
 	switch {
 	case errors.Is(err, ldapsource.ErrCanary):
 		p.doubt = "known entries are not visible to the account either: let it read them, or approve it"
@@ -59,6 +58,15 @@ func (s *session) confirm(ctx context.Context, p *pass) error {
 	}
 	p.removals = slices.DeleteFunc(p.removals, func(r *publication) bool { return deleted(r) && there[r.id()] })
 	return s.reread(ctx)
+}
+
+// ask asks twice, by other canaries: one may have been deleted just now.
+func (s *session) ask(ctx context.Context, ids []ID) ([]*ldapsource.Entry, error) {
+	found, err := s.directory.Confirm(ctx, ids, s.canaries())
+	if errors.Is(err, ldapsource.ErrCanary) {
+		return s.directory.Confirm(ctx, ids, s.canaries())
+	}
+	return found, err
 }
 
 // doubtScope holds what left the scope groups while one of them is not visible.

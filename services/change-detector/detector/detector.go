@@ -184,7 +184,7 @@ func (d *detector) hold(ctx context.Context, worked func()) error {
 	d.generations = newGenerations(d, former, known)
 	d.generations.advance(ctx) // 2
 	running.Go(func() { d.generations.run(ctx) })
-	publisher, err := newPublisher(ctx, d)        // 3
+	publisher, err := newPublisher(ctx, d) // 3
 	if err != nil {
 		return err
 	}

@@ -70,7 +70,7 @@ func (g *gather) admit(now time.Time, p pace, units []*unit, known func(unitKey)
 		g.since = now
 	}
 	if !now.Before(g.due(p)) {
-		g.flowed = append(g.flowed, now)
+		g.flowed = append(g.flowed, slices.Repeat([]time.Time{now}, guard.Free)...) // the burst goes on
 		return append(admitted, g.all(wait)...)
 	}
 	for _, u := range wait {

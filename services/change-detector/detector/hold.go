@@ -65,7 +65,9 @@ func (s *session) heldNow(j *judge, p *pass, units []*unit) {
 			continue
 		}
 		byEntry[u.pub.key()] = append(byEntry[u.pub.key()], u)
-		s.units[u.key()] = struct{}{}
+		if u.why != p.doubt {
+			s.units[u.key()] = struct{}{} // it was judged
+		}
 		if u.fate == holds {
 			s.reasons[u.why]++
 		}
@@ -115,22 +117,13 @@ func (s *session) post(ctx context.Context) error {
 func (s *session) tell(ctx context.Context) {
 	told := map[string]bool{}
 	for reason, n := range s.reasons {
-		words := withoutNumbers(reason)
+		words := held.Words(reason)
 		if !s.told[words] {
 			s.log.ErrorContext(ctx, "removals are held", "entries", n, "reason", reason)
 		}
 		told[words] = true
 	}
 	s.told = told
-}
-
-func withoutNumbers(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r >= '0' && r <= '9' {
-			return -1
-		}
-		return r
-	}, text)
 }
 
 // whyNot are the reasons for which something is held now.

@@ -3,6 +3,7 @@ package detector
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -97,6 +98,8 @@ type judge struct {
 	said func(held.Key) *provisioningv1.Held
 	// known says whether a unit was held in the round before.
 	known func(unitKey) bool
+	// approved counts what people approved in this round.
+	approved map[string]int
 	*bench
 }
 
@@ -139,6 +142,7 @@ func (b *bench) due(p pace) time.Time {
 // It returns what flows without having been approved, by what it counts as.
 func (j *judge) decide(units []*unit) map[string]int {
 	open := map[string][]*unit{}
+	j.approved = map[string]int{}
 	for _, u := range j.unmarked(units) { // 1
 		if u.why != "" { // 2
 			u.fate = holds
@@ -186,6 +190,7 @@ func (j *judge) unmarked(units []*unit) []*unit {
 			return true
 		}
 		u.approval = h.GetApproval()
+		j.approved[u.of] += u.n
 		return true
 	})
 }
@@ -235,7 +240,7 @@ func (j *judge) tooMany(of string, units []*unit) string {
 	if n == 0 {
 		return ""
 	}
-	n += j.waves[of]
+	n += j.waves[of] + j.approved[of]
 	earlier := guard.Earlier(j.window, of, j.now, j.limits.Window)
 	var reason string
 	switch of {
@@ -319,16 +324,10 @@ func reloaded(units []*unit) string {
 func (j *judge) countWaves(units []*unit) {
 	waiting := map[string]bool{}
 	for _, u := range units {
-		switch {
-		case u.fate == holds:
-			waiting[u.of] = true
-		case u.approval != "":
-			j.waves[u.of] += u.n
-		}
+		waiting[u.of] = waiting[u.of] || u.fate == holds
 	}
-	for of := range j.waves {
-		if !waiting[of] {
-			delete(j.waves, of)
-		}
+	for of, n := range j.approved {
+		j.waves[of] += n
 	}
+	maps.DeleteFunc(j.waves, func(of string, _ int) bool { return !waiting[of] })
 }

@@ -51,11 +51,11 @@ func (s *session) findLeft(ctx context.Context, p *pass) error {
 		}
 		o := s.oldOf(pub)
 		if !o.readLeft {
-			published, err := s.publishedMembers(ctx, pub, before)
-			if err != nil {
+			var err error
+			if o.left, err = s.readLeft(ctx, pub, before); err != nil {
 				return fmt.Errorf("read who was a member of a group: %w", err)
 			}
-			o.left, o.readLeft = without(published, pub.members()), true
+			o.readLeft = true
 		}
 		s.sortLeft(leaving, pub, o.left)
 	}
@@ -106,25 +106,41 @@ func (p *publication) members() []member {
 	return all
 }
 
-// publishedMembers reads the chunks of a group that are to change.
-func (s *session) publishedMembers(ctx context.Context, pub *publication, before *published) ([]member, error) {
-	var all []member
+// readLeft compares the published members with those that are there now: chunk by
+// chunk, or all of them where the group gets more chunks.
+func (s *session) readLeft(ctx context.Context, pub *publication, before *published) ([]member, error) {
+	same := before.chunks() == len(pub.chunks)
+	var was, left []member
 	for n, hash := range before.manifest.GetChunkHashes() {
-		if len(hash) == 0 || before.chunks() == len(pub.chunks) && before.same(n, pub.chunks[n]) {
+		if len(hash) == 0 || same && before.same(n, pub.chunks[n]) {
 			continue
 		}
-		id := pub.id()
-		stored, err := s.bus.Last(ctx, directoryv1.StreamGroups, directoryv1.ChunkSubject(s.name, id[:], n))
-		if err != nil {
+		members, err := s.readChunk(ctx, pub.id(), n)
+		switch {
+		case err != nil:
 			return nil, err
+		case same:
+			left = append(left, without(members, unpack(pub.chunks[n]))...)
+		default:
+			was = append(was, members...)
 		}
-		var chunk directoryv1.MemberChunk
-		if err := proto.Unmarshal(stored.Data, &chunk); err != nil {
-			return nil, fmt.Errorf("decode %s: %w", stored.Subject, err)
-		}
-		all = append(all, unpack(chunk.GetMembers())...)
 	}
-	return all, nil
+	if !same {
+		left = without(was, pub.members())
+	}
+	return left, nil
+}
+
+func (s *session) readChunk(ctx context.Context, id ID, n int) ([]member, error) {
+	stored, err := s.bus.Last(ctx, directoryv1.StreamGroups, directoryv1.ChunkSubject(s.name, id[:], n))
+	if err != nil {
+		return nil, err
+	}
+	var chunk directoryv1.MemberChunk
+	if err := proto.Unmarshal(stored.Data, &chunk); err != nil {
+		return nil, fmt.Errorf("decode %s: %w", stored.Subject, err)
+	}
+	return unpack(chunk.GetMembers()), nil
 }
 
 // kept is what a publication keeps of what is published.

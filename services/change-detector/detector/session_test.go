@@ -23,12 +23,16 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type visible struct {
 	entries map[ID]*ldapsource.Entry
 	asked   []ID
+	fails   error
 }
 
 func (v *visible) Watch(context.Context, ldapsource.Sink) error { return nil }
 
 func (v *visible) Confirm(_ context.Context, absent, known []ID) ([]*ldapsource.Entry, error) {
 	v.asked = append(v.asked, absent...)
+	if v.fails != nil {
+		return nil, v.fails
+	}
 	for _, id := range known {
 		if v.entries[id] == nil {
 			return nil, fmt.Errorf("%w: %s", ldapsource.ErrCanary, id)
@@ -58,7 +62,7 @@ func newSession(t *testing.T, r *rules, dir *model) (*session, *visible) {
 		t.Fatal(err)
 	}
 	d := &detector{
-		name: "x", owner: "test", rules: r, directory: v, bus: bustest.Start(t), metrics: metrics,
+		name: "x", owner: "test", generation: "generation", rules: r, directory: v, bus: bustest.Start(t), metrics: metrics,
 		log: slog.New(slog.DiscardHandler), limits: guard.Limits{MaxRemovals: 50, MaxRemovalPercent: 5, Window: 24 * time.Hour},
 	}
 	p, err := newPublisher(t.Context(), d)
@@ -248,4 +252,3 @@ func TestScopeGroupOutsideTheGroupFilter(t *testing.T) {
 		t.Errorf("published %v, want ann", st.content())
 	}
 }
-
