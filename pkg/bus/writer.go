@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -150,4 +151,26 @@ func (w *Writer) flushBatch(ctx context.Context, batch []*unit) {
 		wg.Go(func() { w.flushBatch(ctx, []*unit{u}) })
 	}
 	wg.Wait()
+}
+
+// Commit stores writes of one bucket in as few batches as they take, each all or
+// none, and returns the revisions of those that were stored, in order. The error
+// is ErrConflict when a revision of the first batch that was not stored was not
+// the expected one.
+func (b *Bus) Commit(ctx context.Context, writes []Write) ([]uint64, error) {
+	revisions := make([]uint64, 0, len(writes))
+	for batch := range slices.Chunk(writes, MaxBatch) {
+		messages := make([]Message, len(batch))
+		for i, w := range batch {
+			messages[i] = w.message
+		}
+		first, err := b.PublishBatch(ctx, messages)
+		if err != nil {
+			return revisions, fmt.Errorf("commit: %w", err)
+		}
+		for i := range batch {
+			revisions = append(revisions, first+uint64(i)) //nolint:gosec // not negative
+		}
+	}
+	return revisions, nil
 }

@@ -138,12 +138,27 @@ func (c *Config) AttributeSet(source string) mapping.Set {
 		set = set.Union(s.Enabled.Set())
 	}
 	for name, conn := range c.Connections {
-		if conn.Source != source {
-			continue
+		if conn.Source == source {
+			set = set.Union(compiled.Connections[name].needs())
 		}
-		for _, e := range compiled.Connections[name].expressions() {
-			set = set.Union(e.Set())
-		}
+	}
+	return set
+}
+
+// Needs returns what the expressions of one connection read: its part of the
+// attribute set of its source.
+func (c *Config) Needs(connection string) mapping.Set {
+	compiled, _ := c.Compile() // what does not compile reads nothing
+	if conn := compiled.Connections[connection]; conn != nil {
+		return conn.needs()
+	}
+	return mapping.NewSet(nil)
+}
+
+func (c *CompiledConnection) needs() mapping.Set {
+	set := mapping.NewSet(nil)
+	for _, e := range c.expressions() {
+		set = set.Union(e.Set())
 	}
 	return set
 }

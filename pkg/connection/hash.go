@@ -76,8 +76,19 @@ func (c *Config) Hash(connection string) string {
 	return digest(e)
 }
 
-func digest(e effective) string {
-	encoded, err := json.Marshal(e) //nolint:musttag // only its own hash is made of it
+// SourceHash returns 12 hexadecimal digits that are the same for two
+// configurations exactly when they read the same from the source. It is empty for
+// a source that is not there.
+func (c *Config) SourceHash(source string) string {
+	s := c.Sources[source]
+	if s == nil {
+		return ""
+	}
+	return digest(s.effective())
+}
+
+func digest(e any) string {
+	encoded, err := json.Marshal(e) // only its own hash is made of it
 	if err != nil {                 // plain strings, numbers and bools always encode
 		panic(err)
 	}

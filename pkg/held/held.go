@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -21,6 +22,7 @@ import (
 // Store holds what waits of one source or connection. It is safe for concurrent
 // use, by any number of processes.
 type Store struct {
+	bus    *bus.Bus
 	name   string
 	items  *bus.Bucket[provisioningv1.Held, *provisioningv1.Held]
 	window *bus.Bucket[provisioningv1.Window, *provisioningv1.Window]
@@ -37,7 +39,7 @@ func OfConnection(b *bus.Bus, connection string) *Store {
 }
 
 func open(b *bus.Bus, bucket, name string) *Store {
-	return &Store{name: name, items: bus.OpenBucket[provisioningv1.Held](b, bucket), window: bus.OpenBucket[provisioningv1.Window](b, bucket)}
+	return &Store{bus: b, name: name, items: bus.OpenBucket[provisioningv1.Held](b, bucket), window: bus.OpenBucket[provisioningv1.Window](b, bucket)}
 }
 
 // Item is one entry's held removals.
@@ -85,7 +87,7 @@ func Same(a, b *provisioningv1.Held) bool {
 	if a == nil || b == nil || a.GetSequence() != b.GetSequence() || a.GetGeneration() != b.GetGeneration() || a.GetAction() != b.GetAction() {
 		return false
 	}
-	return fmt.Sprint(a.GetFields()) == fmt.Sprint(b.GetFields())
+	return slices.Equal(a.GetFields(), b.GetFields())
 }
 
 // Get is what is held of an entry; nil when nothing is.
@@ -153,9 +155,9 @@ func (s *Store) Mark(ctx context.Context, i Item, mark provisioningv1.Mark, appr
 
 // Earlier is how many removals of a kind were counted within the window.
 func (s *Store) Earlier(ctx context.Context, l guard.Limits, of string) (int, error) {
-	w, _, err := s.window.Get(ctx, provisioningv1.WindowKey(s.name))
-	if err != nil && !errors.Is(err, bus.ErrNotFound) {
-		return 0, fmt.Errorf("read the window of removals: %w", err)
+	w, err := s.Window(ctx)
+	if err != nil {
+		return 0, err
 	}
 	return guard.Earlier(w, of, time.Now(), l.Window), nil
 }
@@ -172,12 +174,9 @@ func (s *Store) Reserve(ctx context.Context, l guard.Limits, r guard.Removals) (
 func (s *Store) Permit(ctx context.Context, l guard.Limits, of string, count int, total func(context.Context) (int, error)) (reason string, err error) {
 	key := provisioningv1.WindowKey(s.name)
 	for range maxTries {
-		w, revision, err := s.window.Get(ctx, key)
-		if errors.Is(err, bus.ErrNotFound) {
-			w, err = &provisioningv1.Window{}, nil
-		}
+		w, revision, err := s.readWindow(ctx)
 		if err != nil {
-			return "", fmt.Errorf("read the window of removals: %w", err)
+			return "", err
 		}
 		now := time.Now()
 		r := guard.Removals{Of: of, Count: count, Earlier: guard.Earlier(w, of, now, l.Window)}
@@ -196,6 +195,40 @@ func (s *Store) Permit(ctx context.Context, l guard.Limits, of string, count int
 		}
 	}
 	return "", fmt.Errorf("count removals: %w", errBusy)
+}
+
+// Window is what was counted. It is the empty window at first.
+func (s *Store) Window(ctx context.Context) (*provisioningv1.Window, error) {
+	w, _, err := s.readWindow(ctx)
+	return w, err
+}
+
+func (s *Store) readWindow(ctx context.Context) (*provisioningv1.Window, uint64, error) {
+	w, revision, err := s.window.Get(ctx, provisioningv1.WindowKey(s.name))
+	if errors.Is(err, bus.ErrNotFound) {
+		return &provisioningv1.Window{}, revision, nil
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the window of removals: %w", err)
+	}
+	return w, revision, nil
+}
+
+// CountAll adds several kinds to the window at once, without asking.
+func (s *Store) CountAll(ctx context.Context, l guard.Limits, counts map[string]int) error {
+	for range maxTries {
+		w, revision, err := s.readWindow(ctx)
+		if err != nil {
+			return err
+		}
+		for of, n := range counts {
+			guard.Count(w, of, n, time.Now(), l.Window)
+		}
+		if _, err := s.window.Put(ctx, provisioningv1.WindowKey(s.name), w, revision); !errors.Is(err, bus.ErrConflict) {
+			return err
+		}
+	}
+	return fmt.Errorf("count removals: %w", errBusy)
 }
 
 // Count adds to the window without asking.

@@ -1,27 +1,20 @@
 package detector
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"hash/fnv"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/rollcall-scim/rollcall/pkg/held"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
 )
 
-const (
-	recordSize = directoryv1.IDSize + 1
-	// fullChunk is the mean number of members above which a group gets twice as
-	// many chunks.
-	fullChunk = 2048
-	maxChunks = 512
-	hashSize  = 16
-)
+// hashSize is how much of a SHA-256 is kept.
+const hashSize = 16
 
 // publication is what the stream should hold for one entry.
 type publication struct {
@@ -31,11 +24,35 @@ type publication struct {
 	// chunks are a group's members, by chunk number; nil for a user.
 	chunks [][]byte
 	entry  *entry // nil when the entry is gone
+	fields fields // of what is published; none for a removal
+	// lost are the fields that the entry has no longer, though they are published.
+	lost []string
+	// left are the members that the group has no longer, though they are published
+	// and stay.
+	left []member
+	// following are the members that leave it with their own entry.
+	following []member
+	// why is why a removal is held whatever the limits say.
+	why string
+	// replaced says that another entry has the name of one that is gone.
+	replaced bool
+	// approval names the approval of what it takes away; empty where nobody was
+	// asked.
+	approval string
 }
 
-// present makes the publication of an entry that is in scope. chunks is how many
-// chunks the group has on the stream now.
-func (m *mirror) present(e *entry, kind directoryv1.Kind, chunks int) (*publication, error) {
+// key names the entry in everything that is kept by entry.
+func (p *publication) key() held.Key {
+	return held.Key{Kind: p.change.GetKind(), ID: [directoryv1.IDSize]byte(p.change.GetEntryId())}
+}
+
+// id is the entry's id.
+func (p *publication) id() ID { return ID(p.change.GetEntryId()) }
+
+// present makes the publication of an entry that is in scope. before is what the
+// stream holds of it now: a group never gets fewer chunks than it has, and a user of
+// whom nobody can say whether it is enabled stays what it is.
+func (m *mirror) present(e *entry, kind directoryv1.Kind, before *published) (*publication, error) {
 	attributes, err := e.attributes()
 	if err != nil {
 		return nil, err
@@ -46,6 +63,9 @@ func (m *mirror) present(e *entry, kind directoryv1.Kind, chunks int) (*publicat
 	}}
 	if kind == directoryv1.Kind_KIND_USER {
 		user := &directoryv1.User{Id: e.id[:], Dn: e.dn, Enabled: e.enabled, Attributes: attributes}
+		if e.broken != "" {
+			user.Enabled = before.has(directoryv1.FieldEnabled)
+		}
 		if m.rules.usesGroups {
 			user.Groups = m.groupNames(e)
 		}
@@ -53,7 +73,7 @@ func (m *mirror) present(e *entry, kind directoryv1.Kind, chunks int) (*publicat
 		p.change.References = m.references(attributes)
 		return p, p.seal()
 	}
-	p.chunks = pack(m.membersOf(e), chunks)
+	p.chunks = pack(m.membersOf(e), before.chunks())
 	p.change.Entry = &directoryv1.Change_Group{Group: &directoryv1.Group{
 		Id: e.id[:], Dn: e.dn, Attributes: attributes, Members: manifest(p.chunks),
 	}}
@@ -137,84 +157,4 @@ func (e *entry) commonName() string {
 		}
 	}
 	return e.dn
-}
-
-// membersOf are a group's members as the source's nesting rule says: users alone
-// (ignore), users of member groups too (flatten), or users and groups (preserve).
-func (m *mirror) membersOf(g *entry) []member {
-	found := map[member]struct{}{}
-	m.walk(g, map[ID]struct{}{}, found)
-	delete(found, member{id: g.id, kind: directoryv1.Kind_KIND_GROUP})
-	members := make([]member, 0, len(found))
-	for one := range found {
-		members = append(members, one)
-	}
-	slices.SortFunc(members, func(a, b member) int { return cmp.Or(slices.Compare(a.id[:], b.id[:]), cmp.Compare(a.kind, b.kind)) })
-	return members
-}
-
-type member struct {
-	id   ID
-	kind directoryv1.Kind
-}
-
-func (m *mirror) walk(g *entry, visited map[ID]struct{}, found map[member]struct{}) {
-	if _, seen := visited[g.id]; seen {
-		return
-	}
-	visited[g.id] = struct{}{}
-	m.eachMember(g, func(e *entry) {
-		switch {
-		case e.class.user:
-			found[member{e.id, directoryv1.Kind_KIND_USER}] = struct{}{}
-		case e.class.group && m.rules.groupNesting == nestedPreserve:
-			found[member{e.id, directoryv1.Kind_KIND_GROUP}] = struct{}{}
-		case e.class.group && m.rules.groupNesting != nestedIgnore:
-			m.walk(e, visited, found)
-		}
-	})
-}
-
-// pack spreads sorted members over chunks: a power of two, never fewer than there
-// are on the stream, doubled while the mean passes fullChunk.
-func pack(members []member, atLeast int) [][]byte {
-	if len(members) == 0 && atLeast == 0 {
-		return nil
-	}
-	count := max(1, atLeast)
-	for len(members) > fullChunk*count && count < maxChunks {
-		count *= 2
-	}
-	chunks := make([][]byte, count)
-	for _, one := range members {
-		n := chunkOf(one.id, count)
-		chunks[n] = append(append(chunks[n], one.id[:]...), byte(one.kind)) //nolint:gosec // a Kind is small
-	}
-	return chunks
-}
-
-// chunkOf is the chunk in which a member stands.
-func chunkOf(id ID, count int) int {
-	h := fnv.New64a()
-	h.Write(id[:])
-	return int(h.Sum64() % uint64(count)) //nolint:gosec // count is 1 to 512
-}
-
-// manifest describes the chunks.
-func manifest(chunks [][]byte) *directoryv1.MemberManifest {
-	m := &directoryv1.MemberManifest{ChunkCount: uint32(len(chunks))} //nolint:gosec // at most 512
-	for _, c := range chunks {
-		m.Count += uint64(len(c) / recordSize)
-		m.ChunkHashes = append(m.ChunkHashes, chunkHash(c))
-	}
-	return m
-}
-
-// chunkHash is empty for an empty chunk.
-func chunkHash(members []byte) []byte {
-	if len(members) == 0 {
-		return nil
-	}
-	sum := sha256.Sum256(members)
-	return sum[:hashSize]
 }

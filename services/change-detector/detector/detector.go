@@ -18,6 +18,7 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/guard"
+	"github.com/rollcall-scim/rollcall/pkg/mapping"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
@@ -56,34 +57,21 @@ type directory interface {
 
 // detector watches one source.
 type detector struct {
-	name      string
-	owner     string
-	cfg       *connection.Config
-	rules     *rules
-	directory directory
-	limits    guard.Limits
-	bus       *bus.Bus
-	metrics   *metrics
-	log       *slog.Logger
+	name        string
+	owner       string
+	cfg         *connection.Config
+	generation  string // of the source's part of the configuration
+	rules       *rules
+	directory   directory
+	generations *generations
+	limits      guard.Limits
+	bus         *bus.Bus
+	metrics     *metrics
+	log         *slog.Logger
 }
 
 func newDetector(cfg *connection.Config, name string, b *bus.Bus, log *slog.Logger) (*detector, error) {
 	source := cfg.Sources[name]
-	log = log.With("source", name)
-	compiled, err := cfg.Compile()
-	if err != nil {
-		return nil, fmt.Errorf("compile configuration: %w", err)
-	}
-	set := cfg.AttributeSet(name)
-	rules, err := newRules(source, compiled.Sources[name].Enabled, set, log)
-	if err != nil {
-		return nil, err
-	}
-	rules.references = cfg.References(name)
-	directory, err := open(cfg, name, log)
-	if err != nil {
-		return nil, err
-	}
 	owner, err := worker.OwnerName()
 	if err != nil {
 		return nil, err
@@ -92,20 +80,40 @@ func newDetector(cfg *connection.Config, name string, b *bus.Bus, log *slog.Logg
 	if err != nil {
 		return nil, err
 	}
-	return &detector{
-		name: name, owner: owner, cfg: cfg, rules: rules, directory: directory, bus: b, metrics: metrics, log: log,
+	d := &detector{
+		name: name, owner: owner, cfg: cfg, generation: cfg.SourceHash(name), bus: b, metrics: metrics, log: log.With("source", name),
 		limits: guard.Limits{MaxRemovals: source.Guard.MaxRemovals, MaxRemovalPercent: source.Guard.MaxRemovalPercent, Window: source.Guard.Window},
-	}, nil
+	}
+	return d, d.prepare(cfg.AttributeSet(name)) // a fault of the configuration shows at once
 }
 
-// open makes the reader of a source, for the attributes that its connections need.
-func open(cfg *connection.Config, name string, log *slog.Logger) (*ldapsource.Source, error) {
+// prepare makes the rules and the reader for an attribute set.
+func (d *detector) prepare(set mapping.Set) error {
+	compiled, err := d.cfg.Compile()
+	if err != nil {
+		return fmt.Errorf("compile configuration: %w", err)
+	}
+	rules, err := newRules(d.cfg.Sources[d.name], compiled.Sources[d.name].Enabled, set, d.log)
+	if err != nil {
+		return err
+	}
+	rules.references = d.cfg.References(d.name)
+	directory, err := open(d.cfg, d.name, set, d.log)
+	if err != nil {
+		return err
+	}
+	d.rules, d.directory = rules, directory
+	return nil
+}
+
+// open makes the reader of a source, for an attribute set.
+func open(cfg *connection.Config, name string, set mapping.Set, log *slog.Logger) (*ldapsource.Source, error) {
 	source := cfg.Sources[name]
 	deps := ldapsource.Deps{Log: log}
 	if !source.LDAP.BindPassword.IsZero() {
 		deps.Password = func(context.Context) (string, error) { return source.LDAP.BindPassword.Resolve() }
 	}
-	wanted := append(cfg.AttributeSet(name).Attributes(), source.Groups.Members)
+	wanted := append(set.Attributes(), source.Groups.Members)
 	if source.Users.MemberOf != "" {
 		wanted = append(wanted, source.Users.MemberOf)
 	}
@@ -156,25 +164,36 @@ func patience() *backoff.ExponentialBackOff {
 
 // hold is the table of contents of a detector that has the lease:
 //
-//  1. make the configuration of the source's connections current
-//  2. store the attribute set, so that workers know what was read
-//  3. take the fences, so that a former holder cannot publish any more
-//  4. remember what was published: the streams are the memory
+//  1. choose the attribute set, and store it, so that workers know what was read
+//  2. make the configuration of the connections current that need no more than what
+//     was published before; the others follow the first full pass
+//  3. take the fences, so that a former holder cannot publish any more, and
+//     remember what was published: the streams are the memory
+//  4. learn what is held and what people say of it
 //  5. watch the directory: read it whole, prove that, compare, publish; then follow
 //  6. when the connection breaks, wait and watch again; the mirror is kept
 func (d *detector) hold(ctx context.Context, worked func()) error {
-	if err := d.advance(ctx); err != nil { // 1
-		return err
+	former, known, err := d.readSet(ctx) // 1
+	if err != nil {
+		return fmt.Errorf("choose the attribute set: %w", err)
 	}
-	if err := worker.StoreAttributeSet(ctx, d.bus, d.name, d.rules.set); err != nil { // 2
-		return fmt.Errorf("store the attribute set: %w", err)
-	}
-	publisher, err := newPublisher(ctx, d) // 3, 4
+	ctx, cancel := context.WithCancelCause(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel(nil)
+	d.generations = newGenerations(d, former, known)
+	d.generations.advance(ctx) // 2
+	running.Go(func() { d.generations.run(ctx) })
+	publisher, err := newPublisher(ctx, d) // 3
 	if err != nil {
 		return err
 	}
 	retry := backoff.WithContext(patience(), ctx)
-	s := &session{detector: d, mirror: newMirror(d.rules), publisher: publisher, proven: func() { retry.Reset(); worked() }}
+	s := openSession(d, publisher, func() { retry.Reset(); worked() })
+	defer s.close()
+	if err := s.attend(ctx, &running, cancel); err != nil { // 4
+		return err
+	}
 	return backoff.RetryNotify(func() error {
 		s.mirror.reconnect()
 		err := d.directory.Watch(ctx, s) // 5
@@ -186,32 +205,4 @@ func (d *detector) hold(ctx context.Context, worked func()) error {
 		d.metrics.sessionFailed(ctx)
 		d.log.ErrorContext(ctx, "directory session ended, reading again", "error", err, "wait", wait.Round(time.Millisecond).String())
 	})
-}
-
-// advance makes the present configuration current for the connections of this
-// source.
-func (d *detector) advance(ctx context.Context) error {
-	for name, c := range d.cfg.Connections {
-		if c.Source != d.name {
-			continue
-		}
-		if err := worker.Advance(ctx, d.bus, worker.PlanOf(d.cfg, name)); err != nil {
-			return fmt.Errorf("make the configuration of %s current: %w", name, err)
-		}
-	}
-	return nil
-}
-
-// firstPassDone tells the connections of this source that a full pass is published:
-// their first run ends when they have reached it.
-func (d *detector) firstPassDone(ctx context.Context) error {
-	for name, c := range d.cfg.Connections {
-		if c.Source != d.name {
-			continue
-		}
-		if err := worker.FirstPass(ctx, d.bus, name); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -23,14 +24,17 @@ import (
 const patienceOfTests = 30 * time.Second
 
 // realConfig watches a real server, from its suffix down: an access rule on the
-// people below it is no error.
-func realConfig(t *testing.T, srv *ldaptest.Server) *connection.Config {
+// people below it is no error. Changes replace one text by another.
+func realConfig(t *testing.T, srv *ldaptest.Server, changes ...[2]string) *connection.Config {
 	t.Helper()
-	password := filepath.Join(t.TempDir(), "password")
-	if err := os.WriteFile(password, []byte(srv.ReaderPassword), 0o600); err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	password := filepath.Join(dir, "password")
+	for name, text := range map[string]string{password: srv.ReaderPassword, filepath.Join(dir, "limited"): srv.LimitedPassword} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	cfg, err := connection.Parse("rollcall.yaml", fmt.Appendf(nil, `
+	text := fmt.Sprintf(`
 sources:
   corp:
     ldap: {urls: [%q], bind_dn: %q, bind_password: "${file:%s}"}
@@ -43,7 +47,14 @@ connections:
     target: {url: "http://127.0.0.1:1/scim/v2", insecure: true}
     users: {attributes: {userName: user.uid}}
     groups: {name: group.cn}
-`, srv.URL, srv.ReaderDN, password, srv.Suffix, srv.Suffix))
+`, srv.URL, srv.ReaderDN, password, srv.Suffix, srv.Suffix)
+	for _, c := range changes {
+		if !strings.Contains(text, c[0]) {
+			t.Fatalf("%q does not stand in the configuration", c[0])
+		}
+		text = strings.Replace(text, c[0], c[1], 1)
+	}
+	cfg, err := connection.Parse("rollcall.yaml", []byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,10 +75,15 @@ func staff(n int) string {
 // start runs detectors until the test calls what it returns, or ends.
 func start(t *testing.T, cfg *connection.Config, b *bus.Bus) (stop func()) {
 	t.Helper()
+	return startLogging(t, cfg, b, t.Output())
+}
+
+// startLogging is start with another log.
+func startLogging(t *testing.T, cfg *connection.Config, b *bus.Bus, log io.Writer) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	go func() { ended <- Run(ctx, cfg, b, log) }()
+	go func() { ended <- Run(ctx, cfg, b, slog.New(slog.NewTextHandler(log, nil))) }()
 	stopped := false
 	stop = func() {
 		if stopped {

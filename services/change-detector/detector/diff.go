@@ -8,8 +8,10 @@ import (
 type pass struct {
 	upserts  []*publication
 	removals []*publication
-	// total counts the entries of each kind that are published as present.
-	total map[directoryv1.Kind]int
+	// stuck are the entries of which nobody can say what they should be.
+	stuck []*publication
+	// doubt is why nothing that this pass takes away may be believed, or empty.
+	doubt string
 }
 
 var kinds = []directoryv1.Kind{directoryv1.Kind_KIND_USER, directoryv1.Kind_KIND_GROUP}
@@ -17,13 +19,8 @@ var kinds = []directoryv1.Kind{directoryv1.Kind_KIND_USER, directoryv1.Kind_KIND
 // diff compares the mirror with what was published, for the given entries or,
 // where ids is nil, for all. It is pure: it changes neither.
 func diff(m *mirror, mem memory, ids map[ID]struct{}, scope closures) (pass, error) {
-	p := pass{total: map[directoryv1.Kind]int{}}
+	var p pass
 	for _, kind := range kinds {
-		for _, pub := range mem[kind] {
-			if pub.present {
-				p.total[kind]++
-			}
-		}
 		closure := scope.users
 		if kind == directoryv1.Kind_KIND_GROUP {
 			closure = scope.groups
@@ -72,21 +69,29 @@ func (p *pass) compare(m *mirror, id ID, kind directoryv1.Kind, before *publishe
 	switch {
 	case !in && (before == nil || !before.present):
 		return nil // never published, or published as absent: nothing new
-	case in && e.broken && kind == directoryv1.Kind_KIND_USER:
-		return nil // what was published stays
 	case !in:
 		gone, err := m.absent(id, e, kind, reason, before.chunks())
 		if err != nil {
 			return err
 		}
+		successor, replaced := m.replaced[id]
+		gone.replaced = replaced && e == nil && m.entries[successor] != nil
 		p.removals = append(p.removals, gone)
 		return nil
 	}
-	now, err := m.present(e, kind, before.chunks())
+	now, err := m.present(e, kind, before)
 	if err != nil {
 		return err
 	}
+	if e.broken != "" && kind == directoryv1.Kind_KIND_USER {
+		p.stuck = append(p.stuck, now)
+		if before == nil || !before.present {
+			return nil // nothing is published of it
+		}
+	}
 	if before == nil || before.hash != now.hash {
+		now.fields = fieldsOf(now.change)
+		now.lost = lost(before, now.fields, m.rules.set)
 		p.upserts = append(p.upserts, now)
 	}
 	return nil

@@ -145,6 +145,7 @@ func (m *mirror) displace(by *entry) {
 	if !taken || id == by.id {
 		return
 	}
+	m.replaced[id] = by.id
 	if ghost := m.ghosts[id]; ghost != nil {
 		m.bury(ghost)
 		return

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"maps"
+	"unique"
 
 	"google.golang.org/protobuf/proto"
 
@@ -17,6 +17,7 @@ type published struct {
 	sequence uint64
 	hash     string
 	present  bool
+	fields   fields
 	manifest *directoryv1.MemberManifest // groups only
 }
 
@@ -47,6 +48,7 @@ func recall(entries map[ID]*published, s *bus.Stored) error {
 	p := &published{
 		sequence: s.Sequence, hash: s.Header[directoryv1.HeaderContentHash],
 		present: s.Header[directoryv1.HeaderOp] == directoryv1.Op_OP_PRESENT.String(),
+		fields:  unique.Make(s.Header[directoryv1.HeaderFields]),
 	}
 	if subject.Kind == directoryv1.Kind_KIND_GROUP {
 		var change directoryv1.Change
@@ -59,15 +61,6 @@ func recall(entries map[ID]*published, s *bus.Stored) error {
 	return nil
 }
 
-// clone is a copy that later publications do not change.
-func (m memory) clone() memory {
-	out := memory{}
-	for kind, entries := range m {
-		out[kind] = maps.Clone(entries)
-	}
-	return out
-}
-
 // holds says whether an entry is published as present, as whatever kind.
 func (m memory) holds(id ID) bool {
 	for _, entries := range m {
@@ -76,6 +69,32 @@ func (m memory) holds(id ID) bool {
 		}
 	}
 	return false
+}
+
+// shows says whether an entry is published as present, as this kind.
+func (m memory) shows(kind directoryv1.Kind, id ID) bool {
+	p := m[kind][id]
+	return p != nil && p.present
+}
+
+// present counts the entries of a kind that are published as present.
+func (m memory) present(kind directoryv1.Kind) int {
+	n := 0
+	for _, p := range m[kind] {
+		if p.present {
+			n++
+		}
+	}
+	return n
+}
+
+// members counts the memberships that are published.
+func (m memory) members() int {
+	var n uint64
+	for _, p := range m[directoryv1.Kind_KIND_GROUP] {
+		n += p.manifest.GetCount()
+	}
+	return int(n) //nolint:gosec // a number of memberships
 }
 
 // chunks is how many chunks an entry has on the stream.

@@ -23,8 +23,8 @@ type entry struct {
 	packed  []byte // directoryv1.User with the attributes of the attribute set
 	class   class
 	enabled bool
-	// broken says that `enabled` could not be evaluated: what was published stays.
-	broken bool
+	// broken says why `enabled` could not be evaluated: what was published stays.
+	broken string
 	// flat says that members of member groups are among members.
 	flat     bool
 	uid      string   // for groups that name members by uid
@@ -54,6 +54,9 @@ type mirror struct {
 	// server may have cleaned them up in silence, so that they are read again
 	// before an entry that takes the name becomes a member.
 	former map[string]map[ID]struct{}
+	// replaced are the entries whose name another one took, and which: who is gone
+	// then came back under another id.
+	replaced map[ID]ID
 	// below counts the entries directly under a name.
 	below map[string]int
 
@@ -67,7 +70,7 @@ func newMirror(r *rules) *mirror {
 	return &mirror{
 		rules: r, entries: map[ID]*entry{}, ghosts: map[ID]*entry{}, byName: map[string]ID{}, byUID: map[string]ID{},
 		holders: map[string]map[ID]struct{}{}, joiners: map[string]map[ID]struct{}{}, former: map[string]map[ID]struct{}{}, below: map[string]int{},
-		dirty: map[ID]struct{}{}, reread: map[ID]struct{}{},
+		replaced: map[ID]ID{}, dirty: map[ID]struct{}{}, reread: map[ID]struct{}{},
 	}
 }
 
@@ -108,6 +111,7 @@ func (m *mirror) Put(e *ldapsource.Entry) {
 }
 
 func (m *mirror) replace(old, fresh *entry) {
+	delete(m.replaced, fresh.id)
 	moved := false
 	if old != nil {
 		moved = old.name != fresh.name && m.byName[old.name] == old.id

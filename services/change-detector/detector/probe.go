@@ -13,7 +13,7 @@ import (
 // attribute that the configuration names is known to its schema. It says in one
 // line what it found; its error names the key and the cure.
 func Probe(ctx context.Context, cfg *connection.Config, source string) (string, error) {
-	directory, err := open(cfg, source, slog.New(slog.DiscardHandler))
+	directory, err := open(cfg, source, cfg.AttributeSet(source), slog.New(slog.DiscardHandler))
 	if err != nil {
 		return "", err
 	}

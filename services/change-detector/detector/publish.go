@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/held"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
@@ -24,8 +25,8 @@ type publisher struct {
 	fences map[directoryv1.Kind]*bus.Fence
 	memory memory
 	tracer trace.Tracer
-	// dry publishes nothing and only remembers what it would have.
-	dry bool
+	// would, where it is not nil, takes what would be published instead.
+	would map[held.Key]*publication
 }
 
 func newPublisher(ctx context.Context, d *detector) (*publisher, error) {
@@ -52,9 +53,10 @@ type item struct {
 
 // publish stores publications in batches; each stands whole in one batch.
 func (p *publisher) publish(ctx context.Context, publications []*publication) error {
-	if p.dry {
+	if p.would != nil {
 		for _, one := range publications {
-			p.memory[one.change.GetKind()][ID(one.change.GetEntryId())] = one.published(0)
+			p.would[one.key()] = one
+			p.memory[one.key().Kind][one.id()] = one.published(0)
 		}
 		return nil
 	}
@@ -102,6 +104,12 @@ func (p *publisher) item(ctx context.Context, pub *publication) (*item, error) {
 			directoryv1.HeaderContentHash: pub.hash, directoryv1.HeaderOp: pub.change.GetOp().String(),
 			directoryv1.HeaderDetectedAt: detected.UTC().Format(time.RFC3339Nano),
 		},
+	}
+	if pub.fields != (fields{}) && !pub.removal() {
+		m.Header[directoryv1.HeaderFields] = pub.fields.Value()
+	}
+	if pub.approval != "" {
+		m.Header[directoryv1.HeaderApproval] = pub.approval
 	}
 	if before != nil {
 		m.Expect = new(before.sequence)
@@ -157,18 +165,9 @@ func (p *publisher) flush(ctx context.Context, kind directoryv1.Kind, batch []*i
 
 // published is what is remembered of a publication once it is stored.
 func (p *publication) published(sequence uint64) *published {
-	return &published{sequence: sequence, hash: p.hash, present: !p.removal(), manifest: p.change.GetGroup().GetMembers()}
-}
-
-// present counts the entries of a kind that are published as present.
-func (m memory) present(kind directoryv1.Kind) int {
-	n := 0
-	for _, p := range m[kind] {
-		if p.present {
-			n++
-		}
+	return &published{
+		sequence: sequence, hash: p.hash, present: !p.removal(), fields: p.fields, manifest: p.change.GetGroup().GetMembers(),
 	}
-	return n
 }
 
 // Pass is the result of the last full pass over a source, kept for status.

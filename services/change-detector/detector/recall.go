@@ -25,7 +25,11 @@ func (s *session) recall(ctx context.Context) error {
 		return fmt.Errorf("read what was published of entries that are not found: %w", err)
 	}
 	for _, e := range ghosts {
-		if _, taken := s.mirror.byName[e.name]; !taken && !s.mirror.rules.scopes(e.name) {
+		by, taken := s.mirror.byName[e.name]
+		switch {
+		case taken:
+			s.mirror.replaced[e.id] = by
+		case !s.mirror.rules.scopes(e.name):
 			s.mirror.haunt(e)
 		}
 	}

@@ -102,7 +102,9 @@ func successor(t *testing.T, s *session) *session {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &session{detector: &d, mirror: newMirror(d.rules), publisher: p, proven: func() {}}
+	next := openSession(&d, p, func() {})
+	t.Cleanup(next.close)
+	return next
 }
 
 func checkUnchanged(t *testing.T, s *session, before memory, held int) {

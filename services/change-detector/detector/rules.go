@@ -140,7 +140,7 @@ func (r *rules) digestUser(d *entry, e *ldapsource.Entry) {
 	user := &directoryv1.User{Id: e.ID[:], Dn: e.DN, Attributes: e.Attributes}
 	enabled, err := r.enabled.Bool(mapping.UserObject(user, r.set))
 	if err != nil {
-		d.broken = true
+		d.broken = err.Error()
 		r.complain(e.ID, fmt.Errorf("users.enabled: %w", err))
 	}
 	d.enabled = enabled

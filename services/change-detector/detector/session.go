@@ -3,9 +3,13 @@ package detector
 import (
 	"context"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/rollcall-scim/rollcall/pkg/held"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
 )
 
@@ -15,24 +19,82 @@ import (
 // does not find is still known.
 type session struct {
 	*detector
+	*bench
 	derived
 
 	mirror    *mirror
 	publisher *publisher
+	store     *held.Store
+	board     *held.Board
+	pace      pace
 	// proven is called when a full read proved to be complete.
 	proven func()
 	// recalled says that the ghosts of earlier detectors are in the mirror.
 	recalled bool
+	passed   bool // a full pass was published
+
+	wake   chan struct{}
+	timer  *time.Timer
+	marked atomic.Bool // a person said something
 
 	began     time.Time
 	proof     ldapsource.Proof
-	removed   map[directoryv1.Kind]int // in the earlier rounds of this pass
-	published int                      // in this pass
-	reasons   map[string]bool          // why removals are held
-	told      map[string]bool          // reasons that were logged
+	full      bool                              // this pass follows a full read
+	published int                               // in this pass
+	confirmed map[ID]bool                       // gone, asked for in this pass
+	items     map[held.Key]*provisioningv1.Held // what is held now
+	units     map[unitKey]struct{}              // the same, unit by unit
+	olds      map[held.Key]*old                 // what is published of what is kept
+	waiting   int                               // how many items wait for a person
+	reasons   map[string]int                    // why removals are held
+	told      map[string]bool                   // reasons that were logged
 }
 
 var _ ldapsource.Sink = (*session)(nil)
+
+func openSession(d *detector, p *publisher, proven func()) *session {
+	s := &session{
+		detector: d, bench: newBench(), mirror: newMirror(d.rules), publisher: p, store: held.OfSource(d.bus, d.name),
+		pace: usualPace, proven: proven, wake: make(chan struct{}, 1), olds: map[held.Key]*old{},
+	}
+	s.board = s.store.Board(func() {
+		s.marked.Store(true)
+		s.signal()
+	})
+	s.timer = time.AfterFunc(time.Hour, s.signal)
+	s.timer.Stop()
+	return s
+}
+
+// attend follows what is held until ctx ends, and returns as soon as everything
+// that was held before is known.
+func (s *session) attend(ctx context.Context, running *sync.WaitGroup, failed context.CancelCauseFunc) error {
+	ready := make(chan struct{})
+	running.Go(func() {
+		if err := s.board.Run(ctx, func() { close(ready) }); err != nil {
+			failed(err)
+		}
+	})
+	select {
+	case <-ready:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// close ends the timer; the board ends with its context.
+func (s *session) close() { s.timer.Stop() }
+
+// Wake delivers when gathered removals are due or a person said something.
+func (s *session) Wake() <-chan struct{} { return s.wake }
+
+func (s *session) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default: // one is enough
+	}
+}
 
 // Begin starts a full read.
 func (s *session) Begin() {
@@ -53,19 +115,23 @@ func (s *session) Complete(p ldapsource.Proof) {
 	s.proven()
 }
 
-// Settled is the table of contents of a pass; steps 2 to 6 are repeated while
+// Settled is the table of contents of a pass; steps 2 to 9 are repeated while
 // they change something.
 //
 //  1. recall what was published and is not found; read entries again that the
 //     server may have changed in silence
 //  2. compare what may have changed with what was published
 //  3. ask the server for entries that seem to be gone
-//  4. guard: hold the removals of a pass that removes too much
-//  5. publish
-//  6. bury what is gone
+//  4. read which members groups lose
+//  5. guard: decide about everything that the pass takes away, by what people said,
+//     the limits and the window; of a burst, let the first few flow
+//  6. keep what does not flow: removals wait, fields get their old values back
+//  7. count what flows
+//  8. publish
+//  9. bury what is gone
+//  10. make what is held durable and visible
 func (s *session) Settled(ctx context.Context) error {
-	full := s.mirror.full
-	if !full && len(s.mirror.dirty) == 0 && len(s.mirror.reread) == 0 {
+	if s.idle() {
 		return nil
 	}
 	if err := s.recall(ctx); err != nil { // 1
@@ -74,28 +140,94 @@ func (s *session) Settled(ctx context.Context) error {
 	if err := s.reread(ctx); err != nil {
 		return err
 	}
-	s.removed, s.published = map[directoryv1.Kind]int{}, 0
-	if s.told == nil {
-		s.told = map[string]bool{}
+	s.full, s.published, s.confirmed = s.mirror.full, 0, map[ID]bool{}
+	if err := settle(s.mirror, &s.derived, s.publisher.memory, func(p *pass) error { return s.round(ctx, p) }); err != nil { // 2, 9
+		return err
 	}
-	err := settle(s.mirror, &s.derived, s.publisher.memory, func(p *pass) error { // 2, 6
-		s.held, s.reasons = map[ID]struct{}{}, map[string]bool{}
-		if err := s.confirm(ctx, p); err != nil { // 3
-			return err
-		}
-		s.guard(ctx, p) // 4
-		s.published += len(p.upserts) + len(p.removals)
-		return s.publisher.publish(ctx, append(p.upserts, p.removals...)) // 5
-	})
+	if s.publisher.would != nil {
+		return nil // only a preview
+	}
+	if err := s.post(ctx); err != nil { // 10
+		return err
+	}
+	s.rouse()
+	if s.full {
+		s.report(ctx)
+	}
+	if s.full && !s.passed {
+		s.passed = true
+		s.firstPassDone(ctx)
+	}
+	return nil
+}
+
+// round is steps 3 to 8 of a pass.
+func (s *session) round(ctx context.Context, p *pass) error {
+	if err := s.confirm(ctx, p); err != nil { // 3
+		return err
+	}
+	if err := s.findLeft(ctx, p); err != nil { // 4
+		return err
+	}
+	units := p.units()
+	j, err := s.judge(ctx, units)
 	if err != nil {
 		return err
 	}
-	s.told = s.reasons // what is held no longer is told again when it comes back
-	if full && !s.publisher.dry {
-		s.report(ctx)
-		return s.firstPassDone(ctx)
+	counts := j.decide(units) // 5
+	s.heldNow(j, p, units)
+	if err := s.keep(ctx, p, units); err != nil { // 6
+		return err
 	}
-	return nil
+	if len(counts) > 0 && s.publisher.would == nil { // 7
+		if err := s.store.CountAll(ctx, s.limits, counts); err != nil {
+			return err
+		}
+	}
+	changes := append(p.upserts, flowing(units)...)
+	s.published += len(changes)
+	return s.publisher.publish(ctx, changes) // 8
+}
+
+// judge is who decides about the units of a round.
+func (s *session) judge(ctx context.Context, units []*unit) (*judge, error) {
+	j := &judge{
+		source: s.name, generation: s.generation, limits: s.limits, pace: s.pace, now: time.Now(), full: s.full,
+		memory: s.publisher.memory, said: s.board.Get, bench: s.bench,
+		known: func(k unitKey) bool { _, is := s.units[k]; return is },
+	}
+	if len(units) == 0 {
+		return j, nil
+	}
+	var err error
+	j.window, err = s.store.Window(ctx)
+	return j, err
+}
+
+// flowing are the removals of whole entries that may go.
+func flowing(units []*unit) []*publication {
+	var removals []*publication
+	for _, u := range units {
+		if u.field == "" && u.fate == flows {
+			removals = append(removals, u.pub)
+		}
+	}
+	return removals
+}
+
+// idle says that there is nothing to do.
+func (s *session) idle() bool {
+	marked := s.marked.Swap(false)
+	due := s.bench.due(s.pace)
+	return !marked && !s.mirror.full && len(s.mirror.dirty) == 0 && len(s.mirror.reread) == 0 && (due.IsZero() || time.Now().Before(due))
+}
+
+// rouse sets the timer for what gathers.
+func (s *session) rouse() {
+	s.timer.Stop()
+	if due := s.bench.due(s.pace); !due.IsZero() {
+		s.timer.Reset(time.Until(due))
+	}
 }
 
 // reread asks the server for entries that held a name which another entry has
@@ -126,10 +258,10 @@ func (s *session) report(ctx context.Context) {
 	users, groups := s.publisher.memory.present(directoryv1.Kind_KIND_USER), s.publisher.memory.present(directoryv1.Kind_KIND_GROUP)
 	s.metrics.pass(ctx, took, users, groups)
 	s.log.InfoContext(ctx, "directory read", "mode", string(s.proof.Mode), "entries", s.proof.Entries, "users", users, "groups", groups,
-		"published", s.published, "held", len(s.held), "took", took.Round(time.Millisecond).String())
+		"published", s.published, "held", s.waiting, "took", took.Round(time.Millisecond).String())
 	last := Pass{
 		At: time.Now().UTC(), Mode: string(s.proof.Mode), Entries: s.proof.Entries, Users: users, Groups: groups,
-		Published: s.published, Held: len(s.held), HeldReason: s.whyNot(), TookMillis: took.Milliseconds(),
+		Published: s.published, Held: s.waiting, HeldReason: s.whyNot(), TookMillis: took.Milliseconds(),
 	}
 	if err := last.store(ctx, s.bus, s.name); err != nil {
 		s.log.WarnContext(ctx, "store the result of the pass", "error", err)

@@ -141,7 +141,8 @@ func (f *follower) refreshed() bool {
 	return true
 }
 
-// wait takes whatever comes next, with all that is at hand then.
+// wait takes whatever comes next, with all that is at hand then. The sink may ask
+// to be settled.
 func (f *follower) wait(ctx context.Context) error {
 	timer := f.sweepTimer()
 	defer timer.Stop()
@@ -150,6 +151,9 @@ func (f *follower) wait(ctx context.Context) error {
 		return f.gather(ctx, ev)
 	case <-timer.C:
 		return f.sweep(ctx)
+	case <-f.sink.Wake():
+		f.changed = true
+		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

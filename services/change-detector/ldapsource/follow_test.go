@@ -109,3 +109,19 @@ func TestWatch_endsWithItsContext(t *testing.T) {
 		}
 	}
 }
+
+// A sink that wakes the session is settled, though nothing changed.
+func TestWatch_settlesAWokenSink(t *testing.T) {
+	t.Parallel()
+	srv := ldaptest.Start(t, ldaptest.Options{LDIF: users(3)})
+	for _, m := range []Mode{ModeSyncrepl, ModeSnapshot} {
+		r := &recorder{mirror: map[ID]*Entry{}, settled: make(chan state), ended: make(chan error, 1), wake: make(chan struct{}, 1)}
+		r.watch(t, source(t, config(srv, mode(m)))).next(t)
+		for range 2 {
+			r.wake <- struct{}{}
+			if s := r.next(t); len(s.log) > 0 {
+				t.Errorf("%s: %v, want nothing but the end of the pass", m, s.log)
+			}
+		}
+	}
+}

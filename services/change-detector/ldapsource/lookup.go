@@ -16,10 +16,15 @@ const lookupChunk = 100
 // nothing may be concluded from what else was not found.
 var ErrCanary = errors.New("a known entry is not visible")
 
+// ErrIdentity says that the server takes the account for somebody else than at the
+// start of the session, so that its answers say nothing about the entries.
+var ErrIdentity = errors.New("the directory takes the account for another one than before")
+
 // Confirm asks the server by id for entries that seem to be gone, and returns
 // those that are there after all. "Not found" proves nothing by itself, because
 // an access rule answers the same; therefore the canaries, entries known to be
-// there, are asked for in the same session, and one that is missing is ErrCanary.
+// there, are asked for in the same session, and one that is missing is ErrCanary;
+// and the server must say that we are who we were (RFC 4532), or it is ErrIdentity.
 // It uses a connection of its own and may be called while Watch runs.
 func (s *Source) Confirm(ctx context.Context, absent, canaries []ID) ([]*Entry, error) {
 	c, err := s.dial(ctx, s.where())
@@ -27,6 +32,9 @@ func (s *Source) Confirm(ctx context.Context, absent, canaries []ID) ([]*Entry, 
 		return nil, err
 	}
 	defer c.close()
+	if err := s.sameIdentity(c); err != nil {
+		return nil, err
+	}
 	wanted := make(map[ID]bool, len(absent))
 	for _, id := range absent {
 		wanted[id] = true
@@ -48,6 +56,32 @@ func (s *Source) Confirm(ctx context.Context, absent, canaries []ID) ([]*Entry, 
 		}
 	}
 	return there, nil
+}
+
+// sameIdentity asks who we are, where the server could say so when the session
+// began.
+func (s *Source) sameIdentity(c *conn) error {
+	was := s.identity.Load()
+	if was == nil || *was == "" {
+		return nil
+	}
+	var is string
+	err := c.within(func() error {
+		who, err := c.WhoAmI(nil)
+		if err == nil {
+			is = who.AuthzID
+		}
+		return err
+	})
+	switch {
+	case c.lapsed.Load(), c.IsClosing(), isCode(err, ldap.ErrorNetwork):
+		return fmt.Errorf("ask the directory who we are: %w", err)
+	case err != nil:
+		return fmt.Errorf("%w: it was %s and cannot be told now: %w", ErrIdentity, *was, err)
+	case is != *was:
+		return fmt.Errorf("%w: it was %s and is %q", ErrIdentity, *was, is)
+	}
+	return nil
 }
 
 // lookup searches all bases for entries by id.

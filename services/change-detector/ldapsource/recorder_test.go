@@ -29,7 +29,10 @@ type recorder struct {
 
 	settled chan state
 	ended   chan error
+	wake    chan struct{}
 }
+
+func (r *recorder) Wake() <-chan struct{} { return r.wake }
 
 // state is the mirror at one Settled, and the calls since the last one.
 type state struct {

@@ -32,8 +32,26 @@ func (s *Source) poll(ctx context.Context, server *Server, sink Sink) error {
 		if err := sink.Settled(ctx); err != nil {
 			return err
 		}
-		if err := pause(ctx, orDefault(s.cfg.Detection.Interval, defaultInterval)); err != nil {
+		if err := s.rest(ctx, sink); err != nil {
 			return err
+		}
+	}
+}
+
+// rest waits until the next read is due. The sink may ask to be settled meanwhile.
+func (s *Source) rest(ctx context.Context, sink Sink) error {
+	timer := time.NewTimer(orDefault(s.cfg.Detection.Interval, defaultInterval))
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-timer.C:
+			return nil
+		case <-sink.Wake():
+			if err := sink.Settled(ctx); err != nil {
+				return err
+			}
 		}
 	}
 }

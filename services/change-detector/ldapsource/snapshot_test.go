@@ -160,3 +160,20 @@ func TestSnapshot_unpaged(t *testing.T) {
 		t.Errorf("%d entries, %+v", len(r.mirror), r.proof)
 	}
 }
+
+// The server takes the account for another one than at the start of the session:
+// what it does not show says nothing, though the canaries are there.
+func TestConfirmChecksWhoWeAre(t *testing.T) {
+	t.Parallel()
+	srv := ldaptest.Start(t, ldaptest.Options{LDIF: users(3)})
+	s := source(t, config(srv, mode(ModeSnapshot)))
+	all := watch(t, s).next(t)
+	known := all.byDN("uid=u0001," + people).ID
+	if _, err := s.Confirm(t.Context(), []ID{{1}}, []ID{known}); err != nil {
+		t.Fatal(err)
+	}
+	s.identity.Store(new("dn:cn=somebody else"))
+	if _, err := s.Confirm(t.Context(), []ID{{1}}, []ID{known}); !errors.Is(err, ErrIdentity) {
+		t.Errorf("got %v, want %v", err, ErrIdentity)
+	}
+}

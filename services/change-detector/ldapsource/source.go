@@ -71,6 +71,9 @@ type Sink interface {
 	// Settled says that nothing more is at hand: derive and publish. Its error ends
 	// the session.
 	Settled(context.Context) error
+	// Wake delivers when the sink has something to do though the directory is quiet;
+	// Settled is called then. A nil channel never does.
+	Wake() <-chan struct{}
 }
 
 // Proof says why a full read may be believed to be complete, and what it saw.
@@ -113,6 +116,7 @@ type Source struct {
 	heartbeat time.Duration
 	warned    atomic.Bool              // entries without id were reported
 	endpoint  atomic.Pointer[endpoint] // of the session
+	identity  atomic.Pointer[string]   // who the server said we are when the session began
 }
 
 // heartbeatInterval is how often a quiet session asks whether the server lives.
@@ -159,6 +163,7 @@ func (s *Source) Watch(ctx context.Context, sink Sink) error {
 	s.deps.Log.InfoContext(ctx, "directory session starts",
 		"url", server.URL, "vendor", server.Vendor, "mode", string(server.Mode), "reason", server.Reason)
 	s.endpoint.Store(&server.endpoint)
+	s.identity.Store(&server.Identity)
 	if server.Mode == ModeSyncrepl {
 		return s.follow(ctx, server, sink)
 	}

@@ -135,6 +135,32 @@ func (s *Server) Load(ctx context.Context, ldif string) error {
 	return err
 }
 
+// Dump is everything in the database, with the ids of the entries.
+func (s *Server) Dump(ctx context.Context) (string, error) {
+	return s.install.run(ctx, "", "slapd", "-Tcat", "-f", s.path("slapd.conf"), "-b", s.Suffix)
+}
+
+// Reset empties the database of a stopped server. Without entries it gets those of
+// every server, under new ids.
+func (s *Server) Reset(ctx context.Context, ldif string) error {
+	if s.process != nil {
+		return errors.New("reset the database: stop the server first")
+	}
+	if err := os.RemoveAll(s.path("db")); err != nil {
+		return fmt.Errorf("empty the database: %w", err)
+	}
+	if err := os.MkdirAll(s.path("db"), 0o700); err != nil {
+		return fmt.Errorf("make the database directory: %w", err)
+	}
+	if ldif == "" {
+		ldif = s.baseTree()
+	}
+	return s.Load(ctx, ldif)
+}
+
+// BaseTree is what every server holds: people, groups and the accounts.
+func (s *Server) BaseTree() string { return s.baseTree() }
+
 // Start starts a stopped server again, with the same ports and data, and waits
 // until it answers.
 func (s *Server) Start(ctx context.Context) error {

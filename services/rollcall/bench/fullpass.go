@@ -172,6 +172,9 @@ type discard struct {
 
 var _ ldapsource.Sink = (*discard)(nil)
 
+// Wake never delivers: nothing gathers here.
+func (*discard) Wake() <-chan struct{} { return nil }
+
 // Begin starts the clock.
 func (d *discard) Begin() { d.began = time.Now() }
 

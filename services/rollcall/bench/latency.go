@@ -180,6 +180,9 @@ type persist struct {
 
 var _ ldapsource.Sink = (*persist)(nil)
 
+// Wake never delivers: nothing gathers here.
+func (*persist) Wake() <-chan struct{} { return nil }
+
 // Begin starts a full read.
 func (p *persist) Begin() {}
 

@@ -1,0 +1,145 @@
+package detector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
+)
+
+// canaries is how many known entries must be visible before "not found" counts.
+const canaries = 5
+
+// confirm asks the server by id for entries that seem to be deleted. Those that
+// are there after all go back into the mirror and are derived again; when known
+// entries are not visible either, or the account is another one, nothing is
+// concluded and everything that the pass would take away waits.
+func (s *session) confirm(ctx context.Context, p *pass) error {
+	s.doubtScope(p)
+	if !slices.ContainsFunc(p.removals, deleted) {
+		return nil
+	}
+	if len(s.canaries()) == 0 {
+		for _, r := range p.removals {
+			if deleted(r) {
+				r.why = "nothing else is visible either: let the account read the directory, correct the bases, or approve it"
+			}
+		}
+		return nil
+	}
+	asked := s.toConfirm(p.removals)
+	if len(asked) == 0 {
+		return nil // held in any case, or asked for in this pass
+	}
+	found, err := s.ask(ctx, asked)
+	switch {
+	case errors.Is(err, ldapsource.ErrCanary):
+		p.doubt = "known entries are not visible to the account either: let it read them, or approve it"
+		return nil
+	case errors.Is(err, ldapsource.ErrIdentity):
+		p.doubt = err.Error() + ": correct the server's access rules, or approve it"
+		return nil
+	case err != nil:
+		return fmt.Errorf("confirm that %d entries are gone: %w", len(asked), err)
+	}
+	there := map[ID]bool{}
+	for _, e := range found {
+		there[e.ID] = true
+		s.mirror.Put(e)
+	}
+	for _, id := range asked {
+		if !there[id] {
+			s.confirmed[id] = true
+		}
+	}
+	p.removals = slices.DeleteFunc(p.removals, func(r *publication) bool { return deleted(r) && there[r.id()] })
+	return s.reread(ctx)
+}
+
+// ask asks twice, by other canaries: one may have been deleted just now.
+func (s *session) ask(ctx context.Context, ids []ID) ([]*ldapsource.Entry, error) {
+	found, err := s.directory.Confirm(ctx, ids, s.canaries())
+	if errors.Is(err, ldapsource.ErrCanary) {
+		return s.directory.Confirm(ctx, ids, s.canaries())
+	}
+	return found, err
+}
+
+// doubtScope holds what left the scope groups while one of them is not visible.
+func (s *session) doubtScope(p *pass) {
+	for _, kind := range kinds {
+		missing := s.mirror.missingScope(kind)
+		if len(missing) == 0 {
+			continue
+		}
+		why := fmt.Sprintf("sources.%s.%s.scope_groups: %s is not visible to the account, or not there: correct the name, or let the account read it",
+			s.name, kind.Token(), strings.Join(missing, " and "))
+		for _, r := range p.removals {
+			if r.change.GetKind() == kind && r.change.GetReason() == directoryv1.Reason_REASON_GROUP {
+				r.why = why
+			}
+		}
+	}
+}
+
+// toConfirm are the entries that seem to be deleted and were not asked for in this
+// pass. A kind of which there are more than the guard lets pass is not asked for:
+// it is held in any case.
+func (s *session) toConfirm(removals []*publication) []ID {
+	gone := map[directoryv1.Kind][]ID{}
+	for _, r := range removals {
+		if deleted(r) {
+			gone[r.change.GetKind()] = append(gone[r.change.GetKind()], r.id())
+		}
+	}
+	var ids []ID
+	for _, kind := range kinds {
+		if len(gone[kind]) <= s.limits.MaxRemovals {
+			ids = append(ids, gone[kind]...)
+		}
+	}
+	return slices.DeleteFunc(ids, func(id ID) bool { return s.confirmed[id] })
+}
+
+// canaries are entries that the mirror knows to be there: the scope groups, users
+// and groups of every base, and containers where there are not enough of them.
+func (s *session) canaries() []ID {
+	known := map[ID]bool{}
+	r := s.mirror.rules
+	for _, name := range slices.Concat(r.users.scopeGroups, r.groups.scopeGroups) {
+		if id, ok := s.mirror.byName[name]; ok && s.mirror.entries[id] != nil {
+			known[id] = true
+		}
+	}
+	bases := slices.Concat(r.users.bases, r.groups.bases)
+	quota := (canaries + len(bases) - 1) / max(len(bases), 1)
+	found := make([]int, len(bases))
+	var containers []ID
+	for id, e := range s.mirror.entries {
+		if !e.class.user && !e.class.group {
+			containers = append(containers, id)
+			continue
+		}
+		i := slices.IndexFunc(bases, func(base string) bool { return ldapsource.Under(e.name, base) })
+		if i >= 0 && found[i] < quota {
+			known[id], found[i] = true, found[i]+1
+		}
+		if !slices.ContainsFunc(found, func(n int) bool { return n < quota }) {
+			break
+		}
+	}
+	for _, id := range containers[:min(len(containers), max(0, canaries-len(known)))] {
+		known[id] = true
+	}
+	ids := make([]ID, 0, len(known))
+	for id := range known {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+func deleted(r *publication) bool { return r.change.GetReason() == directoryv1.Reason_REASON_DELETED }

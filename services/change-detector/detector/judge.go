@@ -1,0 +1,333 @@
+package detector
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/rollcall-scim/rollcall/pkg/guard"
+	"github.com/rollcall-scim/rollcall/pkg/held"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+)
+
+// unit is one thing that a pass would take away: an entry, a field of an entry, or
+// members of a group.
+type unit struct {
+	pub   *publication
+	field string // empty for the whole entry
+	of    string // what it counts as
+	n     int    // how many it counts for
+	why   string // why it is held whatever the limits say
+	fate  fate
+	// approval names the approval of a unit that flows.
+	approval string
+}
+
+// fate is what becomes of a unit.
+type fate int
+
+const (
+	flows fate = iota
+	waits      // with others of its burst
+	holds      // for a person, or until the cause is gone
+	rests      // a person said no
+)
+
+type unitKey struct {
+	held.Key
+
+	field string
+}
+
+func (u *unit) key() unitKey { return unitKey{Key: u.pub.key(), field: u.field} }
+
+// units are what a pass would take away.
+func (p *pass) units() []*unit {
+	var all []*unit
+	for _, r := range p.removals {
+		all = append(all, &unit{pub: r, of: r.change.GetKind().Token(), n: 1, why: r.why})
+	}
+	for _, u := range p.upserts {
+		for _, field := range u.lost {
+			one := &unit{pub: u, field: field, of: attributeOf(u.change.GetKind(), field), n: 1}
+			switch field {
+			case directoryv1.FieldMembers:
+				continue // counted by member
+			case directoryv1.FieldEnabled:
+				one.of = guard.Users
+			}
+			all = append(all, one)
+		}
+		if len(u.left) > 0 {
+			all = append(all, &unit{pub: u, field: directoryv1.FieldMembers, of: guard.Members, n: len(u.left)})
+		}
+	}
+	for _, u := range all {
+		if u.why == "" {
+			u.why = p.doubt
+		}
+	}
+	return all
+}
+
+// attributeOf is what the loss of an attribute counts as: users and groups may
+// have an attribute of the same name under different access rules.
+func attributeOf(kind directoryv1.Kind, field string) string {
+	if kind == directoryv1.Kind_KIND_GROUP {
+		return "attribute " + field + " of groups"
+	}
+	return "attribute " + field
+}
+
+// judge decides about the units of one round. It is pure but for the bursts and
+// waves, which it keeps from round to round.
+type judge struct {
+	source     string
+	generation string
+	limits     guard.Limits
+	pace       pace
+
+	now    time.Time
+	full   bool // a full read: nothing gathers
+	memory memory
+	window *provisioningv1.Window
+	// said is what is held of an entry, with what a person said of it.
+	said func(held.Key) *provisioningv1.Held
+	// known says whether a unit was held in the round before.
+	known func(unitKey) bool
+	// approved counts what people approved in this round.
+	approved map[string]int
+	*bench
+}
+
+// bench is what is kept from round to round.
+type bench struct {
+	// gathers are the bursts, by what is counted.
+	gathers map[string]*gather
+	// waves count what was approved of removals of which others still wait: who
+	// approves some of them does not let the others pass.
+	waves map[string]int
+}
+
+func newBench() *bench {
+	b := &bench{gathers: map[string]*gather{}, waves: map[string]int{}}
+	for _, of := range []string{guard.Users, guard.Groups, guard.Members} {
+		b.gathers[of] = &gather{}
+	}
+	return b
+}
+
+// due is when the earliest burst is to be judged; the zero time for never.
+func (b *bench) due(p pace) time.Time {
+	var first time.Time
+	for _, g := range b.gathers {
+		if at := g.due(p); !at.IsZero() && (first.IsZero() || at.Before(first)) {
+			first = at
+		}
+	}
+	return first
+}
+
+// decide gives each unit its fate:
+//
+//  1. what a person said of it counts, if it is still about the same
+//  2. what has a reason of its own is held
+//  3. of a burst the first few flow and the others wait
+//  4. the rest is judged as one, by what it counts as; where no user would be left,
+//     nothing else is believed either
+//
+// It returns what flows without having been approved, by what it counts as.
+func (j *judge) decide(units []*unit) map[string]int {
+	open := map[string][]*unit{}
+	j.approved = map[string]int{}
+	for _, u := range j.unmarked(units) { // 1
+		if u.why != "" { // 2
+			u.fate = holds
+			continue
+		}
+		open[u.of] = append(open[u.of], u)
+	}
+	counts := map[string]int{}
+	for of, g := range j.gathers { // 3
+		if j.full {
+			g.all(nil)
+			continue
+		}
+		open[of] = g.admit(j.now, j.pace, open[of], j.known)
+	}
+	nobody := j.nobodyLeft(open[guard.Users])
+	for of, some := range open { // 4
+		reason := cmp.Or(nobody, j.tooMany(of, some))
+		for _, u := range some {
+			if reason != "" {
+				u.fate, u.why = holds, reason
+				continue
+			}
+			counts[of] += u.n
+		}
+	}
+	j.countWaves(units)
+	return counts
+}
+
+// unmarked gives the units of which a person said something their fate and
+// returns the others.
+func (j *judge) unmarked(units []*unit) []*unit {
+	byEntry := map[*publication][]*unit{}
+	for _, u := range units {
+		byEntry[u.pub] = append(byEntry[u.pub], u)
+	}
+	return slices.DeleteFunc(slices.Clone(units), func(u *unit) bool {
+		h := j.said(u.pub.key())
+		if h.GetMark() == provisioningv1.Mark_MARK_UNSPECIFIED || !j.same(h, u, byEntry[u.pub]) {
+			return false
+		}
+		if h.GetMark() == provisioningv1.Mark_MARK_REJECTED {
+			u.fate, u.why = rests, h.GetReason()
+			return true
+		}
+		u.approval = h.GetApproval()
+		j.approved[u.of] += u.n
+		return true
+	})
+}
+
+// same says whether what is held, of an entry that would lose all of these, is
+// still about this unit.
+func (j *judge) same(h *provisioningv1.Held, u *unit, all []*unit) bool {
+	if u.field != "" && !slices.Contains(h.GetFields(), u.field) {
+		return false
+	}
+	var those []*unit
+	for _, one := range all {
+		if one.field == "" || slices.Contains(h.GetFields(), one.field) {
+			those = append(those, one)
+		}
+	}
+	return held.Same(h, j.item(those))
+}
+
+// item is what is held of an entry when these units of it are.
+func (j *judge) item(units []*unit) *provisioningv1.Held {
+	pub := units[0].pub
+	h := &provisioningv1.Held{Action: action(units), Generation: j.generation}
+	if before := j.memory[pub.key().Kind][pub.id()]; before != nil {
+		h.Sequence = before.sequence
+	}
+	var reasons []string
+	for _, u := range units {
+		if u.field != "" {
+			h.Fields = append(h.Fields, u.field)
+		}
+		if !slices.Contains(reasons, u.why) {
+			reasons = append(reasons, u.why)
+		}
+	}
+	slices.Sort(h.GetFields())
+	h.Reason = joinReasons(reasons)
+	return h
+}
+
+// tooMany is why these removals may not pass, or empty.
+func (j *judge) tooMany(of string, units []*unit) string {
+	n := 0
+	for _, u := range units {
+		n += u.n
+	}
+	if n == 0 {
+		return ""
+	}
+	n += j.waves[of] + j.approved[of]
+	earlier := guard.Earlier(j.window, of, j.now, j.limits.Window)
+	var reason string
+	switch of {
+	case guard.Users, guard.Groups, guard.Members:
+		reason = j.limits.Check(guard.Removals{Of: of, Count: n, Earlier: earlier, Total: j.total(of) + j.waves[of]})
+	default:
+		kind, field := units[0].pub.change.GetKind(), units[0].field
+		reason = guard.CheckVanished(field, n, earlier, holders(j.memory[kind], field)+j.waves[of])
+	}
+	if reason == "" && of == guard.Members {
+		reason = j.emptied(units)
+	}
+	return j.cure(reason, units)
+}
+
+// nobodyLeft is why nothing may be removed at all, or empty.
+func (j *judge) nobodyLeft(users []*unit) string {
+	if n := gone(users); n == 0 || n < j.total(guard.Users) {
+		return ""
+	}
+	return j.cure("no user is left in scope", users)
+}
+
+// cure adds to a reason what can be done about it.
+func (j *judge) cure(reason string, units []*unit) string {
+	if reason == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s%s: correct the directory or the account's rights, or approve it; the limits are sources.%s.guard", reason, reloaded(units), j.source)
+}
+
+func (j *judge) total(of string) int {
+	switch of {
+	case guard.Users:
+		return j.memory.present(directoryv1.Kind_KIND_USER)
+	case guard.Groups:
+		return j.memory.present(directoryv1.Kind_KIND_GROUP)
+	default:
+		return j.memory.members()
+	}
+}
+
+// gone counts the entries that would be removed as a whole.
+func gone(units []*unit) int {
+	n := 0
+	for _, u := range units {
+		if u.field == "" {
+			n++
+		}
+	}
+	return n
+}
+
+// emptied is why many groups may not lose all their members at once, or empty: the
+// attribute that holds them seems to have vanished.
+func (j *judge) emptied(units []*unit) string {
+	n := 0
+	for _, u := range units {
+		if slices.Contains(u.pub.lost, directoryv1.FieldMembers) {
+			n++
+		}
+	}
+	return guard.CheckVanished("the members of groups", n, 0, holders(j.memory[directoryv1.Kind_KIND_GROUP], directoryv1.FieldMembers))
+}
+
+// reloaded adds to a reason that entries are there under another id.
+func reloaded(units []*unit) string {
+	n := 0
+	for _, u := range units {
+		if u.pub.replaced {
+			n++
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %d of %d entries came back under another id: the directory was reloaded, restore it with its ids, or approve the removal of the old entries", n, len(units))
+}
+
+// countWaves remembers how many of a kind were approved while others of it wait.
+func (j *judge) countWaves(units []*unit) {
+	waiting := map[string]bool{}
+	for _, u := range units {
+		waiting[u.of] = waiting[u.of] || u.fate == holds
+	}
+	for of, n := range j.approved {
+		j.waves[of] += n
+	}
+	maps.DeleteFunc(j.waves, func(of string, _ int) bool { return !waiting[of] })
+}

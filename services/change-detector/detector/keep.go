@@ -1,0 +1,327 @@
+package detector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/held"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+)
+
+// manyReads is from how many entries on the whole stream is read instead of each
+// entry.
+const manyReads = 100
+
+// old is what the stream holds of an entry beside what the directory says of it:
+// what may have to be kept. It is good while neither changes.
+type old struct {
+	sequence   uint64 // of the message on the stream
+	raw        string // hash of what the directory says
+	attributes map[string]*directoryv1.Attribute
+	left       []member
+	// which of them were read
+	readAttributes, readLeft bool
+}
+
+// oldOf is what is remembered of a publication's entry.
+func (s *session) oldOf(pub *publication) *old {
+	before := s.publisher.memory[pub.key().Kind][pub.id()]
+	o := s.olds[pub.key()]
+	if o == nil || o.sequence != before.sequence || o.raw != pub.hash {
+		o = &old{sequence: before.sequence, raw: pub.hash}
+		s.olds[pub.key()] = o
+	}
+	return o
+}
+
+// findLeft finds out which members groups lose. The chunks that changed are read
+// for it, and no others.
+func (s *session) findLeft(ctx context.Context, p *pass) error {
+	leaving := p.leaving()
+	for _, pub := range p.upserts {
+		before := s.publisher.memory[pub.key().Kind][pub.id()]
+		if pub.chunks == nil && before.chunks() == 0 || before == nil || !before.present || sameChunks(before, pub.chunks) {
+			continue
+		}
+		o := s.oldOf(pub)
+		if !o.readLeft {
+			var err error
+			if o.left, err = s.readLeft(ctx, pub, before); err != nil {
+				return fmt.Errorf("read who was a member of a group: %w", err)
+			}
+			o.readLeft = true
+		}
+		s.sortLeft(leaving, pub, o.left)
+	}
+	return nil
+}
+
+// leaving are the entries that a pass removes.
+func (p *pass) leaving() map[member]bool {
+	all := make(map[member]bool, len(p.removals))
+	for _, r := range p.removals {
+		all[member{id: r.id(), kind: r.key().Kind}] = true
+	}
+	return all
+}
+
+// sortLeft tells members that left a group from those who leave with their own
+// entry; whose entry is not published at all is neither.
+func (s *session) sortLeft(leaving map[member]bool, pub *publication, all []member) {
+	for _, m := range all {
+		switch {
+		case !s.publisher.memory.shows(m.kind, m.id):
+		case leaving[m]:
+			pub.following = append(pub.following, m)
+		default:
+			pub.left = append(pub.left, m)
+		}
+	}
+}
+
+func sameChunks(before *published, chunks [][]byte) bool {
+	if before.chunks() != len(chunks) {
+		return before.manifest.GetCount() == 0
+	}
+	for n, members := range chunks {
+		if !before.same(n, members) {
+			return false
+		}
+	}
+	return true
+}
+
+// members are those of all chunks.
+func (p *publication) members() []member {
+	var all []member
+	for _, chunk := range p.chunks {
+		all = append(all, unpack(chunk)...)
+	}
+	return all
+}
+
+// readLeft compares the published members with those that are there now: chunk by
+// chunk, or all of them where the group gets more chunks.
+func (s *session) readLeft(ctx context.Context, pub *publication, before *published) ([]member, error) {
+	same := before.chunks() == len(pub.chunks)
+	var was, left []member
+	for n, hash := range before.manifest.GetChunkHashes() {
+		if len(hash) == 0 || same && before.same(n, pub.chunks[n]) {
+			continue
+		}
+		members, err := s.readChunk(ctx, pub.id(), n)
+		switch {
+		case err != nil:
+			return nil, err
+		case same:
+			left = append(left, without(members, unpack(pub.chunks[n]))...)
+		default:
+			was = append(was, members...)
+		}
+	}
+	if !same {
+		left = without(was, pub.members())
+	}
+	return left, nil
+}
+
+func (s *session) readChunk(ctx context.Context, id ID, n int) ([]member, error) {
+	stored, err := s.bus.Last(ctx, directoryv1.StreamGroups, directoryv1.ChunkSubject(s.name, id[:], n))
+	if err != nil {
+		return nil, err
+	}
+	var chunk directoryv1.MemberChunk
+	if err := proto.Unmarshal(stored.Data, &chunk); err != nil {
+		return nil, fmt.Errorf("decode %s: %w", stored.Subject, err)
+	}
+	return unpack(chunk.GetMembers()), nil
+}
+
+// kept is what a publication keeps of what is published.
+type kept struct {
+	enabled    bool
+	attributes []string
+	members    []member
+}
+
+// keep puts what does not flow back into the publications, and drops those that
+// are then what is published already.
+func (s *session) keep(ctx context.Context, p *pass, units []*unit) error {
+	keeps := keepsOf(units)
+	s.keepFollowing(p, units, keeps)
+	if err := s.readOld(ctx, keeps); err != nil {
+		return fmt.Errorf("read what was published of entries that lost something: %w", err)
+	}
+	olds := map[held.Key]*old{}
+	var upserts []*publication
+	for _, pub := range p.upserts {
+		if k := keeps[pub]; k != nil {
+			o := s.oldOf(pub)
+			olds[pub.key()] = o
+			if err := s.mirror.restore(pub, k, o); err != nil {
+				return err
+			}
+			if before := s.publisher.memory[pub.key().Kind][pub.id()]; before.hash == pub.hash {
+				continue
+			}
+		}
+		upserts = append(upserts, pub)
+	}
+	p.upserts, s.olds = upserts, olds
+	return nil
+}
+
+// keepsOf collects what does not flow, by publication, and notes on the others who
+// approved it.
+func keepsOf(units []*unit) map[*publication]*kept {
+	keeps := map[*publication]*kept{}
+	for _, u := range units {
+		if u.fate == flows {
+			if u.approval != "" {
+				u.pub.approval = u.approval
+			}
+			continue
+		}
+		if u.field == "" {
+			continue
+		}
+		k := keeps[u.pub]
+		if k == nil {
+			k = &kept{}
+			keeps[u.pub] = k
+		}
+		switch u.field {
+		case directoryv1.FieldEnabled:
+			k.enabled = true
+		case directoryv1.FieldMembers:
+			k.members = u.pub.left
+		default:
+			k.attributes = append(k.attributes, u.field)
+		}
+	}
+	return keeps
+}
+
+// keepFollowing keeps the memberships of entries whose own removal waits: they end
+// with it.
+func (s *session) keepFollowing(p *pass, units []*unit, keeps map[*publication]*kept) {
+	waiting := map[member]bool{}
+	for _, u := range units {
+		if u.field == "" && u.fate != flows {
+			waiting[member{id: u.pub.id(), kind: u.pub.key().Kind}] = true
+		}
+	}
+	for _, pub := range p.upserts {
+		stay := slices.DeleteFunc(slices.Clone(pub.following), func(m member) bool { return !waiting[m] })
+		if len(stay) == 0 {
+			continue
+		}
+		if keeps[pub] == nil {
+			keeps[pub] = &kept{}
+		}
+		keeps[pub].members = union(keeps[pub].members, stay)
+		s.held[pub.id()] = struct{}{}
+	}
+}
+
+// readOld reads the attributes that are kept from the streams, each once.
+func (s *session) readOld(ctx context.Context, keeps map[*publication]*kept) error {
+	wanted := map[directoryv1.Kind]map[ID]*old{directoryv1.Kind_KIND_USER: {}, directoryv1.Kind_KIND_GROUP: {}}
+	for pub, k := range keeps {
+		if o := s.oldOf(pub); len(k.attributes) > 0 && !o.readAttributes {
+			wanted[pub.key().Kind][pub.id()] = o
+		}
+	}
+	for kind, olds := range wanted {
+		if len(olds) > manyReads {
+			opts := bus.ReadOptions{Filters: []string{directoryv1.EntryFilter(kind, s.name)}}
+			if err := s.bus.Read(ctx, kind.Stream(), opts, func(stored *bus.Stored) error { return take(olds, stored) }); err != nil {
+				return err
+			}
+			continue
+		}
+		for id := range olds {
+			stored, err := s.bus.Last(ctx, kind.Stream(), directoryv1.EntrySubject(kind, s.name, id[:]))
+			if err != nil {
+				return err
+			}
+			if err := take(olds, stored); err != nil {
+				return err
+			}
+		}
+	}
+	for _, olds := range wanted {
+		for id, o := range olds {
+			if !o.readAttributes {
+				return fmt.Errorf("%w: what is published of %s", bus.ErrNotFound, id)
+			}
+		}
+	}
+	return nil
+}
+
+var errChanged = errors.New("the stream changed under the detector")
+
+// take remembers the attributes of a stored message, if they are wanted.
+func take(olds map[ID]*old, stored *bus.Stored) error {
+	subject, err := directoryv1.ParseSubject(stored.Subject)
+	if err != nil {
+		return err
+	}
+	o := olds[ID(subject.ID)]
+	if o == nil {
+		return nil
+	}
+	if stored.Sequence != o.sequence {
+		return fmt.Errorf("%w: %s", errChanged, stored.Subject)
+	}
+	var change directoryv1.Change
+	if err := proto.Unmarshal(stored.Data, &change); err != nil {
+		return fmt.Errorf("decode %s: %w", stored.Subject, err)
+	}
+	o.readAttributes, o.attributes = true, map[string]*directoryv1.Attribute{}
+	for _, a := range append(change.GetUser().GetAttributes(), change.GetGroup().GetAttributes()...) {
+		o.attributes[a.GetName()] = a
+	}
+	return nil
+}
+
+// restore puts what is kept back into a publication.
+func (m *mirror) restore(pub *publication, k *kept, o *old) error {
+	user, group := pub.change.GetUser(), pub.change.GetGroup()
+	if user != nil {
+		user.Enabled = user.GetEnabled() || k.enabled
+		user.Attributes = merge(user.GetAttributes(), k.attributes, o)
+		pub.change.References = m.references(user.GetAttributes())
+	}
+	if group != nil {
+		group.Attributes = merge(group.GetAttributes(), k.attributes, o)
+		if len(k.members) > 0 {
+			pub.chunks = pack(union(pub.members(), k.members), len(pub.chunks))
+			group.Members = manifest(pub.chunks)
+		}
+	}
+	pub.fields = fieldsOf(pub.change)
+	return pub.seal()
+}
+
+// merge adds the old values of attributes, sorted by name.
+func merge(now []*directoryv1.Attribute, names []string, o *old) []*directoryv1.Attribute {
+	if len(names) == 0 {
+		return now
+	}
+	all := slices.Clone(now)
+	for _, name := range names {
+		if a := o.attributes[name]; a != nil {
+			all = append(all, a)
+		}
+	}
+	slices.SortFunc(all, func(a, b *directoryv1.Attribute) int { return strings.Compare(a.GetName(), b.GetName()) })
+	return all
+}
