@@ -380,6 +380,29 @@ func TestMembershipWaveIsHeld(t *testing.T) {
 	}
 }
 
+// Where an expression reads the groups of users, a user whom a group keeps keeps its
+// name as well.
+func TestKeptMembersKeepTheNameOfTheirGroup(t *testing.T) {
+	t.Parallel()
+	dir, g := company(100)
+	s, _ := newSession(t, testRules(t, connection.NestedFlatten, nil, true), dir)
+	attend(t, s)
+	before := sequences(t, s)
+	g.members = map[ID]bool{}
+	for range 2 {
+		sweep(t, s, dir, everybody)
+		if diff := gocmp.Diff(before, sequences(t, s)); diff != "" {
+			t.Fatalf("published: %s", diff)
+		}
+	}
+	say(t, s, provisioningv1.Mark_MARK_APPROVED, anyItem)
+	settled(t, s)
+	c, _ := onStreamNow(t, s, user, makeID(3))
+	if members, _ := on(t, s, g.id); members != 0 || len(c.GetUser().GetGroups()) != 0 {
+		t.Errorf("%d members, groups of a user %v, want none after the approval", members, c.GetUser().GetGroups())
+	}
+}
+
 // A few members leave: they do.
 func TestFewMembersLeave(t *testing.T) {
 	t.Parallel()

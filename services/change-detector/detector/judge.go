@@ -158,19 +158,35 @@ func (j *judge) decide(units []*unit) map[string]int {
 		}
 		open[of] = g.admit(j.now, j.pace, open[of], j.known)
 	}
-	nobody := j.nobodyLeft(open[guard.Users])
-	for of, some := range open { // 4
-		reason := cmp.Or(nobody, j.tooMany(of, some))
+	reasons, reload := j.reasons(open) // 4
+	for of, some := range open {
 		for _, u := range some {
-			if reason != "" {
-				u.fate, u.why = holds, reason
-				continue
+			switch {
+			case reasons[of] != "":
+				u.fate, u.why = holds, reasons[of]
+			case u.pub.replaced && reload != "":
+				u.fate, u.why = holds, reload
+			default:
+				counts[of] += u.n
 			}
-			counts[of] += u.n
 		}
 	}
 	j.countWaves(units)
 	return counts
+}
+
+// reasons are why removals of a kind may not pass; reload is the one that is about
+// entries which came back under another id. Of those none is removed then.
+func (j *judge) reasons(open map[string][]*unit) (all map[string]string, reload string) {
+	all = map[string]string{}
+	nobody := j.nobodyLeft(open[guard.Users])
+	for of, some := range open {
+		all[of] = cmp.Or(nobody, j.tooMany(of, some))
+		if all[of] != "" && reloaded(some) != "" {
+			reload = all[of]
+		}
+	}
+	return all, reload
 }
 
 // unmarked gives the units of which a person said something their fate and

@@ -24,6 +24,7 @@ type old struct {
 	sequence   uint64 // of the message on the stream
 	raw        string // hash of what the directory says
 	attributes map[string]*directoryv1.Attribute
+	groups     []string // of a user
 	left       []member
 	// which of them were read
 	readAttributes, readLeft bool
@@ -148,6 +149,8 @@ type kept struct {
 	enabled    bool
 	attributes []string
 	members    []member
+	// groups are the names of the groups that keep a user.
+	groups []string
 }
 
 // keep puts what does not flow back into the publications, and drops those that
@@ -155,6 +158,7 @@ type kept struct {
 func (s *session) keep(ctx context.Context, p *pass, units []*unit) error {
 	keeps := keepsOf(units)
 	s.keepFollowing(p, units, keeps)
+	s.keepGroups(p, keeps)
 	if err := s.readOld(ctx, keeps); err != nil {
 		return fmt.Errorf("read what was published of entries that lost something: %w", err)
 	}
@@ -230,11 +234,36 @@ func (s *session) keepFollowing(p *pass, units []*unit, keeps map[*publication]*
 	}
 }
 
+// keepGroups keeps the names of groups on the users whom those groups keep, where
+// an expression reads them.
+func (s *session) keepGroups(p *pass, keeps map[*publication]*kept) {
+	if !s.mirror.rules.usesGroups {
+		return
+	}
+	in := map[ID][]string{}
+	for pub, k := range keeps {
+		for _, m := range k.members {
+			in[m.id] = append(in[m.id], pub.entry.commonName())
+		}
+	}
+	for _, pub := range p.upserts {
+		names := in[pub.id()]
+		if pub.change.GetUser() == nil || len(names) == 0 || !s.publisher.memory.shows(pub.key().Kind, pub.id()) {
+			continue
+		}
+		if keeps[pub] == nil {
+			keeps[pub] = &kept{}
+		}
+		keeps[pub].groups = names
+		s.held[pub.id()] = struct{}{}
+	}
+}
+
 // readOld reads the attributes that are kept from the streams, each once.
 func (s *session) readOld(ctx context.Context, keeps map[*publication]*kept) error {
 	wanted := map[directoryv1.Kind]map[ID]*old{directoryv1.Kind_KIND_USER: {}, directoryv1.Kind_KIND_GROUP: {}}
 	for pub, k := range keeps {
-		if o := s.oldOf(pub); len(k.attributes) > 0 && !o.readAttributes {
+		if o := s.oldOf(pub); len(k.attributes)+len(k.groups) > 0 && !o.readAttributes {
 			wanted[pub.key().Kind][pub.id()] = o
 		}
 	}
@@ -285,7 +314,7 @@ func take(olds map[ID]*old, stored *bus.Stored) error {
 	if err := proto.Unmarshal(stored.Data, &change); err != nil {
 		return fmt.Errorf("decode %s: %w", stored.Subject, err)
 	}
-	o.readAttributes, o.attributes = true, map[string]*directoryv1.Attribute{}
+	o.readAttributes, o.attributes, o.groups = true, map[string]*directoryv1.Attribute{}, change.GetUser().GetGroups()
 	for _, a := range append(change.GetUser().GetAttributes(), change.GetGroup().GetAttributes()...) {
 		o.attributes[a.GetName()] = a
 	}
@@ -299,6 +328,13 @@ func (m *mirror) restore(pub *publication, k *kept, o *old) error {
 		user.Enabled = user.GetEnabled() || k.enabled
 		user.Attributes = merge(user.GetAttributes(), k.attributes, o)
 		pub.change.References = m.references(user.GetAttributes())
+		for _, name := range o.groups {
+			if slices.Contains(k.groups, name) {
+				user.Groups = append(user.Groups, name)
+			}
+		}
+		slices.Sort(user.GetGroups())
+		user.Groups = slices.Compact(user.GetGroups())
 	}
 	if group != nil {
 		group.Attributes = merge(group.GetAttributes(), k.attributes, o)
