@@ -72,7 +72,7 @@ func (j *Job) Carry(ctx context.Context, d Decision) error {
 func (j *Job) carry(ctx context.Context, d Decision, action plan.Action) error {
 	owned := j.Record.Linked()
 	if owned && j.Change.GetOp() == directoryv1.Op_OP_ABSENT {
-		if err := j.handOver(ctx, d.Policy.Remove); err != nil {
+		if err := j.handOver(ctx); err != nil {
 			return err
 		}
 	}

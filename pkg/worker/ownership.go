@@ -52,7 +52,7 @@ func (j *Job) ownership(ctx context.Context, resourceID string) (ownership, erro
 		return o, err
 	case op != directoryv1.Op_OP_ABSENT.String():
 		o.alive = true
-	case o.former.Link.GetSequence() < sequence && j.worker.cfg.Remove == plan.RemoveDelete:
+	case o.former.Link.GetSequence() < sequence && !j.inherits():
 		return o, Wait(ownerDelay, fmt.Errorf("the matching resource is still being given up by entry %x", id))
 	}
 	return o, nil
@@ -144,16 +144,29 @@ func (j *Job) GiveUp(ctx context.Context) error {
 	return err
 }
 
+// inherits says whether a resource may be taken over from an entry that is gone
+// before that one's removal is carried out. Where accounts are deleted, a person's
+// data is nobody's heritage; a group has no data but its members, which are
+// overwritten.
+func (j *Job) inherits() bool {
+	return j.worker.cfg.Remove != plan.RemoveDelete || j.Record.Kind == directoryv1.Kind_KIND_GROUP
+}
+
 // handOver lets an entry that waits for this one's resource take it, before it is
-// disabled: the same person under another id, in a directory that was reloaded.
-// Where resources are deleted they are nobody's heritage.
-func (j *Job) handOver(ctx context.Context, remove plan.Remove) error {
-	if remove == plan.RemoveDelete {
+// removed: the same person or group under another id, in a directory that was
+// reloaded.
+func (j *Job) handOver(ctx context.Context) error {
+	if !j.inherits() {
 		return nil
 	}
 	waiting, err := j.Links().Waiting(ctx, j.Record.Kind, j.Record.ID)
 	if err != nil {
 		return err
+	}
+	if len(waiting) > 0 {
+		if err := j.afterUsers(ctx); err != nil {
+			return err
+		}
 	}
 	for _, id := range waiting {
 		wants, err := j.waits(ctx, id)
@@ -169,6 +182,39 @@ func (j *Job) handOver(ctx context.Context, remove plan.Remove) error {
 		return Wait(ownerDelay, fmt.Errorf("entry %x takes the resource over", id))
 	}
 	return nil
+}
+
+// patience is how long a group waits for users to change hands before it does.
+const patience = time.Minute
+
+// afterUsers lets users change hands first: a group that came before them would
+// lose its members and get them back.
+func (j *Job) afterUsers(ctx context.Context) error {
+	if j.Record.Kind != directoryv1.Kind_KIND_GROUP || time.Since(j.detected) > patience {
+		return nil
+	}
+	waiting, err := UsersBacklog(ctx, j.worker.deps.Bus, j.worker.cfg.Connection, j.worker.cfg.Hash)
+	if err == nil && waiting > 0 {
+		err = Wait(ownerDelay, fmt.Errorf("%d users change hands first", waiting)) //nolint:err113 // a wait
+	}
+	return err
+}
+
+// UsersBacklog is how many users of a connection are still to be looked at.
+func UsersBacklog(ctx context.Context, b *bus.Bus, connection, hash string) (uint64, error) {
+	const user = directoryv1.Kind_KIND_USER
+	var total uint64
+	for _, c := range [][2]string{
+		{user.Stream(), ChangesConsumer(user, connection, hash)},
+		{provisioningv1.StreamRequests, RequestsConsumer(user, connection)},
+	} {
+		g, err := b.Backlog(ctx, c[0], c[1])
+		if err != nil && !errors.Is(err, bus.ErrNotFound) {
+			return 0, err
+		}
+		total += g.Total()
+	}
+	return total, nil
 }
 
 // waits says whether an entry still waits for this one's resource.

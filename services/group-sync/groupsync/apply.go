@@ -204,20 +204,21 @@ func (c *converger) update(ctx context.Context, job *worker.Job, w *wanted, acti
 	if err != nil {
 		return err
 	}
-	if err := c.findStrangers(ctx, job, w); err != nil {
-		if scim.IsNotFound(err) {
-			return c.vanished(ctx, job)
-		}
+	there, err := c.findStrangers(ctx, job, w)
+	if scim.IsNotFound(err) {
+		return c.vanished(ctx, job)
+	}
+	if err != nil {
 		return err
 	}
+	a.record(there)
 	steps, err := c.permitted(ctx, job, append(w.strangers, a.difference(w.members, c.index.resource)...))
 	if err != nil {
 		return err
 	}
 	attributes := c.attributes(w, action)
 	if len(steps) == 0 && len(attributes) == 0 {
-		job.Record.Link.MembersWithoutLink = uint64(w.without) //nolint:gosec // a count
-		return job.Done(ctx)
+		return c.done(ctx, job, w, a)
 	}
 	job.Outcome.Action = provisioningv1.Action_ACTION_UPDATE
 	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_UPDATE); err != nil {
@@ -238,19 +239,19 @@ func (c *converger) update(ctx context.Context, job *worker.Job, w *wanted, acti
 }
 
 // findStrangers reads the group where the removal of members that nobody wants was
-// held: they stand in no record of ours.
-func (c *converger) findStrangers(ctx context.Context, job *worker.Job, w *wanted) error {
+// held: they stand in no record of ours. Those that somebody wants by now are
+// returned.
+func (c *converger) findStrangers(ctx context.Context, job *worker.Job, w *wanted) (there []step, err error) {
 	if job.Record.Link.GetUnwantedMembers() == 0 || len(w.strangers) > 0 {
-		return nil
+		return nil, nil
 	}
 	call, cancel := job.Target(ctx)
 	defer cancel()
 	resource, err := c.target.Get(call, scim.KindGroup, job.Record.Link.GetResourceId())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	w.sort(resource)
-	return nil
+	return w.sort(resource), nil
 }
 
 // permitted asks the guard for the removals among the steps. Those that are held
