@@ -189,3 +189,6 @@ func (d *discard) Complete(ldapsource.Proof) {
 
 // Settled does nothing.
 func (d *discard) Settled(context.Context) error { return nil }
+
+// Wake never does.
+func (d *discard) Wake() <-chan struct{} { return nil }
