@@ -169,7 +169,7 @@ func (b *Bus) Commit(ctx context.Context, writes []Write) ([]uint64, error) {
 			return revisions, fmt.Errorf("commit: %w", err)
 		}
 		for i := range batch {
-			revisions = append(revisions, first+uint64(i)) //nolint:gosec // not negative
+			revisions = append(revisions, first+uint64(i))
 		}
 	}
 	return revisions, nil

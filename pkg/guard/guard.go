@@ -127,6 +127,6 @@ func Count(w *provisioningv1.Window, of string, n int, now time.Time, window tim
 	if last.Counts == nil {
 		last.Counts = map[string]uint64{}
 	}
-	last.Counts[of] += uint64(max(n, 0)) //nolint:gosec // not negative
+	last.Counts[of] += uint64(max(n, 0))
 	w.Slots = kept
 }

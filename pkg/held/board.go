@@ -55,7 +55,7 @@ func (b *Board) take(i Item) {
 		b.items[key] = i
 	}
 	b.mu.Unlock()
-	if fresh && i.Held != nil && i.GetMark() != known.Held.GetMark() {
+	if fresh && i.Held != nil && i.GetMark() != known.GetMark() {
 		b.marked()
 	}
 }

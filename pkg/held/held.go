@@ -146,7 +146,7 @@ func item(e bus.Entry[provisioningv1.Held, *provisioningv1.Held]) (Item, error) 
 // Mark records what a person said of an item. The error is bus.ErrConflict when
 // the item is no longer what the person saw.
 func (s *Store) Mark(ctx context.Context, i Item, mark provisioningv1.Mark, approval string) error {
-	i.Held.Mark, i.Approval = mark, approval
+	i.Mark, i.Approval = mark, approval
 	if _, err := s.items.Put(ctx, provisioningv1.HeldKey(s.name, i.Kind, i.ID), i.Held, i.revision); err != nil {
 		return fmt.Errorf("mark %x: %w", i.ID, err)
 	}

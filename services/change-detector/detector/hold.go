@@ -8,43 +8,11 @@ import (
 	"strings"
 
 	"github.com/rollcall-scim/rollcall/pkg/held"
-	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
 
-// why an entry leaves the source, in words.
-var departures = map[directoryv1.Reason]string{
-	directoryv1.Reason_REASON_DELETED: "deleted from the directory",
-	directoryv1.Reason_REASON_MOVED:   "moved out of the bases, or under an excluded one",
-	directoryv1.Reason_REASON_FILTER:  "no longer matches the filter",
-	directoryv1.Reason_REASON_GROUP:   "no longer in a scope group",
-}
-
 // evaluate is the action of an entry of which nobody can say whether it is enabled.
 const evaluate = "none: users.enabled cannot be evaluated"
-
-// action says in words what units of one entry would take away.
-func action(units []*unit) string {
-	var parts, attributes []string
-	for _, u := range units {
-		switch {
-		case u.field == "":
-			parts = append(parts, "remove from the source: "+departures[u.pub.change.GetReason()])
-		case u.field == directoryv1.FieldEnabled:
-			parts = append(parts, "disable")
-		case u.field == directoryv1.FieldMembers && u.n == 1:
-			parts = append(parts, "remove 1 member")
-		case u.field == directoryv1.FieldMembers:
-			parts = append(parts, fmt.Sprintf("remove %d members", u.n))
-		default:
-			attributes = append(attributes, u.field)
-		}
-	}
-	if len(attributes) > 0 {
-		parts = append(parts, "clear "+strings.Join(slices.Sorted(slices.Values(attributes)), ", "))
-	}
-	return strings.Join(parts, "; ")
-}
 
 func joinReasons(reasons []string) string {
 	return strings.Join(slices.Sorted(slices.Values(reasons)), "; ")

@@ -94,7 +94,7 @@ func (m memory) members() int {
 	for _, p := range m[directoryv1.Kind_KIND_GROUP] {
 		n += p.manifest.GetCount()
 	}
-	return int(n) //nolint:gosec // a number of memberships
+	return int(n)
 }
 
 // chunks is how many chunks an entry has on the stream.

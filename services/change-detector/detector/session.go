@@ -218,14 +218,14 @@ func flowing(units []*unit) []*publication {
 // idle says that there is nothing to do.
 func (s *session) idle() bool {
 	marked := s.marked.Swap(false)
-	due := s.bench.due(s.pace)
+	due := s.due(s.pace)
 	return !marked && !s.mirror.full && len(s.mirror.dirty) == 0 && len(s.mirror.reread) == 0 && (due.IsZero() || time.Now().Before(due))
 }
 
 // rouse sets the timer for what gathers.
 func (s *session) rouse() {
 	s.timer.Stop()
-	if due := s.bench.due(s.pace); !due.IsZero() {
+	if due := s.due(s.pace); !due.IsZero() {
 		s.timer.Reset(time.Until(due))
 	}
 }

@@ -172,8 +172,6 @@ type discard struct {
 
 var _ ldapsource.Sink = (*discard)(nil)
 
-// Wake never delivers: nothing gathers here.
-func (*discard) Wake() <-chan struct{} { return nil }
 
 // Begin starts the clock.
 func (d *discard) Begin() { d.began = time.Now() }
@@ -192,3 +190,6 @@ func (d *discard) Complete(ldapsource.Proof) {
 
 // Settled does nothing.
 func (d *discard) Settled(context.Context) error { return nil }
+
+// Wake never does.
+func (d *discard) Wake() <-chan struct{} { return nil }

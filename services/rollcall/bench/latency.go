@@ -180,8 +180,6 @@ type persist struct {
 
 var _ ldapsource.Sink = (*persist)(nil)
 
-// Wake never delivers: nothing gathers here.
-func (*persist) Wake() <-chan struct{} { return nil }
 
 // Begin starts a full read.
 func (p *persist) Begin() {}
@@ -202,6 +200,9 @@ func (p *persist) Complete(ldapsource.Proof) { close(p.ready) }
 
 // Settled does nothing.
 func (p *persist) Settled(context.Context) error { return nil }
+
+// Wake never does.
+func (p *persist) Wake() <-chan struct{} { return nil }
 
 // directory starts a directory server that holds a shape.
 func (b *bench) directory(ctx context.Context, name string, s shape) (*ldaptest.Server, error) {

@@ -1,0 +1,282 @@
+package detector
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/guard"
+	"github.com/rollcall-scim/rollcall/pkg/mapping"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
+)
+
+// Twenty are disabled at once: they stay enabled, and what else changed of them
+// flows.
+func TestDisableWaveIsHeld(t *testing.T) {
+	t.Parallel()
+	dir, _ := company(100)
+	s, _ := newSession(t, testRules(t, connection.NestedFlatten, nil, false), dir)
+	attend(t, s)
+	for n := range 20 {
+		dir.objects[makeID(n)].left = true
+	}
+	dir.objects[makeID(3)].cn = "Carol"
+	sweep(t, s, dir, everybody)
+	carol, header := onStreamNow(t, s, makeID(3))
+	if !carol.GetUser().GetEnabled() || first(carol.GetUser().GetAttributes(), "cn") != "Carol" || !strings.Contains(header[directoryv1.HeaderFields], directoryv1.FieldEnabled) {
+		t.Errorf("published %v with %v", carol, header)
+	}
+	if p := last(t, s); p.Held != 20 || !strings.Contains(p.HeldReason, "20 of 100 users would be removed") {
+		t.Errorf("%+v, want 20 held", p)
+	}
+	before := sequences(t, s)
+	sweep(t, s, dir, everybody)
+	if p := last(t, s); p.Published != 0 {
+		t.Errorf("%+v, want nothing published when nothing changed", p)
+	}
+	next := successor(t, s)
+	next.limits = s.limits
+	sweep(t, next, dir, everybody)
+	if diff := gocmp.Diff(before, sequences(t, next)); diff != "" || len(heldItems(t, next)) != 20 {
+		t.Errorf("after a restart: %s", diff)
+	}
+	s = next
+	attend(t, s)
+	say(t, s, provisioningv1.Mark_MARK_APPROVED, anyItem)
+	settled(t, s)
+	carol, header = onStreamNow(t, s, makeID(3))
+	if carol.GetUser().GetEnabled() || header[directoryv1.HeaderApproval] != "approval-1" || len(heldItems(t, s)) != 0 {
+		t.Errorf("approved, and published %v with %v", carol, header)
+	}
+}
+
+func sequences(t *testing.T, s *session) map[string]uint64 {
+	t.Helper()
+	mem, err := remember(t.Context(), s.bus, s.name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]uint64{}
+	for kind, entries := range mem {
+		for id, p := range entries {
+			out[kind.Token()+id.String()] = p.sequence
+		}
+	}
+	return out
+}
+
+// A group loses twenty of its hundred members, who stay in the directory: they
+// stay in the group, and a new member joins.
+func TestMembershipWaveIsHeld(t *testing.T) {
+	t.Parallel()
+	dir, g := company(100)
+	s, v := newSession(t, testRules(t, connection.NestedFlatten, nil, false), dir)
+	attend(t, s)
+	for n := range 20 {
+		delete(g.members, makeID(n))
+	}
+	joins := &object{id: makeID(500), uid: "u500", dn: "uid=u500," + people}
+	dir.objects[joins.id], g.members[joins.id] = joins, true
+	v.entries[joins.id] = dir.entry(joins)
+	sweep(t, s, dir, everybody)
+	if members, _ := on(t, s, g.id); members != 101 {
+		t.Errorf("%d members, want the hundred and the new one", members)
+	}
+	items := heldItems(t, s)
+	if len(items) != 1 || items[0].GetAction() != "remove 20 members" || !strings.Contains(items[0].GetReason(), "20 of 100 members would be removed") {
+		t.Errorf("held: %v", items)
+	}
+	before := sequences(t, s)
+	sweep(t, s, dir, everybody)
+	next := successor(t, s)
+	next.limits = s.limits
+	sweep(t, next, dir, everybody)
+	sweep(t, next, dir, everybody)
+	if diff := gocmp.Diff(before, sequences(t, next)); diff != "" {
+		t.Errorf("published though nothing changed: %s", diff)
+	}
+	hideUsers(v, 1)
+	s = next
+	attend(t, s)
+	sweep(t, s, dir, func(n int) bool { return n > 0 })
+	if members, users := on(t, s, g.id); members != 100 || users != 100 {
+		t.Errorf("%d members, %d users: a membership ends with its user, want 100 and 100", members, users)
+	}
+	if items := heldItems(t, s); len(items) != 1 || items[0].GetAction() != "remove 19 members" {
+		t.Errorf("held: %v", items)
+	}
+	say(t, s, provisioningv1.Mark_MARK_APPROVED, anyItem)
+	settled(t, s)
+	if members, _ := on(t, s, g.id); members != 81 || len(heldItems(t, s)) != 0 {
+		t.Errorf("%d members after the approval, want 81", members)
+	}
+}
+
+// Where an expression reads the groups of users, a user whom a group keeps keeps its
+// name as well.
+func TestKeptMembersKeepTheNameOfTheirGroup(t *testing.T) {
+	t.Parallel()
+	dir, g := company(100)
+	s, _ := newSession(t, testRules(t, connection.NestedFlatten, nil, true), dir)
+	attend(t, s)
+	before := sequences(t, s)
+	g.members = map[ID]bool{}
+	for range 2 {
+		sweep(t, s, dir, everybody)
+		if diff := gocmp.Diff(before, sequences(t, s)); diff != "" {
+			t.Fatalf("published: %s", diff)
+		}
+	}
+	say(t, s, provisioningv1.Mark_MARK_APPROVED, anyItem)
+	settled(t, s)
+	c, _ := onStreamNow(t, s, makeID(3))
+	if members, _ := on(t, s, g.id); members != 0 || len(c.GetUser().GetGroups()) != 0 {
+		t.Errorf("%d members, groups of a user %v, want none after the approval", members, c.GetUser().GetGroups())
+	}
+}
+
+// A few members leave: they do.
+func TestFewMembersLeave(t *testing.T) {
+	t.Parallel()
+	dir, g := company(100)
+	s, _ := newSession(t, testRules(t, connection.NestedFlatten, nil, false), dir)
+	delete(g.members, makeID(1))
+	delete(g.members, makeID(2))
+	sweep(t, s, dir, everybody)
+	if members, _ := on(t, s, g.id); members != 98 || len(heldItems(t, s)) != 0 {
+		t.Errorf("%d members, %v held, want 98 and nothing", members, heldItems(t, s))
+	}
+	if n, err := s.store.Earlier(t.Context(), s.limits, guard.Members); n != 2 || err != nil {
+		t.Errorf("%d counted (%v), want 2", n, err)
+	}
+}
+
+// mailed are 300 users with mail addresses, but for some of them.
+func mailed(without func(int) bool) []*ldapsource.Entry {
+	var all []*ldapsource.Entry
+	for i := range 300 {
+		uid := fmt.Sprintf("u%d", i)
+		if without(i) {
+			all = append(all, ent(i, "cn="+uid+",dc=x", "uid", uid))
+		} else {
+			all = append(all, ent(i, "cn="+uid+",dc=x", "mail", uid+"@x", "uid", uid))
+		}
+	}
+	return all
+}
+
+func mailSession(t *testing.T) *session {
+	t.Helper()
+	r := memberRules(t, connection.MemberDN, "")
+	r.set, r.usesGroups = mapping.NewSet([]string{"uid", "cn", "mail"}), false
+	s, _ := newSession(t, r, &model{})
+	attend(t, s)
+	readAll(t, s, mailed(func(int) bool { return false }))
+	return s
+}
+
+// mail vanishes from everybody: it stays as it was published, and what else changes
+// flows.
+func TestVanishedAttributeIsKept(t *testing.T) {
+	t.Parallel()
+	s := mailSession(t)
+	before := sequences(t, s)
+	blind := mailed(func(int) bool { return true })
+	readAll(t, s, blind)
+	if diff := gocmp.Diff(before, sequences(t, s)); diff != "" {
+		t.Errorf("published: %s", diff)
+	}
+	items := heldItems(t, s)
+	if len(items) != 300 || items[0].GetAction() != "clear mail" || !strings.HasPrefix(items[0].GetReason(), "mail vanished from 300 of the 300 entries") {
+		t.Fatalf("%d held, such as %v", len(items), items[0].Held)
+	}
+	s.Put(ent(7, "cn=u7,dc=x", "cn", "Seven", "uid", "u7"))
+	settled(t, s)
+	seven, _ := onStreamNow(t, s, makeID(7))
+	if got := seven.GetUser().GetAttributes(); first(got, "cn") != "Seven" || first(got, "mail") != "u7@x" {
+		t.Errorf("published %v, want the new cn and the old mail", got)
+	}
+	blind[7] = ent(7, "cn=u7,dc=x", "cn", "Seven", "uid", "u7")
+	before = sequences(t, s)
+	next := successor(t, s)
+	next.limits = s.limits
+	attend(t, next)
+	readAll(t, next, blind)
+	readAll(t, next, blind)
+	if diff := gocmp.Diff(before, sequences(t, next)); diff != "" || len(heldItems(t, next)) != 300 {
+		t.Errorf("after a restart: %s", diff)
+	}
+	seeing := mailed(func(int) bool { return false })
+	seeing[7] = ent(7, "cn=u7,dc=x", "cn", "Seven", "mail", "u7@x", "uid", "u7")
+	readAll(t, next, seeing)
+	if diff := gocmp.Diff(before, sequences(t, next)); diff != "" || len(heldItems(t, next)) != 0 || len(next.olds) != 0 {
+		t.Errorf("cured, %d held: %s", len(heldItems(t, next)), diff)
+	}
+}
+
+func TestFewAttributesVanish(t *testing.T) {
+	t.Parallel()
+	s := mailSession(t)
+	readAll(t, s, mailed(func(n int) bool { return n < 10 }))
+	if c, _ := onStreamNow(t, s, makeID(3)); first(c.GetUser().GetAttributes(), "mail") != "" || len(heldItems(t, s)) != 0 {
+		t.Errorf("published %v, want no mail", c)
+	}
+	readAll(t, s, mailed(func(n int) bool { return n < 15 }))
+	if items := heldItems(t, s); len(items) != 0 {
+		t.Errorf("%v held, want 15 of 300 to pass in two steps", items)
+	}
+	readAll(t, s, mailed(func(n int) bool { return n < 16 }))
+	if items := heldItems(t, s); len(items) != 1 {
+		t.Errorf("%d held, want the sixteenth", len(items))
+	}
+}
+
+func TestApprovedAttributesAreCleared(t *testing.T) {
+	t.Parallel()
+	s := mailSession(t)
+	blind := mailed(func(int) bool { return true })
+	readAll(t, s, blind)
+	say(t, s, provisioningv1.Mark_MARK_APPROVED, anyItem)
+	settled(t, s)
+	c, header := onStreamNow(t, s, makeID(3))
+	if first(c.GetUser().GetAttributes(), "mail") != "" || header[directoryv1.HeaderApproval] != "approval-1" || header[directoryv1.HeaderFields] != "@enabled,uid" {
+		t.Errorf("published %v with %v", c, header)
+	}
+	if len(heldItems(t, s)) != 0 || len(s.olds) != 0 {
+		t.Errorf("held still: %v", heldItems(t, s))
+	}
+}
+
+// Nobody can say whether a user is enabled: it stays what it is, visibly.
+func TestBrokenEnabledIsHeld(t *testing.T) {
+	t.Parallel()
+	r := memberRules(t, connection.MemberDN, "")
+	enabled, err := mapping.CompileBool(user, `int(user.?employeeType.orValue("unreadable")) == 0`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.enabled, r.set, r.usesGroups = enabled, mapping.NewSet([]string{"uid", "employeetype", "cn"}), false
+	s, _ := newSession(t, r, &model{})
+	readAll(t, s, []*ldapsource.Entry{ent(1, "cn=ann,dc=x", "employeetype", "0", "uid", "ann"), ent(2, "cn=bob,dc=x", "employeetype", "0", "uid", "bob")})
+	readAll(t, s, []*ldapsource.Entry{ent(1, "cn=ann,dc=x", "cn", "Ann", "uid", "ann"), ent(2, "cn=bob,dc=x", "employeetype", "0", "uid", "bob"), ent(3, "cn=new,dc=x", "uid", "new")})
+	c, _ := onStreamNow(t, s, makeID(1))
+	if !c.GetUser().GetEnabled() || first(c.GetUser().GetAttributes(), "cn") != "Ann" {
+		t.Errorf("published %v, want ann enabled, with her new cn", c)
+	}
+	id := makeID(3)
+	if _, err := s.bus.Last(t.Context(), directoryv1.StreamUsers, directoryv1.EntrySubject(user, s.name, id[:])); err == nil {
+		t.Error("an entry is published of which nobody knows whether it is enabled")
+	}
+	items := heldItems(t, s)
+	if len(items) != 2 || items[0].GetAction() != evaluate || !strings.HasPrefix(items[0].GetReason(), "sources.x.users.enabled: ") {
+		t.Errorf("held: %v", items)
+	}
+	if p := last(t, s); p.Held != 2 || !strings.Contains(p.HeldReason, "sources.x.users.enabled") {
+		t.Errorf("%+v, want two held", p)
+	}
+}
