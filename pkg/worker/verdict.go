@@ -75,6 +75,8 @@ type disposition struct {
 	verdict error
 	// counts says whether the failure counts as an attempt.
 	counts bool
+	// excused says that the target is at fault, and the connection paused.
+	excused bool
 }
 
 // dispose is the one table from errors to verdicts (RFC 7644 section 3.12; what
@@ -136,7 +138,7 @@ func (w *Worker) conclude(ctx context.Context, j *Job, err error) error {
 	case ctx.Err() != nil:
 		return err // the claim stays and says that the target's state is unknown
 	}
-	d := dispose(err, j.Record.Link.GetAttempts())
+	d := w.weigh(ctx, err, j.Record.Link.GetAttempts())
 	if d.kind == provisioningv1.ProblemKind_PROBLEM_KIND_HELD && j.Outcome.GetAction() > provisioningv1.Action_ACTION_NONE {
 		if err := w.report(ctx, j, provisioningv1.Result_RESULT_APPLIED); err != nil { // what was not held
 			return err
@@ -183,6 +185,19 @@ func (w *Worker) dissolve(ctx context.Context, j *Job) error {
 		}
 	}
 	return w.guard.held.Drop(ctx, j.Record.Kind, j.Record.ID)
+}
+
+// weigh is dispose, but that an entry is not blamed for what is the target's fault.
+func (w *Worker) weigh(ctx context.Context, err error, attempts uint32) disposition {
+	d := dispose(err, attempts)
+	if !w.deps.Breaker.Blames(ctx, err, d.kind == provisioningv1.ProblemKind_PROBLEM_KIND_PARKED) {
+		return d
+	}
+	d = disposition{verdict: bus.Later(pausedDelay, err), excused: true}
+	if !errors.Is(err, errPaused) {
+		d.kind = provisioningv1.ProblemKind_PROBLEM_KIND_RETRYING
+	}
+	return d
 }
 
 // record writes the problem into the link and gives the claim up. After an
@@ -239,7 +254,7 @@ func (w *Worker) log(ctx context.Context, j *Job, d disposition, err error) {
 		w.deps.Log.WarnContext(ctx, "removal held", append(args, "cure", "look at `rollcall held`")...)
 	case d.counts:
 		w.deps.Log.WarnContext(ctx, "change not applied, trying again", args...)
-	case scim.IsUnauthorized(err):
+	case scim.IsUnauthorized(err) && !d.excused:
 		w.deps.Log.ErrorContext(ctx, "the target refuses the credentials", append(args, "cure", "check connections."+w.cfg.Connection+".target.auth")...)
 	default:
 		w.deps.Log.DebugContext(ctx, "change not applied yet", args...)

@@ -61,7 +61,9 @@ type Deps struct {
 	Outcomes *bus.Writer
 	// Slots bounds the connection's work in this process.
 	Slots chan struct{}
-	Log   *slog.Logger
+	// Breaker says whether the target can be called.
+	Breaker *Breaker
+	Log     *slog.Logger
 }
 
 // Worker keeps the entries of one kind of one connection equal.
@@ -186,6 +188,9 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 	kind, id, err := d.Entry()
 	if err != nil {
 		return bus.Park(err)
+	}
+	if err := w.deps.Breaker.Admit(ctx); err != nil {
+		return bus.Later(pausedDelay, err)
 	}
 	defer w.entries.Lock(string(id))()
 	var found *bus.Stored
