@@ -125,7 +125,7 @@ func (b *Breaker) probeOn(ctx context.Context) error {
 			return b.resume(ctx)
 		}
 		if err := b.restate(ctx, because(err)); err != nil {
-			b.log.WarnContext(ctx, "say why the connection is paused", "error", err)
+			return err
 		}
 		wait = max(waits.NextBackOff(), scim.RetryAfter(err))
 	}
@@ -133,6 +133,8 @@ func (b *Breaker) probeOn(ctx context.Context) error {
 
 // restate keeps the reason and the answer of a pause up to date; it makes none.
 func (b *Breaker) restate(ctx context.Context, p *provisioningv1.Pause) error {
+	ctx, cancel := whole(ctx)
+	defer cancel()
 	former, revision, err := changePause(ctx, b.bus, b.connection, func(current *provisioningv1.Pause) *provisioningv1.Pause {
 		if current == nil {
 			return nil
@@ -149,8 +151,18 @@ func (b *Breaker) restate(ctx context.Context, p *provisioningv1.Pause) error {
 	return nil
 }
 
+// whole lets a change of the pause be finished: the news of it ends the probing
+// before the consumers agree.
+func whole(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), changeTimeout)
+}
+
+const changeTimeout = 10 * time.Second
+
 // resume lifts a pause that was made because of the target.
 func (b *Breaker) resume(ctx context.Context) error {
+	ctx, cancel := whole(ctx)
+	defer cancel()
 	former, revision, err := changePause(ctx, b.bus, b.connection, func(current *provisioningv1.Pause) *provisioningv1.Pause {
 		if manual(current) {
 			return current

@@ -43,6 +43,8 @@ type Bench struct {
 	Bus    *bus.Bus
 	Target *scimtest.Server
 	Config *connection.Config
+	// Breaker are the breaker's limits in what Start starts; zero is production's.
+	Breaker worker.BreakerTimes
 
 	tb     testing.TB
 	server *embedded.Server
@@ -125,6 +127,7 @@ func (b *Bench) Start(services ...Run) (stop func()) {
 	if err != nil {
 		b.tb.Fatal(err)
 	}
+	process.Limit(b.Breaker)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(b.tb.Context()))
 	var wg sync.WaitGroup
 	for _, run := range services {
