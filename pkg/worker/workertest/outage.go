@@ -6,6 +6,7 @@ import (
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/links"
+	"github.com/rollcall-scim/rollcall/pkg/scim/scimtest"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
@@ -13,6 +14,17 @@ import (
 
 // Quick are breaker limits for tests that do not want to wait.
 var Quick = worker.BreakerTimes{First: 20 * time.Millisecond, Longest: 100 * time.Millisecond, Repair: 100 * time.Millisecond, Lease: time.Second}
+
+// Another adds a connection to a target of its own, with the first one's policy.
+func (b *Bench) Another(name string) *scimtest.Server {
+	b.tb.Helper()
+	server := scimtest.NewServer(b.tb, scimtest.Options{})
+	c := *b.Config.Connections[wiki]
+	c.Name, c.Target.URL = name, server.URL()
+	b.Config.Connections[name] = &c
+	b.advance(name)
+	return server
+}
 
 // Down stops the target's server. Up starts it again at the same address.
 func (b *Bench) Down() { b.Target.Close() }

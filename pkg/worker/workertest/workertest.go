@@ -111,9 +111,14 @@ func (b *Bench) Unguarded() {
 // Advance makes the bench's configuration current.
 func (b *Bench) Advance() {
 	b.tb.Helper()
+	b.advance(wiki)
+}
+
+func (b *Bench) advance(name string) {
+	b.tb.Helper()
 	ctx := b.tb.Context()
-	p := worker.PlanOf(b.Config, wiki)
-	if err := errors.Join(worker.Advance(ctx, b.Bus, p), worker.FirstPass(ctx, b.Bus, wiki)); err != nil {
+	p := worker.PlanOf(b.Config, name)
+	if err := errors.Join(worker.Advance(ctx, b.Bus, p), worker.FirstPass(ctx, b.Bus, name)); err != nil {
 		b.tb.Fatal(err)
 	}
 }
