@@ -19,7 +19,7 @@ var Quick = worker.BreakerTimes{First: 20 * time.Millisecond, Longest: 100 * tim
 func (b *Bench) Another(name string) *scimtest.Server {
 	b.tb.Helper()
 	server := scimtest.NewServer(b.tb, scimtest.Options{})
-	c := *b.Config.Connections[wiki]
+	c := *b.Config.Connections[b.name]
 	c.Name, c.Target.URL = name, server.URL()
 	b.Config.Connections[name] = &c
 	b.advance(name)
@@ -44,7 +44,7 @@ func (b *Bench) Up() {
 // Paused is the connection's pause, nil when it is not paused.
 func (b *Bench) Paused() *provisioningv1.Pause {
 	b.tb.Helper()
-	p, err := worker.Paused(b.tb.Context(), b.Bus, wiki)
+	p, err := worker.Paused(b.tb.Context(), b.Bus, b.name)
 	if err != nil {
 		b.tb.Fatal(err)
 	}
@@ -70,8 +70,8 @@ func (b *Bench) Consumers() map[string]bus.Backlog {
 	out := map[string]bus.Backlog{}
 	for _, kind := range []directoryv1.Kind{directoryv1.Kind_KIND_USER, directoryv1.Kind_KIND_GROUP} {
 		for _, c := range [][2]string{
-			{kind.Stream(), worker.ChangesConsumer(kind, wiki, b.Config.Hash(wiki))},
-			{provisioningv1.StreamRequests, worker.RequestsConsumer(kind, wiki)},
+			{kind.Stream(), worker.ChangesConsumer(kind, b.name, b.Config.Hash(b.name))},
+			{provisioningv1.StreamRequests, worker.RequestsConsumer(kind, b.name)},
 		} {
 			g, err := b.Bus.Backlog(b.tb.Context(), c[0], c[1])
 			if err != nil {
@@ -87,7 +87,7 @@ func (b *Bench) Consumers() map[string]bus.Backlog {
 func (b *Bench) Links(kind directoryv1.Kind) map[string]*provisioningv1.Link {
 	b.tb.Helper()
 	all := map[string]*provisioningv1.Link{}
-	err := bus.OpenBucket[provisioningv1.Link](b.Bus, provisioningv1.BucketLinks).Read(b.tb.Context(), provisioningv1.LinkFilter(wiki, kind),
+	err := bus.OpenBucket[provisioningv1.Link](b.Bus, provisioningv1.BucketLinks).Read(b.tb.Context(), provisioningv1.LinkFilter(b.name, kind),
 		func(e bus.Entry[provisioningv1.Link, *provisioningv1.Link]) error {
 			_, _, id, err := provisioningv1.ParseLinkKey(e.Key)
 			all[string(id)] = e.Value
