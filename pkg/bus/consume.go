@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/protobuf/proto"
 
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
@@ -124,6 +125,15 @@ type Delivery struct {
 	Attempt uint64
 	// Request is set when the message is a request, not a change.
 	Request bool
+}
+
+// Reason is why the entry was requested; empty for a change.
+func (d *Delivery) Reason() string {
+	var r provisioningv1.Request
+	if !d.Request || proto.Unmarshal(d.Data, &r) != nil {
+		return ""
+	}
+	return r.GetReason()
 }
 
 // Handler works on one message; its error is the verdict.

@@ -133,7 +133,7 @@ func configOf(kind directoryv1.Kind, c *connection.Connection, hash, owner strin
 	cfg := Config{
 		Kind: kind, Connection: c.Name, Source: c.Source, Hash: hash, Concurrency: slotFactor * c.Target.Concurrency, Owner: owner,
 		Limits: guard.Limits{MaxRemovals: c.Guard.MaxRemovals, MaxRemovalPercent: c.Guard.MaxRemovalPercent, Window: c.Guard.Window},
-		Remove: plan.Remove(c.Users.Remove), Matching: c.MatchingPaths(kind),
+		Remove: plan.Remove(c.Users.Remove), Matching: c.MatchingPaths(kind), Masked: c.MaskedPaths(kind),
 	}
 	if kind == directoryv1.Kind_KIND_GROUP {
 		cfg.Remove = plan.Remove(c.Groups.Remove)

@@ -220,8 +220,9 @@ func (w *Worker) record(ctx context.Context, j *Job, d disposition, err error) e
 		l.Attempts++
 	}
 	if d.kind != 0 {
-		l.Problem = problem(l.GetProblem(), d.kind, err)
-		j.Outcome.Problem = l.GetProblem()
+		l.Problem = w.problem(l.GetProblem(), d.kind, err)
+		j.Outcome.Problem = proto.CloneOf(l.GetProblem())
+		j.Outcome.Problem.Request, j.Outcome.Problem.Answer = "", "" // for 90 days, and for more eyes
 	}
 	if l.GetState() == 0 {
 		l.State = provisioningv1.LinkState_LINK_STATE_NONE
@@ -275,11 +276,13 @@ func plain(err error) string {
 
 // problem describes an error in words for a person. The first time is kept as
 // long as the message is the same.
-func problem(former *provisioningv1.Problem, kind provisioningv1.ProblemKind, err error) *provisioningv1.Problem {
+func (w *Worker) problem(former *provisioningv1.Problem, kind provisioningv1.ProblemKind, err error) *provisioningv1.Problem {
 	now := timestamppb.Now()
 	p := &provisioningv1.Problem{Kind: kind, Message: err.Error(), FirstAt: now, LastAt: now}
 	if answer, ok := errors.AsType[*scim.Error](err); ok {
 		p.HttpStatus, p.ScimType = uint32(max(0, answer.Status)), answer.ScimType //nolint:gosec // an HTTP status
+		shown := w.mask.show(answer.RequestBody, answer.ResponseBody, p.GetMessage())
+		p.Request, p.Answer, p.Message = shown.request, shown.answer, shown.message
 	}
 	if b, ok := errors.AsType[*blocked](err); ok {
 		p.Message, p.BlockedBy = b.reason, b.by

@@ -51,6 +51,8 @@ type Config struct {
 	Remove plan.Remove
 	// Matching are the paths by which a resource is matched.
 	Matching []string
+	// Masked are the paths of attributes whose values are never shown.
+	Masked []string
 }
 
 // Deps are the parts that all workers of a process share.
@@ -73,6 +75,7 @@ type Worker struct {
 	converger Converger
 	metrics   *metrics
 	guard     *guardian
+	mask      *mask
 	sets      sync.Map // attribute set id -> mapping.Set
 	epoch     int64
 	entries   Locks // one convergence of an entry at a time in this process
@@ -88,7 +91,7 @@ func New(cfg Config, deps Deps, converger Converger) (*Worker, error) {
 		return nil, err
 	}
 	deps.Log = deps.Log.With("connection", cfg.Connection, "kind", cfg.Kind.Token())
-	return &Worker{cfg: cfg, deps: deps, converger: converger, metrics: m, guard: newGuardian(cfg, deps)}, nil
+	return &Worker{cfg: cfg, deps: deps, converger: converger, metrics: m, guard: newGuardian(cfg, deps), mask: newMask(cfg.Masked)}, nil
 }
 
 const (
@@ -208,8 +211,8 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 			return nil
 		}
 		job.repair = repair
-		if d.Attempt == 1 && !d.Request {
-			job.Record.Link.Attempts = 0
+		if d.Attempt == 1 && (!d.Request || d.Reason() == reasonRetry) {
+			job.Record.Link.Attempts, job.stored.Attempts = 0, 0
 		}
 		if w.deps.Links.Busy(job.Record) {
 			return dispose(links.ErrClaimed, 0).verdict
