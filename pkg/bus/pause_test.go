@@ -94,12 +94,12 @@ func TestWhatIsHandedBackDuringAPauseComesAtTheResume(t *testing.T) {
 		t.Fatal(err)
 	}
 	delivered := make(chan time.Time, 100)
-	consumeEach(t, b, spec.Stream, spec.Name, func(_ context.Context, d *bus.Delivery) error {
+	consumeEach(t, b, spec.Stream, spec.Name, func(ctx context.Context, d *bus.Delivery) error {
 		delivered <- time.Now()
 		if d.Attempt > 1 {
 			return nil
 		}
-		if err := b.PauseConsumer(t.Context(), spec.Stream, spec.Name); err != nil {
+		if err := b.PauseConsumer(ctx, spec.Stream, spec.Name); err != nil {
 			t.Error(err)
 		}
 		return bus.Later(50*time.Millisecond, errors.New("the target is down"))

@@ -80,7 +80,7 @@ type Breaker struct {
 	examining chan struct{} // closed when the probe that decides has ended; nil without one
 	suspicion chan struct{}
 	ended     chan struct{}
-	stop      context.CancelFunc
+	stop      context.CancelFunc // nil before Start
 }
 
 func newBreaker(p *Process, connection string, probe func(context.Context) error) *Breaker {
@@ -90,12 +90,22 @@ func newBreaker(p *Process, connection string, probe func(context.Context) error
 	}
 }
 
-// start begins to watch; Close ends it.
-func (b *Breaker) start() {
-	ctx, cancel := context.WithCancel(context.Background())
-	b.stop = cancel
+// Start begins to watch and to report, once, whoever asks; Close ends it.
+func (b *Breaker) Start(ctx context.Context) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stop != nil {
+		return
+	}
+	unwatch, err := observePaused(b)
+	if err != nil {
+		b.log.WarnContext(ctx, "report pauses", "error", err)
+		unwatch = func() {}
+	}
+	ctx, b.stop = context.WithCancel(context.WithoutCancel(ctx))
 	go func() {
 		defer close(b.ended)
+		defer unwatch()
 		var wg sync.WaitGroup
 		wg.Go(func() { b.follow(ctx) })
 		wg.Go(func() { b.repair(ctx) })
@@ -104,10 +114,15 @@ func (b *Breaker) start() {
 	}()
 }
 
-// Close ends the watch and the probes.
+// Close ends what Start began.
 func (b *Breaker) Close() {
-	b.stop()
-	<-b.ended
+	b.mu.Lock()
+	stop := b.stop
+	b.mu.Unlock()
+	if stop != nil {
+		stop()
+		<-b.ended
+	}
 }
 
 // fault is what a call's end says about the target.
@@ -161,7 +176,7 @@ func (b *Breaker) Observe(call scim.Call) {
 
 // suspect asks for the probe that decides; b.mu is held.
 func (b *Breaker) suspect() {
-	if b.examining != nil || b.pause != nil {
+	if b.examining != nil || b.pause != nil || b.stop == nil {
 		return
 	}
 	b.examining = make(chan struct{})

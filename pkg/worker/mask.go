@@ -146,8 +146,8 @@ func (v *veil) object(d *json.Decoder, parent string, secret bool) error {
 		v.separate(i)
 		v.scalar(name, false)
 		v.out.WriteByte(':')
-		switch {
-		case key == "path":
+		switch key {
+		case "path":
 			path, err := d.Token()
 			if err != nil {
 				return fmt.Errorf("read a body: %w", err)
@@ -158,7 +158,7 @@ func (v *veil) object(d *json.Decoder, parent string, secret bool) error {
 			if err := v.begun(d, path, key, secret); err != nil {
 				return err
 			}
-		case key == "value":
+		case "value":
 			if err := v.value(d, attribute, secret || secretPath || v.mask.hides(parent, key)); err != nil {
 				return err
 			}

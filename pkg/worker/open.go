@@ -12,10 +12,9 @@ type target struct {
 	client  *scim.Client
 	prober  *scim.Client // sends probes, past the breaker and the client's limits
 	breaker *Breaker
-	unwatch func()
 }
 
-// openTarget makes the client of a target and starts its breaker.
+// openTarget makes the client of a target and its breaker.
 func (p *Process) openTarget(c *connection.Connection) (*target, error) {
 	cfg, err := targetConfig(c)
 	if err != nil {
@@ -38,10 +37,6 @@ func (p *Process) openTarget(c *connection.Connection) (*target, error) {
 	if t.client, err = scim.New(cfg); err != nil {
 		return nil, err
 	}
-	if t.unwatch, err = observePaused(t.breaker); err != nil {
-		return nil, err
-	}
-	t.breaker.start()
 	return t, nil
 }
 
@@ -49,7 +44,6 @@ func (p *Process) openTarget(c *connection.Connection) (*target, error) {
 const nobody = "rollcall-probe-nobody"
 
 func (t *target) close() {
-	t.unwatch()
 	t.breaker.Close()
 	t.client.Close()
 	t.prober.Close()

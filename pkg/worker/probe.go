@@ -81,11 +81,13 @@ func because(err error) *provisioningv1.Pause {
 }
 
 func (b *Breaker) complain(ctx context.Context, p *provisioningv1.Pause) {
-	what, cure := "connection paused: the target does not answer", "nothing is lost, and it resumes by itself; if it lasts, check the target and connections."+b.connection+".target.url"
+	key := "connections." + b.connection + ".target."
 	if p.GetReason() == provisioningv1.PauseReason_PAUSE_REASON_CREDENTIALS {
-		what, cure = "connection paused: the target refuses the credentials", "check connections."+b.connection+".target.auth"
+		b.log.ErrorContext(ctx, "connection paused: the target refuses the credentials", "answer", p.GetMessage(), "cure", "check "+key+"auth")
+		return
 	}
-	b.log.ErrorContext(ctx, what, "answer", p.GetMessage(), "cure", cure)
+	b.log.ErrorContext(ctx, "connection paused: the target does not answer", "answer", p.GetMessage(),
+		"cure", "nothing is lost, and it resumes by itself; if it lasts, check the target and "+key+"url")
 }
 
 // await probes until the pause is over or another one, in one replica at a time.
@@ -115,19 +117,19 @@ func (b *Breaker) probeOn(ctx context.Context) error {
 	for {
 		pause(ctx, wait)
 		if ctx.Err() != nil {
-			return nil
+			return ctx.Err()
 		}
 		err := b.probe(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if faultOf(err) == fine {
+		switch {
+		case ctx.Err() != nil: // nobody needs the answer
+			return ctx.Err()
+		case faultOf(err) == fine:
 			return b.resume(ctx)
 		}
+		wait = max(waits.NextBackOff(), scim.RetryAfter(err))
 		if err := b.restate(ctx, because(err)); err != nil {
 			return err
 		}
-		wait = max(waits.NextBackOff(), scim.RetryAfter(err))
 	}
 }
 

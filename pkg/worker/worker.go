@@ -104,6 +104,7 @@ const (
 // generation of the connection is not the one that it was configured with, and
 // says so.
 func (w *Worker) Run(ctx context.Context) error {
+	w.deps.Breaker.Start(ctx)
 	stop, err := w.metrics.observeBacklog(w.deps.Bus, w.cfg)
 	if err != nil {
 		return err
@@ -218,7 +219,7 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 			return dispose(links.ErrClaimed, 0).verdict
 		}
 		if d.Request {
-			job.Requested, job.detected = true, d.Published
+			job.Requested, job.reason, job.detected = true, d.Reason(), d.Published
 		}
 		err = w.converger.Converge(ctx, job) // 3
 		if errors.Is(err, bus.ErrConflict) && ctx.Err() == nil {
