@@ -53,7 +53,8 @@ var errPaused = fmt.Errorf("%w: the connection is paused", scim.ErrWait)
 // probe decides, and a target that does not answer it pauses the connection for all
 // replicas. While it is paused one replica probes on and resumes it.
 //
-//	5 failures in a row, or refused credentials   suspect: probe, calls wait for it
+//	5 failures in a row, or refused credentials,
+//	or a 503 for a while                          suspect: probe, calls wait for it
 //	the probe succeeds                            entries are at fault; quiet for a while
 //	the probe fails                               paused: calls are refused unsent, deliveries
 //	                                              come back after the resume and never count
@@ -132,8 +133,13 @@ const (
 	fine    fault = iota // it answers: what it refuses is the entry's matter
 	busy                 // it said when to come again
 	failing              // it does not do its work
+	away                 // it says that it will not for a while
 	refused              // it refuses the credentials
 )
+
+// longAbsence is the least Retry-After of a 503 that means that the target is away,
+// and not just busy.
+const longAbsence = 5 * time.Second
 
 // faultOf is the table from the end of a call to what it says about the target.
 func faultOf(err error) fault {
@@ -141,6 +147,8 @@ func faultOf(err error) fault {
 	switch {
 	case !called:
 		return fine
+	case answer.Status == http.StatusServiceUnavailable && answer.RetryAfter > longAbsence:
+		return away
 	case scim.RetryAfter(err) > 0, errors.Is(err, scim.ErrWait), errors.Is(err, context.Canceled):
 		return busy
 	case scim.IsUnauthorized(err):
@@ -166,7 +174,7 @@ func (b *Breaker) Observe(call scim.Call) {
 		if b.failures++; b.failures >= b.times.Failures && time.Now().After(b.quiet) {
 			b.suspect()
 		}
-	case refused:
+	case refused, away: // once is enough
 		if b.failures++; time.Now().After(b.quiet) {
 			b.suspect()
 		}
@@ -206,13 +214,14 @@ func (b *Breaker) Admit(ctx context.Context) error {
 // connection is paused now. Before something final is done about the entry, the
 // target has to answer first.
 func (b *Breaker) Blames(ctx context.Context, err error, final bool) bool {
-	switch f := faultOf(err); {
+	f := faultOf(err)
+	switch {
 	case errors.Is(err, errPaused):
 		return true
-	case f == fine, f == busy:
+	case f == fine:
 		return false
 	}
-	if final {
+	if final && f != busy {
 		b.mu.Lock()
 		if b.failures > 0 && time.Since(b.answered) > time.Second {
 			b.suspect()
