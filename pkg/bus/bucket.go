@@ -83,6 +83,12 @@ func (k *Bucket[T, P]) Drop(ctx context.Context, key string) error {
 	return err
 }
 
+// Delete deletes key if its revision is still the expected one and returns the new
+// revision; ErrConflict otherwise.
+func (k *Bucket[T, P]) Delete(ctx context.Context, key string, revision uint64) (uint64, error) {
+	return k.bus.Publish(ctx, k.Remove(key, revision).message)
+}
+
 // Put stores value under key if its revision is still the expected one and
 // returns the new revision; ErrConflict otherwise.
 func (k *Bucket[T, P]) Put(ctx context.Context, key string, value P, revision uint64) (uint64, error) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/protobuf/proto"
 
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
@@ -30,12 +31,20 @@ type ConsumerSpec struct {
 	Filter string
 	// Window is how many messages may be in flight over all replicas.
 	Window int
+	// Paused makes a new consumer begin with a pause; see PauseConsumer.
+	Paused bool
 }
 
 // EnsureConsumer creates the consumer or brings its window up to date. A new one
-// begins with everything that the stream holds.
+// begins with everything that the stream holds. Whether one that is there is paused
+// does not change.
 func (b *Bus) EnsureConsumer(ctx context.Context, spec ConsumerSpec) error {
+	var until *time.Time
+	if spec.Paused {
+		until = new(time.Now().Add(pauseLength))
+	}
 	_, err := b.js.CreateOrUpdateConsumer(ctx, spec.Stream, jetstream.ConsumerConfig{
+		PauseUntil:    until,
 		Durable:       spec.Name,
 		FilterSubject: spec.Filter,
 		DeliverPolicy: jetstream.DeliverAllPolicy,
@@ -116,6 +125,15 @@ type Delivery struct {
 	Attempt uint64
 	// Request is set when the message is a request, not a change.
 	Request bool
+}
+
+// Reason is why the entry was requested; empty for a change.
+func (d *Delivery) Reason() string {
+	var r provisioningv1.Request
+	if !d.Request || proto.Unmarshal(d.Data, &r) != nil {
+		return ""
+	}
+	return r.GetReason()
 }
 
 // Handler works on one message; its error is the verdict.
@@ -280,19 +298,28 @@ func (b *Bus) settle(ctx context.Context, msg jetstream.Msg, d *Delivery, connec
 		err = msg.TermWithReason("parked")
 	case ctx.Err() != nil:
 		err = msg.Nak()
-	case verdict == Delayed && delay > longestNak:
-		if err = b.postpone(ctx, d, connection, delay); err == nil {
-			err = msg.Ack()
-		}
 	case verdict == Delayed:
-		err = msg.NakWithDelay(jitter(delay))
+		err = b.again(ctx, msg, d, connection, delay+rand.N(delay/4+1)) //nolint:gosec // spreading retries needs no secrecy
 	default:
-		err = msg.NakWithDelay(BackOff(d.Attempt))
+		err = b.again(ctx, msg, d, connection, BackOff(d.Attempt))
 	}
 	if err != nil {
 		b.log.WarnContext(ctx, "settle message", "verdict", verdict, "error", err)
 	}
 	return verdict
+}
+
+// again has the message come back after a delay. It keeps its place in the
+// consumer's window for a short one; for a longer one a request comes instead, so
+// that what fails for long takes no room from the others.
+func (b *Bus) again(ctx context.Context, msg jetstream.Msg, d *Delivery, connection string, delay time.Duration) error {
+	if delay <= longestNak || connection == "" {
+		return msg.NakWithDelay(delay)
+	}
+	if err := b.postpone(ctx, d, connection, delay); err != nil {
+		return errors.Join(err, msg.NakWithDelay(longestNak))
+	}
+	return msg.Ack()
 }
 
 // postpone schedules a request for the entry that a delivery is about.

@@ -27,3 +27,19 @@ func (c *Connection) MatchingPaths(kind directoryv1.Kind) []string {
 	}
 	return paths
 }
+
+// MaskedPaths are the mapped SCIM attributes whose values are never shown, sorted.
+func (c *Connection) MaskedPaths(kind directoryv1.Kind) []string {
+	attributes := c.Users.Attributes
+	if kind == directoryv1.Kind_KIND_GROUP {
+		attributes = c.Groups.Attributes
+	}
+	var paths []string
+	for path, a := range attributes {
+		if a.Mask {
+			paths = append(paths, path)
+		}
+	}
+	slices.Sort(paths)
+	return paths
+}

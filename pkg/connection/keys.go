@@ -127,7 +127,7 @@ func keys() []key {
 		{path: "connections.<name>.users.create", meaning: "Create users."},
 		{path: "connections.<name>.users.update", meaning: "Update users."},
 		{path: "connections.<name>.users.remove", meaning: "What happens to a user that is deleted or out of scope.", enum: []string{RemoveDisable, RemoveDelete, RemoveKeep}},
-		{path: "connections.<name>.users.delete_after", meaning: "Delete a user this long after it was disabled. Empty: never.", min: minute, max: century, zero: true},
+		{path: "connections.<name>.users.delete_after", meaning: "With `remove: disable`: delete a user who is gone or out of scope this long after it was disabled. Who returns in time stays. Who is only disabled in the directory is never deleted by it. Empty: never.", min: minute, max: century, zero: true},
 		{path: "connections.<name>.users.provision_disabled", meaning: "Create users that are disabled, as disabled ones."},
 		{path: "connections.<name>.users.attributes", meaning: "The mapping: SCIM path to expression. Empty: the preset's."},
 		{path: "connections.<name>.users.attributes.<path>", meaning: "An expression, or an object with the keys below."},

@@ -122,8 +122,11 @@ func (v *validator) users(key string, c *Connection) {
 		v.fault(key+".attributes", "userName is not mapped, and SCIM requires it", "add userName: user.uid")
 	}
 	v.match(key+".match", u.Match, mapped, c.Target.Profile)
-	if u.DeleteAfter > 0 {
-		v.unsupported(key+".delete_after", "leave it out; disabled users stay disabled")
+	switch {
+	case u.DeleteAfter > 0 && u.Remove == RemoveDelete:
+		v.fault(key+".delete_after", "is set, and remove: delete deletes at once", "write remove: disable, or leave delete_after out")
+	case u.DeleteAfter > 0 && u.Remove == RemoveKeep:
+		v.fault(key+".delete_after", "is set, and remove: keep disables nobody", "write remove: disable, or leave delete_after out")
 	}
 }
 

@@ -9,7 +9,9 @@
 //	in scope, enabled    disabled   update               enable, with what differs
 //	in scope, disabled   none       provision_disabled   create it disabled
 //	in scope, disabled   active     any remove           disable, with what differs
-//	gone, out of scope   active     remove: disable      disable, nothing else
+//	gone, out of scope   active     remove: disable      disable, nothing else; with
+//	                                                     delete_after, begin to wait
+//	gone, out of scope   disabled   delete_after         begin to wait, wait, delete when due
 //	gone, out of scope   any        remove: delete       delete
 //	gone, out of scope   any        remove: keep         none
 package plan
@@ -32,6 +34,9 @@ type Policy struct {
 	Update            bool
 	Remove            Remove
 	ProvisionDisabled bool
+	// DeleteAfter says that what was disabled because it is gone or out of scope is
+	// deleted after a while. Who is merely disabled in the directory never is.
+	DeleteAfter bool
 	// LookFirst says that the target does not refuse duplicates, so that it must
 	// be searched before anything is created.
 	LookFirst bool
@@ -69,11 +74,22 @@ const (
 	Removed
 )
 
+// Deletion says whether a disabled resource waits for its deletion.
+type Deletion int
+
+// The values of Deletion.
+const (
+	NotPlanned Deletion = iota
+	Pending
+	Due
+)
+
 // Linked is what was last applied.
 type Linked struct {
 	State      State
 	ResourceID string
 	Attributes map[string][]byte
+	Deletion   Deletion
 }
 
 // Observed is what a look at the target found; the zero value means that nobody
@@ -113,6 +129,17 @@ const (
 	Blocked   Kind = "blocked"
 )
 
+// Schedule is what becomes of a deletion that is waited for.
+type Schedule string
+
+// The values of Schedule.
+const (
+	Unchanged Schedule = ""
+	Begin     Schedule = "begin" // to wait, from now
+	Await     Schedule = "await" // it is waited for
+	End       Schedule = "end"   // it is not wanted any more
+)
+
 // Action is the decision.
 type Action struct {
 	Kind Kind
@@ -126,6 +153,8 @@ type Action struct {
 	Active *bool
 	// Owner is the entry, in hex, that a blocked one waits for.
 	Owner string
+	// Schedule is what becomes of the resource's deletion.
+	Schedule Schedule
 }
 
 // Decide is the specification of what Rollcall does.
@@ -133,13 +162,23 @@ func Decide(p Policy, d Desired, l Linked, o Observed) Action {
 	if !d.InScope {
 		return remove(p, d, l)
 	}
+	a := Action{Kind: DoNothing, Reason: "unknown state"}
 	switch l.State {
 	case Active, Disabled:
-		return keepEqual(p, d, l)
+		a = keepEqual(p, d, l)
 	case None, Removed:
-		return provision(p, d, l, o)
+		a = provision(p, d, l, o)
 	}
-	return Action{Kind: DoNothing, Reason: "unknown state"}
+	a.Schedule = over(l)
+	return a
+}
+
+// over ends a wait for a deletion, where there is one.
+func over(l Linked) Schedule {
+	if l.Deletion == NotPlanned {
+		return Unchanged
+	}
+	return End
 }
 
 // remove handles entries that are gone or out of scope. Attributes are left as
@@ -148,14 +187,25 @@ func remove(p Policy, d Desired, l Linked) Action {
 	if l.State == None || l.State == Removed {
 		return Action{Kind: DoNothing, Reason: d.Why}
 	}
+	a := Action{Kind: DoNothing, Reason: d.Why, ResourceID: l.ResourceID, Schedule: over(l)}
+	waits := p.Remove == RemoveDisable && p.DeleteAfter
 	switch {
 	case p.Remove == RemoveDelete:
-		return Action{Kind: Delete, Reason: d.Why, ResourceID: l.ResourceID}
+		a.Kind, a.Schedule = Delete, Unchanged
 	case p.Remove == RemoveDisable && l.State == Active:
-		return Action{Kind: Disable, Reason: d.Why, ResourceID: l.ResourceID, Active: new(false)}
-	default:
-		return Action{Kind: DoNothing, Reason: d.Why, ResourceID: l.ResourceID}
+		a.Kind, a.Active = Disable, new(false)
+		if waits {
+			a.Schedule = Begin
+		}
+	case waits && l.Deletion == NotPlanned:
+		a.Schedule = Begin
+	case waits && l.Deletion == Pending:
+		a.Schedule = Await
+	case waits:
+		a.Kind, a.Schedule = Delete, Unchanged
+		a.Reason += ", and delete_after is over"
 	}
+	return a
 }
 
 // keepEqual handles entries that have a resource.

@@ -16,6 +16,7 @@ var (
 	keeping    = plan.Policy{Create: true, Update: true, Remove: plan.RemoveKeep}
 	noCreate   = plan.Policy{Update: true, Remove: plan.RemoveDisable}
 	noUpdate   = plan.Policy{Create: true, Remove: plan.RemoveDisable}
+	purging    = plan.Policy{Create: true, Update: true, Remove: plan.RemoveDisable, DeleteAfter: true}
 	disabledOK = plan.Policy{Create: true, Update: true, Remove: plan.RemoveDisable, ProvisionDisabled: true}
 
 	attributes = map[string][]byte{"userName": {1}, "title": {2}}
@@ -32,6 +33,9 @@ var (
 	off         = plan.Linked{State: plan.Disabled, ResourceID: "7", Attributes: attributes}
 	offOutdated = plan.Linked{State: plan.Disabled, ResourceID: "7", Attributes: map[string][]byte{"userName": {9}, "title": {2}}}
 	removed     = plan.Linked{State: plan.Removed}
+	pending     = plan.Linked{State: plan.Disabled, ResourceID: "7", Attributes: attributes, Deletion: plan.Pending}
+	due         = plan.Linked{State: plan.Disabled, ResourceID: "7", Attributes: attributes, Deletion: plan.Due}
+	reactivated = plan.Linked{State: plan.Active, ResourceID: "7", Attributes: attributes, Deletion: plan.Due}
 
 	unseen  = plan.Observed{}
 	empty   = plan.Observed{Looked: true}
@@ -50,6 +54,7 @@ const (
 	offReason   = "disabled in the directory"
 	notCreated  = "disabled in the directory, and provision_disabled is off"
 	goneReason  = "deleted from the directory"
+	dueReason   = "deleted from the directory, and delete_after is over"
 )
 
 func TestDecide(t *testing.T) {
@@ -114,6 +119,24 @@ func TestDecide(t *testing.T) {
 		{"gone under remove: keep", keeping, gone, active, unseen, plan.Action{Kind: plan.DoNothing, ResourceID: "7", Reason: goneReason}},
 		{"gone and never linked: nothing", deleting, gone, none, unseen, plan.Action{Kind: plan.DoNothing, Reason: goneReason}},
 		{"gone and removed already: nothing", deleting, gone, removed, unseen, plan.Action{Kind: plan.DoNothing, Reason: goneReason}},
+
+		// Deletion after a while.
+		{"delete_after: disabled first, and the wait begins", purging, gone, active, unseen, plan.Action{Kind: plan.Disable, ResourceID: "7", Active: new(false), Reason: goneReason, Schedule: plan.Begin}},
+		{"delete_after: disabled before, the wait begins now", purging, gone, off, unseen, plan.Action{Kind: plan.DoNothing, ResourceID: "7", Reason: goneReason, Schedule: plan.Begin}},
+		{"delete_after: still waiting", purging, gone, pending, unseen, plan.Action{Kind: plan.DoNothing, ResourceID: "7", Reason: goneReason, Schedule: plan.Await}},
+		{"delete_after: due", purging, gone, due, unseen, plan.Action{Kind: plan.Delete, ResourceID: "7", Reason: dueReason}},
+		{"delete_after: active again on the target: disabled, and waits anew", purging, gone, reactivated, unseen, plan.Action{Kind: plan.Disable, ResourceID: "7", Active: new(false), Reason: goneReason, Schedule: plan.Begin}},
+		{"delete_after: never linked: nothing", purging, gone, none, unseen, plan.Action{Kind: plan.DoNothing, Reason: goneReason}},
+		{"delete_after: deleted already: nothing", purging, gone, removed, unseen, plan.Action{Kind: plan.DoNothing, Reason: goneReason}},
+		{"delete_after: disabled in the directory is never deleted", purging, disabled, off, unseen, plan.Action{Kind: plan.DoNothing, ResourceID: "7"}},
+		{"delete_after: disabled in the directory does not wait", purging, disabled, active, unseen, plan.Action{Kind: plan.Disable, ResourceID: "7", Active: new(false), Reason: offReason}},
+		{"delete_after: returned: enabled, the wait is over", purging, enabled, pending, unseen, plan.Action{Kind: plan.Enable, ResourceID: "7", Active: new(true), Schedule: plan.End}},
+		{"delete_after: returned when due: enabled, the wait is over", purging, enabled, due, unseen, plan.Action{Kind: plan.Enable, ResourceID: "7", Active: new(true), Schedule: plan.End}},
+		{"delete_after: returned disabled: stays, the wait is over", purging, disabled, due, unseen, plan.Action{Kind: plan.DoNothing, ResourceID: "7", Schedule: plan.End}},
+		{"delete_after: returned without userName: blocked, the wait is over", purging, nameless, due, unseen, plan.Action{Kind: plan.Blocked, ResourceID: "7", Reason: missing, Schedule: plan.End}},
+		{"delete_after taken away: the wait is over", everything, gone, pending, unseen, plan.Action{Kind: plan.DoNothing, ResourceID: "7", Reason: goneReason, Schedule: plan.End}},
+		{"remove: keep now: the wait is over", keeping, gone, due, unseen, plan.Action{Kind: plan.DoNothing, ResourceID: "7", Reason: goneReason, Schedule: plan.End}},
+		{"remove: delete now: deleted without waiting", deleting, gone, pending, unseen, plan.Action{Kind: plan.Delete, ResourceID: "7", Reason: goneReason}},
 
 		// Return.
 		{"returned after a delete: created again", deleting, enabled, removed, unseen, plan.Action{Kind: plan.Create, Set: all, Active: new(true)}},

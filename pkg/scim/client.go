@@ -41,6 +41,9 @@ type Config struct {
 	UserAgent         string
 	UsersPath         string // "/Users" when empty
 	GroupsPath        string // "/Groups" when empty
+	// Admit is asked right before each HTTP request; an error is returned instead of
+	// sending it. One that wraps ErrWait is not tried again.
+	Admit func(ctx context.Context) error
 	// Observe is called after each HTTP request, also the ones that are retried.
 	Observe func(ctx context.Context, call Call)
 }

@@ -33,8 +33,8 @@ func (g *gate) remaining() time.Duration {
 	return time.Until(g.until)
 }
 
-// admit waits until a request may be sent: the target's pause, the rate, and a
-// free slot. A pause that is too long for a call is returned instead.
+// admit waits until a request may be sent: the target's pause, the rate, a free
+// slot, and the caller's own word. A pause that is too long for a call is returned instead.
 func (c *Client) admit(ctx context.Context, req *request) (release func(), err error) {
 	for {
 		d := c.gate.remaining()
@@ -55,10 +55,18 @@ func (c *Client) admit(ctx context.Context, req *request) (release func(), err e
 	}
 	select {
 	case c.slots <- struct{}{}:
-		return func() { <-c.slots }, nil
 	case <-ctx.Done():
 		return nil, req.newError(fmt.Errorf("wait for a free connection: %w", context.Cause(ctx)))
 	}
+	release = func() { <-c.slots }
+	if c.cfg.Admit == nil {
+		return release, nil
+	}
+	if err := c.cfg.Admit(ctx); err != nil {
+		release()
+		return nil, req.newError(err)
+	}
+	return release, nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -100,7 +100,8 @@ func PlanOf(cfg *connection.Config, name string) Plan {
 //  2. refuse what the links cannot follow: another source, another target
 //  3. create the consumers, and note which kinds never ran before
 //  4. name the configuration
-//  5. delete the consumers of the former one
+//  5. pause them, where the connection was paused meanwhile
+//  6. delete the consumers of the former one
 func Advance(ctx context.Context, b *bus.Bus, p Plan) error {
 	if err := rename(ctx, b, p); err != nil { // 1
 		return err
@@ -123,7 +124,10 @@ func Advance(ctx context.Context, b *bus.Bus, p Plan) error {
 	if err := name(ctx, b, p, current); err != nil { // 4
 		return err
 	}
-	return retire(ctx, b, p) // 5
+	if _, _, err := agree(ctx, b, p.Connection); err != nil { // 5
+		return err
+	}
+	return retire(ctx, b, p) // 6
 }
 
 // ErrRefused says that links exist that a configuration cannot follow.
@@ -161,15 +165,19 @@ func hasLinks(ctx context.Context, b *bus.Bus, connection string) (bool, error) 
 }
 
 func consumers(ctx context.Context, b *bus.Bus, p Plan) error {
+	paused, err := Paused(ctx, b, p.Connection)
+	if err != nil {
+		return err
+	}
 	for _, kind := range p.Kinds {
 		window := windowFactor * p.Concurrency
 		changes := bus.ConsumerSpec{
 			Stream: kind.Stream(), Name: ChangesConsumer(kind, p.Connection, p.Hash),
-			Filter: directoryv1.EntryFilter(kind, p.Source), Window: window,
+			Filter: directoryv1.EntryFilter(kind, p.Source), Window: window, Paused: paused != nil,
 		}
 		requests := bus.ConsumerSpec{
 			Stream: provisioningv1.StreamRequests, Name: RequestsConsumer(kind, p.Connection),
-			Filter: provisioningv1.RequestFilter(kind, p.Connection), Window: window,
+			Filter: provisioningv1.RequestFilter(kind, p.Connection), Window: window, Paused: paused != nil,
 		}
 		if err := errors.Join(b.EnsureConsumer(ctx, changes), b.EnsureConsumer(ctx, requests), beginFirstRun(ctx, b, p.Connection, kind)); err != nil {
 			return err

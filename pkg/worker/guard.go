@@ -223,7 +223,7 @@ func singular(kind directoryv1.Kind) string {
 
 // without is an action that ends nothing: attributes flow on.
 func without(a plan.Action) plan.Action {
-	a.Active = nil
+	a.Active, a.Schedule = nil, plan.Unchanged
 	switch {
 	case a.Kind == plan.Adopt:
 	case a.Kind == plan.Disable && len(a.Set)+len(a.Clear) > 0:

@@ -27,6 +27,7 @@ type Job struct {
 	Record *links.Record
 	// Requested is set when somebody asked for another look: nothing is skipped.
 	Requested bool
+	reason    string // of the request
 	// Outcome is filled in by the converger and goes to the audit log.
 	Outcome *provisioningv1.Outcome
 
@@ -59,7 +60,7 @@ func (j *Job) Linked() plan.Linked {
 		provisioningv1.LinkState_LINK_STATE_DISABLED: plan.Disabled,
 		provisioningv1.LinkState_LINK_STATE_REMOVED:  plan.Removed,
 	}
-	return plan.Linked{State: states[l.GetState()], ResourceID: l.GetResourceId(), Attributes: l.GetAttributes()}
+	return plan.Linked{State: states[l.GetState()], ResourceID: l.GetResourceId(), Attributes: l.GetAttributes(), Deletion: deletionOf(l, time.Now())}
 }
 
 // Abandoned says whether an earlier worker gave up in the middle of a write: the

@@ -31,7 +31,8 @@ type Process struct {
 	log      *slog.Logger
 
 	mu      sync.Mutex
-	targets map[string]*scim.Client
+	times   BreakerTimes
+	targets map[string]*target
 	slots   map[string]chan struct{} // by connection
 }
 
@@ -53,7 +54,7 @@ func NewProcess(b *bus.Bus, cfg *connection.Config, log *slog.Logger) (*Process,
 		bus: b, owner: owner, log: log,
 		commits: bus.NewWriter(b), outcomes: bus.NewWriter(b),
 		places:  max(fewestPlaces, slotFactor*cfg.Workers.Concurrency/max(1, len(cfg.Connections))),
-		targets: map[string]*scim.Client{}, slots: map[string]chan struct{}{},
+		targets: map[string]*target{}, slots: map[string]chan struct{}{},
 	}, nil
 }
 
@@ -73,12 +74,15 @@ func OwnerName() (string, error) {
 
 // Close ends the writers and the connections to the targets.
 func (p *Process) Close() {
+	for _, t := range p.targets {
+		t.close()
+	}
 	p.commits.Close()
 	p.outcomes.Close()
-	for _, c := range p.targets {
-		c.Close()
-	}
 }
+
+// Limit sets the limits of the breakers; call it before anything else.
+func (p *Process) Limit(times BreakerTimes) { p.times = times }
 
 // Bus is the process's connection to NATS.
 func (p *Process) Bus() *bus.Bus { return p.bus }
@@ -91,24 +95,36 @@ func (p *Process) Links(name string) *links.Store { return links.Open(p.bus, p.c
 
 // Target is the connection's SCIM client, one for the process.
 func (p *Process) Target(c *connection.Connection) (*scim.Client, error) {
+	t, err := p.target(c)
+	if err != nil {
+		return nil, err
+	}
+	return t.client, nil
+}
+
+func (p *Process) target(c *connection.Connection) (*target, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if client, ok := p.targets[c.Name]; ok {
-		return client, nil
+	if t, ok := p.targets[c.Name]; ok {
+		return t, nil
 	}
-	client, err := NewTarget(c)
+	t, err := p.openTarget(c)
 	if err != nil {
 		return nil, fmt.Errorf("connections.%s.target: %w", c.Name, err)
 	}
-	p.targets[c.Name] = client
-	return client, nil
+	p.targets[c.Name] = t
+	return t, nil
 }
 
 // Worker makes the worker of one kind of a connection.
 func (p *Process) Worker(kind directoryv1.Kind, c *connection.Connection, hash string, converger Converger) (*Worker, error) {
+	t, err := p.target(c)
+	if err != nil {
+		return nil, err
+	}
 	return New(
 		configOf(kind, c, hash, p.owner),
-		Deps{Bus: p.bus, Links: p.Links(c.Name), Outcomes: p.outcomes, Slots: p.slotsOf(c.Name), Log: p.log},
+		Deps{Bus: p.bus, Links: p.Links(c.Name), Outcomes: p.outcomes, Slots: p.slotsOf(c.Name), Breaker: t.breaker, Log: p.log},
 		converger)
 }
 
@@ -117,7 +133,7 @@ func configOf(kind directoryv1.Kind, c *connection.Connection, hash, owner strin
 	cfg := Config{
 		Kind: kind, Connection: c.Name, Source: c.Source, Hash: hash, Concurrency: slotFactor * c.Target.Concurrency, Owner: owner,
 		Limits: guard.Limits{MaxRemovals: c.Guard.MaxRemovals, MaxRemovalPercent: c.Guard.MaxRemovalPercent, Window: c.Guard.Window},
-		Remove: plan.Remove(c.Users.Remove), Matching: c.MatchingPaths(kind),
+		Remove: plan.Remove(c.Users.Remove), Matching: c.MatchingPaths(kind), Masked: c.MaskedPaths(kind),
 	}
 	if kind == directoryv1.Kind_KIND_GROUP {
 		cfg.Remove = plan.Remove(c.Groups.Remove)

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
@@ -51,8 +50,7 @@ func Summarise(ctx context.Context, b *bus.Bus, connection string, kind director
 		}
 		s.count(e.Value)
 		if p := e.Value.GetProblem(); p != nil && len(problems) < maxProblems {
-			state := strings.ToLower(strings.TrimPrefix(p.GetKind().String(), "PROBLEM_KIND_"))
-			problems = append(problems, ProblemOf{kind.Token(), hex.EncodeToString(id), state, p.GetMessage()})
+			problems = append(problems, ProblemOf{kind.Token(), hex.EncodeToString(id), problemName(p.GetKind()), p.GetMessage()})
 		}
 		return nil
 	})

@@ -29,23 +29,31 @@ func NewTarget(c *connection.Connection) (*scim.Client, error) { return newTarge
 func NewReader(c *connection.Connection) (*scim.Client, error) { return newTarget(c, true) }
 
 func newTarget(c *connection.Connection, readOnly bool) (*scim.Client, error) {
+	cfg, err := targetConfig(c)
+	if err != nil {
+		return nil, err
+	}
+	cfg.ReadOnly = readOnly
+	return scim.New(cfg)
+}
+
+func targetConfig(c *connection.Connection) (scim.Config, error) {
 	profile, ok := scim.Profiles[c.Target.Profile]
 	if !ok {
-		return nil, fmt.Errorf("unknown profile %q", c.Target.Profile)
+		return scim.Config{}, fmt.Errorf("unknown profile %q", c.Target.Profile)
 	}
 	roots, err := tlsConfig(c.Target.CAFile)
 	if err != nil {
-		return nil, err
+		return scim.Config{}, err
 	}
 	observe, err := observer(c.Name)
 	if err != nil {
-		return nil, err
+		return scim.Config{}, err
 	}
-	return scim.New(scim.Config{
+	return scim.Config{
 		URL: c.Target.URL, Profile: profile, Auth: auth(c.Target.Auth), Concurrency: c.Target.Concurrency,
 		RequestsPerSecond: c.Target.Rate.RequestsPerSecond, Burst: c.Target.Rate.Burst, TLS: roots, Observe: observe,
-		ReadOnly: readOnly,
-	})
+	}, nil
 }
 
 func auth(a connection.Auth) scim.Auth {

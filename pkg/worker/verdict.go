@@ -75,6 +75,8 @@ type disposition struct {
 	verdict error
 	// counts says whether the failure counts as an attempt.
 	counts bool
+	// excused says that the target is at fault, and the connection paused.
+	excused bool
 }
 
 // dispose is the one table from errors to verdicts (RFC 7644 section 3.12; what
@@ -136,7 +138,7 @@ func (w *Worker) conclude(ctx context.Context, j *Job, err error) error {
 	case ctx.Err() != nil:
 		return err // the claim stays and says that the target's state is unknown
 	}
-	d := dispose(err, j.Record.Link.GetAttempts())
+	d := w.weigh(ctx, err, j.Record.Link.GetAttempts())
 	if d.kind == provisioningv1.ProblemKind_PROBLEM_KIND_HELD && j.Outcome.GetAction() > provisioningv1.Action_ACTION_NONE {
 		if err := w.report(ctx, j, provisioningv1.Result_RESULT_APPLIED); err != nil { // what was not held
 			return err
@@ -185,6 +187,19 @@ func (w *Worker) dissolve(ctx context.Context, j *Job) error {
 	return w.guard.held.Drop(ctx, j.Record.Kind, j.Record.ID)
 }
 
+// weigh is dispose, but that an entry is not blamed for what is the target's fault.
+func (w *Worker) weigh(ctx context.Context, err error, attempts uint32) disposition {
+	d := dispose(err, attempts)
+	if !w.deps.Breaker.Blames(ctx, err, d.kind == provisioningv1.ProblemKind_PROBLEM_KIND_PARKED) {
+		return d
+	}
+	d = disposition{verdict: bus.Later(pausedDelay, err), excused: true}
+	if !errors.Is(err, errPaused) {
+		d.kind = provisioningv1.ProblemKind_PROBLEM_KIND_RETRYING
+	}
+	return d
+}
+
 // record writes the problem into the link and gives the claim up. After an
 // ambiguous failure the claim stays without an owner: whoever comes next looks
 // first.
@@ -205,8 +220,9 @@ func (w *Worker) record(ctx context.Context, j *Job, d disposition, err error) e
 		l.Attempts++
 	}
 	if d.kind != 0 {
-		l.Problem = problem(l.GetProblem(), d.kind, err)
-		j.Outcome.Problem = l.GetProblem()
+		l.Problem = w.problem(l.GetProblem(), d.kind, err)
+		j.Outcome.Problem = proto.CloneOf(l.GetProblem())
+		j.Outcome.Problem.Request, j.Outcome.Problem.Answer = "", "" // for 90 days, and for more eyes
 	}
 	if l.GetState() == 0 {
 		l.State = provisioningv1.LinkState_LINK_STATE_NONE
@@ -239,7 +255,7 @@ func (w *Worker) log(ctx context.Context, j *Job, d disposition, err error) {
 		w.deps.Log.WarnContext(ctx, "removal held", append(args, "cure", "look at `rollcall held`")...)
 	case d.counts:
 		w.deps.Log.WarnContext(ctx, "change not applied, trying again", args...)
-	case scim.IsUnauthorized(err):
+	case scim.IsUnauthorized(err) && !d.excused:
 		w.deps.Log.ErrorContext(ctx, "the target refuses the credentials", append(args, "cure", "check connections."+w.cfg.Connection+".target.auth")...)
 	default:
 		w.deps.Log.DebugContext(ctx, "change not applied yet", args...)
@@ -260,11 +276,13 @@ func plain(err error) string {
 
 // problem describes an error in words for a person. The first time is kept as
 // long as the message is the same.
-func problem(former *provisioningv1.Problem, kind provisioningv1.ProblemKind, err error) *provisioningv1.Problem {
+func (w *Worker) problem(former *provisioningv1.Problem, kind provisioningv1.ProblemKind, err error) *provisioningv1.Problem {
 	now := timestamppb.Now()
 	p := &provisioningv1.Problem{Kind: kind, Message: err.Error(), FirstAt: now, LastAt: now}
 	if answer, ok := errors.AsType[*scim.Error](err); ok {
 		p.HttpStatus, p.ScimType = uint32(max(0, answer.Status)), answer.ScimType //nolint:gosec // an HTTP status
+		shown := w.mask.show(answer.RequestBody, answer.ResponseBody, p.GetMessage())
+		p.Request, p.Answer, p.Message = shown.request, shown.answer, shown.message
 	}
 	if b, ok := errors.AsType[*blocked](err); ok {
 		p.Message, p.BlockedBy = b.reason, b.by

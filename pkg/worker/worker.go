@@ -51,6 +51,8 @@ type Config struct {
 	Remove plan.Remove
 	// Matching are the paths by which a resource is matched.
 	Matching []string
+	// Masked are the paths of attributes whose values are never shown.
+	Masked []string
 }
 
 // Deps are the parts that all workers of a process share.
@@ -61,7 +63,9 @@ type Deps struct {
 	Outcomes *bus.Writer
 	// Slots bounds the connection's work in this process.
 	Slots chan struct{}
-	Log   *slog.Logger
+	// Breaker says whether the target can be called.
+	Breaker *Breaker
+	Log     *slog.Logger
 }
 
 // Worker keeps the entries of one kind of one connection equal.
@@ -71,6 +75,7 @@ type Worker struct {
 	converger Converger
 	metrics   *metrics
 	guard     *guardian
+	mask      *mask
 	sets      sync.Map // attribute set id -> mapping.Set
 	epoch     int64
 	entries   Locks // one convergence of an entry at a time in this process
@@ -86,7 +91,7 @@ func New(cfg Config, deps Deps, converger Converger) (*Worker, error) {
 		return nil, err
 	}
 	deps.Log = deps.Log.With("connection", cfg.Connection, "kind", cfg.Kind.Token())
-	return &Worker{cfg: cfg, deps: deps, converger: converger, metrics: m, guard: newGuardian(cfg, deps)}, nil
+	return &Worker{cfg: cfg, deps: deps, converger: converger, metrics: m, guard: newGuardian(cfg, deps), mask: newMask(cfg.Masked)}, nil
 }
 
 const (
@@ -99,6 +104,7 @@ const (
 // generation of the connection is not the one that it was configured with, and
 // says so.
 func (w *Worker) Run(ctx context.Context) error {
+	w.deps.Breaker.Start(ctx)
 	stop, err := w.metrics.observeBacklog(w.deps.Bus, w.cfg)
 	if err != nil {
 		return err
@@ -187,6 +193,9 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 	if err != nil {
 		return bus.Park(err)
 	}
+	if err := w.deps.Breaker.Admit(ctx); err != nil {
+		return bus.Later(pausedDelay, err)
+	}
 	defer w.entries.Lock(string(id))()
 	var found *bus.Stored
 	var atLeast uint64
@@ -203,14 +212,14 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 			return nil
 		}
 		job.repair = repair
-		if d.Attempt == 1 && !d.Request {
-			job.Record.Link.Attempts = 0
+		if d.Attempt == 1 && (!d.Request || d.Reason() == reasonRetry) {
+			job.Record.Link.Attempts, job.stored.Attempts = 0, 0
 		}
 		if w.deps.Links.Busy(job.Record) {
 			return dispose(links.ErrClaimed, 0).verdict
 		}
 		if d.Request {
-			job.Requested, job.detected = true, d.Published
+			job.Requested, job.reason, job.detected = true, d.Reason(), d.Published
 		}
 		err = w.converger.Converge(ctx, job) // 3
 		if errors.Is(err, bus.ErrConflict) && ctx.Err() == nil {

@@ -43,6 +43,8 @@ type Bench struct {
 	Bus    *bus.Bus
 	Target *scimtest.Server
 	Config *connection.Config
+	// Breaker are the breaker's limits in what Start starts; zero is production's.
+	Breaker worker.BreakerTimes
 
 	tb     testing.TB
 	server *embedded.Server
@@ -109,9 +111,14 @@ func (b *Bench) Unguarded() {
 // Advance makes the bench's configuration current.
 func (b *Bench) Advance() {
 	b.tb.Helper()
+	b.advance(wiki)
+}
+
+func (b *Bench) advance(name string) {
+	b.tb.Helper()
 	ctx := b.tb.Context()
-	p := worker.PlanOf(b.Config, wiki)
-	if err := errors.Join(worker.Advance(ctx, b.Bus, p), worker.FirstPass(ctx, b.Bus, wiki)); err != nil {
+	p := worker.PlanOf(b.Config, name)
+	if err := errors.Join(worker.Advance(ctx, b.Bus, p), worker.FirstPass(ctx, b.Bus, name)); err != nil {
 		b.tb.Fatal(err)
 	}
 }
@@ -125,6 +132,7 @@ func (b *Bench) Start(services ...Run) (stop func()) {
 	if err != nil {
 		b.tb.Fatal(err)
 	}
+	process.Limit(b.Breaker)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(b.tb.Context()))
 	var wg sync.WaitGroup
 	for _, run := range services {

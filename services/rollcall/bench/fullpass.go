@@ -172,7 +172,6 @@ type discard struct {
 
 var _ ldapsource.Sink = (*discard)(nil)
 
-
 // Begin starts the clock.
 func (d *discard) Begin() { d.began = time.Now() }
 

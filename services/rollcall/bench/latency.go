@@ -180,7 +180,6 @@ type persist struct {
 
 var _ ldapsource.Sink = (*persist)(nil)
 
-
 // Begin starts a full read.
 func (p *persist) Begin() {}
 

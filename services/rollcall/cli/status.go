@@ -40,6 +40,7 @@ type connectionStatus struct {
 	FirstRun bool `json:"first_run,omitempty"`
 	// Refused says why the configuration cannot become current.
 	Refused  string             `json:"refused,omitempty"`
+	Paused   *pauseStatus       `json:"paused,omitempty"`
 	Users    *worker.Summary    `json:"users"`
 	Groups   *worker.Summary    `json:"groups,omitempty"`
 	Problems []worker.ProblemOf `json:"problems,omitempty"`
@@ -104,6 +105,11 @@ func readConnection(ctx context.Context, cfg *connection.Config, b *bus.Bus, nam
 	if refused := worker.Refused(ctx, b, worker.PlanOf(cfg, name), generation); refused != nil {
 		one.Refused = refused.Error()
 	}
+	pause, err := worker.Paused(ctx, b, name)
+	if err != nil {
+		return nil, err
+	}
+	one.Paused = statusOf(pause)
 	users, problems, err := worker.Summarise(ctx, b, name, directoryv1.Kind_KIND_USER, generation.Hash)
 	if err != nil {
 		return nil, err
@@ -146,6 +152,9 @@ func (s *status) print(w io.Writer) error {
 		}
 		if one.Refused != "" {
 			p.line("  refused: %s", one.Refused)
+		}
+		if one.Paused != nil {
+			p.line("  %s", one.Paused.line())
 		}
 	}
 	p.problems(s)

@@ -14,16 +14,16 @@ import (
 // apply carries an action out and commits the link.
 func (c *converger) apply(ctx context.Context, job *worker.Job, w *wanted, a plan.Action) error {
 	job.Note(a)
+	if a.Schedule == plan.End {
+		job.Record.Link.DeleteAt = nil // durable with the first write
+	}
 	switch a.Kind {
 	case plan.Look:
 		return worker.ErrLook
 	case plan.Blocked:
-		return worker.Blocked(a)
+		return c.block(ctx, job, a)
 	case plan.DoNothing:
-		if job.Record.Link.GetState() == provisioningv1.LinkState_LINK_STATE_UNSPECIFIED {
-			job.Record.Link.State = provisioningv1.LinkState_LINK_STATE_NONE
-		}
-		return job.Done(ctx)
+		return c.nothing(ctx, job, a)
 	case plan.Create:
 		return c.create(ctx, job, w)
 	case plan.Adopt:
@@ -34,6 +34,39 @@ func (c *converger) apply(ctx context.Context, job *worker.Job, w *wanted, a pla
 		return c.remove(ctx, job, a)
 	}
 	return fmt.Errorf("unknown action %q", a.Kind)
+}
+
+// block leaves the user as it is; what it waited for is forgotten all the same.
+func (c *converger) block(ctx context.Context, job *worker.Job, a plan.Action) error {
+	if a.Schedule == plan.End {
+		if _, err := job.Progress(ctx); err != nil {
+			return err
+		}
+	}
+	return worker.Blocked(a)
+}
+
+// nothing commits that nothing has to be sent.
+func (c *converger) nothing(ctx context.Context, job *worker.Job, a plan.Action) error {
+	if job.Record.Link.GetState() == provisioningv1.LinkState_LINK_STATE_UNSPECIFIED {
+		job.Record.Link.State = provisioningv1.LinkState_LINK_STATE_NONE
+	}
+	if err := c.schedule(ctx, job, a); err != nil {
+		return err
+	}
+	return job.Done(ctx)
+}
+
+// schedule begins to wait for a deletion, or sees to it that the wait ends in time.
+// A dry run begins nothing that would happen after it.
+func (c *converger) schedule(ctx context.Context, job *worker.Job, a plan.Action) error {
+	switch {
+	case a.Schedule == plan.Begin && !c.dryRun:
+		return job.DeleteAfter(ctx, c.deleteAfter)
+	case a.Schedule == plan.Await:
+		return job.AwaitDeletion(ctx)
+	}
+	return nil
 }
 
 // create posts the user. When the target says that it exists, the answer is to
@@ -127,6 +160,9 @@ func (c *converger) update(ctx context.Context, job *worker.Job, w *wanted, a pl
 		return err
 	}
 	job.Settle(a, w.Attributes)
+	if err := c.schedule(ctx, job, a); err != nil {
+		return err
+	}
 	return job.Done(ctx)
 }
 

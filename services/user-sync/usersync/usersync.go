@@ -6,6 +6,7 @@ package usersync
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -79,6 +80,9 @@ type converger struct {
 	target  resources
 	dryRun  bool
 	profile scim.Profile
+	// deleteAfter is how long after its disabling a user who is gone is deleted; 0:
+	// never.
+	deleteAfter time.Duration
 	// matching are the paths by which a user is matched.
 	matching []string
 }
@@ -89,9 +93,9 @@ func newConverger(c *connection.Connection, compiled *connection.CompiledConnect
 		mapper: newMapper(compiled, users.Match, key),
 		policy: plan.Policy{
 			Create: users.Create, Update: users.Update, Remove: plan.Remove(users.Remove), ProvisionDisabled: users.ProvisionDisabled,
-			LookFirst: !profile.UserNameUnique || len(users.Match) != 1 || users.Match[0] != "userName",
+			DeleteAfter: users.DeleteAfter > 0, LookFirst: !profile.UserNameUnique || len(users.Match) != 1 || users.Match[0] != "userName",
 		},
-		target: target, dryRun: c.DryRun, profile: profile, matching: c.MatchingPaths(directoryv1.Kind_KIND_USER),
+		target: target, dryRun: c.DryRun, profile: profile, deleteAfter: users.DeleteAfter, matching: c.MatchingPaths(directoryv1.Kind_KIND_USER),
 	}
 }
 

@@ -1,0 +1,50 @@
+package worker
+
+import (
+	"context"
+
+	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/scim"
+)
+
+// target is what a process has for one connection's target.
+type target struct {
+	client  *scim.Client
+	prober  *scim.Client // sends probes, past the breaker and the client's limits
+	breaker *Breaker
+}
+
+// openTarget makes the client of a target and its breaker.
+func (p *Process) openTarget(c *connection.Connection) (*target, error) {
+	cfg, err := targetConfig(c)
+	if err != nil {
+		return nil, err
+	}
+	t := &target{}
+	if t.prober, err = newTarget(c, true); err != nil {
+		return nil, err
+	}
+	t.breaker = newBreaker(p, c.Name, func(ctx context.Context) error {
+		_, err := t.prober.Find(ctx, scim.KindUser, "userName", nobody)
+		return err
+	})
+	count := cfg.Observe
+	cfg.Admit = t.breaker.Admit
+	cfg.Observe = func(ctx context.Context, call scim.Call) {
+		count(ctx, call)
+		t.breaker.Observe(call)
+	}
+	if t.client, err = scim.New(cfg); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// nobody is a user name that no user has.
+const nobody = "rollcall-probe-nobody"
+
+func (t *target) close() {
+	t.breaker.Close()
+	t.client.Close()
+	t.prober.Close()
+}
