@@ -122,7 +122,7 @@ func TestTenSecondsOfOutageCostAHandfulOfCalls(t *testing.T) {
 	if opened > 80 || during-opened > 6 {
 		t.Errorf("%d calls until the pause and %d during it are more than a handful", opened, during-opened)
 	}
-	if first-resumed > time.Second {
+	if first-resumed > 3*time.Second {
 		t.Errorf("work went on %s after the resume", first-resumed)
 	}
 }
