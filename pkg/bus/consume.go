@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/rollcall-scim/rollcall/pkg/failpoint"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
@@ -35,15 +36,17 @@ type ConsumerSpec struct {
 // EnsureConsumer creates the consumer or brings its window up to date. A new one
 // begins with everything that the stream holds.
 func (b *Bus) EnsureConsumer(ctx context.Context, spec ConsumerSpec) error {
+	failpoint.Hit("before", "create consumer", spec.Stream)
 	_, err := b.js.CreateOrUpdateConsumer(ctx, spec.Stream, jetstream.ConsumerConfig{
 		Durable:       spec.Name,
 		FilterSubject: spec.Filter,
 		DeliverPolicy: jetstream.DeliverAllPolicy,
 		AckPolicy:     jetstream.AckExplicitPolicy,
-		AckWait:       ackWait,
+		AckWait:       failpoint.Scale(ackWait),
 		MaxDeliver:    -1,
 		MaxAckPending: spec.Window,
 	})
+	failpoint.Hit("after", "create consumer", spec.Stream)
 	if err != nil {
 		return fmt.Errorf("set up consumer %s on %s: %w", spec.Name, spec.Stream, err)
 	}
@@ -52,7 +55,9 @@ func (b *Bus) EnsureConsumer(ctx context.Context, spec ConsumerSpec) error {
 
 // DeleteConsumer removes a superseded consumer; one that is not there is fine.
 func (b *Bus) DeleteConsumer(ctx context.Context, stream, name string) error {
+	failpoint.Hit("before", "delete consumer", stream)
 	err := b.js.DeleteConsumer(ctx, stream, name)
+	failpoint.Hit("after", "delete consumer", stream)
 	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return fmt.Errorf("delete consumer %s on %s: %w", name, stream, err)
 	}
@@ -252,7 +257,7 @@ func (b *Bus) keepAlive(ctx context.Context, msg jetstream.Msg) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		ticker := time.NewTicker(ackWait / 3)
+		ticker := time.NewTicker(failpoint.Scale(ackWait) / 3)
 		defer ticker.Stop()
 		for {
 			select {
@@ -272,6 +277,7 @@ func (b *Bus) keepAlive(ctx context.Context, msg jetstream.Msg) (stop func()) {
 // comes again and the link says that it was done.
 func (b *Bus) settle(ctx context.Context, msg jetstream.Msg, d *Delivery, connection string, handled error) Verdict {
 	verdict, delay := VerdictOf(handled)
+	failpoint.Hit("before", string(verdict), d.Subject)
 	var err error
 	switch {
 	case verdict == Acked, verdict == Held:
@@ -289,6 +295,7 @@ func (b *Bus) settle(ctx context.Context, msg jetstream.Msg, d *Delivery, connec
 	default:
 		err = msg.NakWithDelay(BackOff(d.Attempt))
 	}
+	failpoint.Hit("after", string(verdict), d.Subject)
 	if err != nil {
 		b.log.WarnContext(ctx, "settle message", "verdict", verdict, "error", err)
 	}

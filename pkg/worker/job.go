@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/failpoint"
 	"github.com/rollcall-scim/rollcall/pkg/links"
 	"github.com/rollcall-scim/rollcall/pkg/mapping"
 	"github.com/rollcall-scim/rollcall/pkg/plan"
@@ -94,7 +95,7 @@ func (j *Job) Claim(ctx context.Context, intent provisioningv1.Intent, writes ..
 		return err
 	}
 	j.stored = proto.CloneOf(j.Record.Link)
-	j.deadline = started.Add(links.Lease - links.Margin)
+	j.deadline = started.Add(failpoint.Scale(links.Lease - links.Margin))
 	return nil
 }
 
@@ -117,7 +118,7 @@ func (j *Job) Progress(ctx context.Context, writes ...bus.Write) ([]uint64, erro
 	if err != nil {
 		return nil, err
 	}
-	j.deadline = started.Add(links.Lease - links.Margin)
+	j.deadline = started.Add(failpoint.Scale(links.Lease - links.Margin))
 	return revisions, nil
 }
 
