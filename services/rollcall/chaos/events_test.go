@@ -33,12 +33,15 @@ func TestTenThousandRandomEvents(t *testing.T) {
 	for range replicas {
 		s.workers = append(s.workers, s.start(userSync), s.start(groupSync))
 	}
+	start := time.Now()
 	s.publish(s.all())
 	for i := range *events {
 		s.publish(s.event(r))
 		s.disturb(i)
 	}
+	published := time.Since(start)
 	s.converge(s.world)
+	t.Logf("%d events in %v, equal after %v, %d requests, %d kills", *events, published, time.Since(start), len(s.Requests()), s.kills)
 	s.again()
 }
 
@@ -90,10 +93,10 @@ func (s *storm) calm(limit uint64) {
 	s.t.Helper()
 	err := until(s.t.Context(), func(ctx context.Context) (string, bool) {
 		waiting, err := backlog(ctx, s.bus, s.cfg)
-		return fmt.Sprintf("%d changes and requests wait (%v)\n%s", waiting, err, s.troubles()), err == nil && waiting <= limit
+		return fmt.Sprintf("%d changes and requests wait (%v)", waiting, err), err == nil && waiting <= limit
 	})
 	if err != nil {
-		s.t.Fatal(err)
+		s.t.Fatalf("%v\n%s", err, s.troubles())
 	}
 }
 

@@ -107,7 +107,7 @@ func (p *process) ownHand() bool {
 	return p.dead() && ok && status.Signaled() && status.Signal() == syscall.SIGKILL
 }
 
-const shown = 6000
+const shown = 30000
 
 // tail is the end of a log, for the message of a failed test.
 func tail(file string) string {
