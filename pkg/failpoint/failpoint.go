@@ -14,9 +14,9 @@
 //	ROLLCALL_FAILPOINT_SCALE  the factor of Scale: 0.1
 //
 // What somebody else has to wait for after a crash is long in production: the claim
-// of a link and the ack wait 30 s, the detector's lease 10 s, the time-out of a call
-// 15 s. These durations, and no others, go through Scale, so that a test can shrink
-// them alike and their order stays.
+// of a link and the ack wait 30 s, the leases of the detector and of the look ahead
+// 10 s, the time-out of a call 15 s. These durations, and no others, go through Scale,
+// so that a test can shrink them alike and their order stays.
 package failpoint
 
 import "time"

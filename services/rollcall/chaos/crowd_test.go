@@ -79,8 +79,10 @@ func (c *crowd) event(r *rand.Rand) []entry {
 		c.retitle(n, fmt.Sprintf("Title %d", r.IntN(1000)))
 	case choice < 38:
 		c.people[n].mail = []string{"", c.people[n].uid + "@example.com", fmt.Sprintf("m%d@example.com", r.IntN(1_000_000))}[r.IntN(3)]
-	case choice < 50:
+	case choice < 48:
 		c.rename(n)
+	case choice < 50:
+		return c.inherit(n, c.anybody(r))
 	case choice < 66:
 		c.join(t, n)
 		return []entry{group(t)}
@@ -164,6 +166,17 @@ func (c *crowd) replace(n int) []entry {
 	successor := c.hire()
 	c.people[successor].uid = c.gone[n].uid
 	return append(changed, user(successor))
+}
+
+// inherit gives a person the name that another one gives up at the same time.
+func (c *crowd) inherit(giver, taker int) []entry {
+	if giver == taker {
+		return nil
+	}
+	name := c.people[giver].uid
+	c.rename(giver)
+	c.people[taker].uid = name
+	return []entry{user(giver), user(taker)}
 }
 
 // change is the entry as the detector would publish it now.

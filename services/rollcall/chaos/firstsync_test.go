@@ -14,7 +14,7 @@ import (
 const (
 	people = 500
 	teams  = 20
-	accounts = 5 // that are on the target before, and are adopted; and so is one group
+	accounts = 5 // that are on the target before, and are adopted
 )
 
 // TestKillDuringFirstSync kills one of the services, or all of them at once, while
@@ -93,10 +93,10 @@ func (f *firstSync) run() (inFlight bool) {
 	case <-time.After(patience()):
 		f.t.Fatalf("there is no such request: %s", f.difference(f.world))
 	}
-	if f.r.IntN(2) == 0 {
-		f.directory.LDIF(f.t, f.meanwhile())
-	}
+	f.directory.LDIF(f.t, f.meanwhile())
 	f.start(f.victim)
+	f.converge(f.world)
+	f.directory.LDIF(f.t, f.afterwards())
 	f.converge(f.world)
 	return f.victim != detector
 }
@@ -104,11 +104,21 @@ func (f *firstSync) run() (inFlight bool) {
 // meanwhile is what happens in the directory while the service is dead, to anybody
 // but those who are adopted.
 func (f *firstSync) meanwhile() string {
-	one := func() int { return accounts + f.r.IntN(people-accounts) }
+	text := ""
+	for range f.r.IntN(5) {
+		text += f.world.retitle(f.anybody(), fmt.Sprintf("Title %d", f.r.IntN(100))) + f.world.join(f.world.anyTeam(f.r), f.anybody()) + f.world.add()
+	}
+	return text
+}
+
+// afterwards is what happens when the first run is over: only then may something be
+// removed.
+func (f *firstSync) afterwards() string {
 	text := ""
 	for range 5 {
-		text += f.world.retitle(one(), fmt.Sprintf("Title %d", f.r.IntN(100))) + f.world.rename(one()) +
-			f.world.join(f.world.anyTeam(f.r), one()) + f.world.leave(f.world.anyTeam(f.r), one()) + f.world.add()
+		text += f.world.rename(f.anybody()) + f.world.leave(f.world.anyTeam(f.r), f.anybody())
 	}
-	return text + f.world.fire(one())
+	return text + f.world.fire(f.anybody())
 }
+
+func (f *firstSync) anybody() int { return accounts + f.r.IntN(people-accounts) }

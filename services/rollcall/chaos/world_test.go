@@ -30,7 +30,9 @@ type team struct {
 	members map[int]bool
 }
 
-// newWorld makes people and teams; each team has some of the people.
+// newWorld makes people and teams; each team has some of the people. The first team
+// and the first people may be on the target before, and are adopted; what is adopted
+// must not have to lose members, because a first run removes nothing.
 func newWorld(r *rand.Rand, people, teams int) *world {
 	w := &world{people: map[int]*person{}, teams: map[int]*team{}}
 	for range people {
@@ -42,6 +44,9 @@ func newWorld(r *rand.Rand, people, teams int) *world {
 			t.members[w.anybody(r)] = true
 		}
 		w.teams[n] = t
+	}
+	for n := range accounts {
+		w.teams[0].members[n] = true
 	}
 	return w
 }
