@@ -35,9 +35,10 @@ type Job struct {
 	// stored is the link as the bucket holds it; Record.Link may be ahead of it.
 	stored *provisioningv1.Link
 	// repair is set when another worker took over while we wrote to the target.
-	repair   bool
-	detected time.Time
-	deadline time.Time
+	repair bool
+	// redelivered is set when an earlier worker may have ended in the middle.
+	redelivered        bool
+	detected, deadline time.Time
 
 	// approved is set when a person approved in the source what the change removes.
 	approved bool
