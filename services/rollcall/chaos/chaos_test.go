@@ -71,7 +71,9 @@ func random(t *testing.T) (r *rand.Rand, seed uint64) {
 }
 
 // patience bounds every wait for other processes.
-func patience() time.Duration { return 40*time.Second + time.Duration(*scaleFlag*float64(3*time.Minute)) }
+func patience() time.Duration {
+	return 40*time.Second + time.Duration(*scaleFlag*float64(3*time.Minute))
+}
 
 const poll = 25 * time.Millisecond
 

@@ -97,8 +97,8 @@ func newStory(t *testing.T) *story {
 		func(w *world) string { return w.retitle(0, "Engineer") },
 		func(w *world) string { return w.rename(2) },
 		func(w *world) string { return w.join(0, 5) + w.add() },
-		func(w *world) string { return w.leave(1, 4) + w.found("newcomers", 0, 5) },
-		func(w *world) string { return w.fire(3) + w.renameTeam(1, "veterans") },
+		func(w *world) string { return w.leave(1, 4) + w.found("newcomers", 0, 5) + w.namesake(3) },
+		func(w *world) string { return w.succeed(3) + w.renameTeam(1, "veterans") },
 		func(w *world) string { return w.disband(2) },
 	}
 	return s

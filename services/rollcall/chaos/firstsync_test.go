@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	people = 500
-	teams  = 20
+	people   = 500
+	teams    = 20
 	accounts = 5 // that are on the target before, and are adopted
 )
 

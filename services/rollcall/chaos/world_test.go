@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -18,8 +19,10 @@ type world struct {
 	names  int // how many there were
 }
 
-// person is a user; out of scope it is in the directory and not on the target.
+// person is a user; out of scope, or while somebody else has the name on the target,
+// it is in the directory and not on the target.
 type person struct {
+	rdn                      string // empty: by uid
 	uid, family, title, mail string
 	out                      bool
 }
@@ -102,7 +105,7 @@ func groupLine(name string, members []string) string {
 	return "group " + name + ": " + strings.Join(members, " ")
 }
 
-func (p *person) dn() string { return "uid=" + p.uid + ",ou=people," + suffix }
+func (p *person) dn() string { return cmp.Or(p.rdn, "uid="+p.uid) + ",ou=people," + suffix }
 func (t *team) dn() string   { return "cn=" + t.name + ",ou=groups," + suffix }
 
 // ldif is everything, as entries. Every group also holds somebody who is no user,
@@ -134,6 +137,14 @@ func (p *person) entry() string {
 
 // add hires somebody in the directory.
 func (w *world) add() string { return w.people[w.hire()].entry() }
+
+// namesake hires somebody who bears the name of another.
+func (w *world) namesake(of int) string {
+	n := w.hire()
+	p := w.people[n]
+	p.rdn, p.uid, p.out = "cn=namesake", w.people[of].uid, true
+	return fmt.Sprintf("dn: %s\nobjectClass: inetOrgPerson\nuid: %s\ncn: namesake\nsn: %s\n\n", p.dn(), p.uid, p.family)
+}
 
 // retitle changes an attribute.
 func (w *world) retitle(n int, title string) string {
@@ -198,4 +209,14 @@ func (w *world) disband(n int) string {
 	dn := w.teams[n].dn()
 	delete(w.teams, n)
 	return fmt.Sprintf("dn: %s\nchangetype: delete\n\n", dn)
+}
+
+// succeed deletes a person, and a namesake is there instead.
+func (w *world) succeed(n int) string {
+	name := w.people[n].uid
+	text := w.fire(n)
+	for _, p := range w.people {
+		p.out = p.out && p.uid != name
+	}
+	return text
 }
