@@ -20,7 +20,7 @@ const (
 // TestKillDuringFirstSync kills one of the services, or all of them at once, while
 // a directory is synchronized for the first time. At least a quarter of the kills
 // happen while a creation is under way.
-func TestKillDuringFirstSync(t *testing.T) {
+func TestKillDuringFirstSync(t *testing.T) { //nolint:tparallel // the one subtest is there to wait for all the runs
 	t.Parallel()
 	_, seed := random(t)
 	var inFlight atomic.Int64

@@ -21,6 +21,9 @@ const (
 	allInOne  = "rollcall"
 )
 
+// server is a NATS that outlives them.
+const server = "nats"
+
 // programs is the directory of the binaries, once they are built.
 var programs string
 
@@ -32,7 +35,7 @@ var build = sync.OnceValues(func() (string, error) {
 	}
 	programs = dir
 	args := []string{"build", "-buildvcs=false", "-tags", "failpoint", "-o", dir + string(filepath.Separator)}
-	for _, name := range []string{detector, userSync, groupSync, allInOne} {
+	for _, name := range []string{detector, userSync, groupSync, allInOne, allInOne + "/chaos/" + server} {
 		args = append(args, "github.com/rollcall-scim/rollcall/services/"+name)
 	}
 	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
-	"github.com/rollcall-scim/rollcall/pkg/bus/bustest"
+	"github.com/rollcall-scim/rollcall/pkg/bus/embedded"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/links"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
@@ -98,16 +98,24 @@ func newSite(t *testing.T, nats, ldap string) *site {
 // external is a NATS that outlives the services, as the configuration says it.
 func external(t *testing.T) (b *bus.Bus, line string) {
 	t.Helper()
-	server := bustest.Server(t)
-	b, err := bus.Connect(t.Context(), bus.Config{URL: server.URL(), SeedFile: server.SeedFile(), Name: t.Name(), Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	p := launch(t, server, filepath.Join(dir, "log"), nil, dir)
+	err := until(t.Context(), func(ctx context.Context) (string, bool) {
+		url, file, err := embedded.Running(dir)
+		if err == nil {
+			line = fmt.Sprintf(`url: "%s", credentials: "${file:%s}"`, url, file)
+			b, err = bus.Connect(ctx, bus.Config{URL: url, SeedFile: file, Name: t.Name(), Log: slog.New(slog.DiscardHandler)})
+		}
+		return fmt.Sprint(err), err == nil || p.dead()
+	})
+	if err != nil || p.dead() {
+		t.Fatalf("start NATS: %v\n%s", err, tail(filepath.Join(dir, "log")))
 	}
 	t.Cleanup(b.Close)
 	if err := b.Setup(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return b, fmt.Sprintf(`url: "%s", credentials: "${file:%s}"`, server.URL(), server.SeedFile())
+	return b, line
 }
 
 // start runs one of the programs.

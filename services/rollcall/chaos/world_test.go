@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -57,7 +58,7 @@ func newWorld(r *rand.Rand, people, teams int) *world {
 // hire adds a person and returns the number.
 func (w *world) hire() int {
 	n := w.names
-	w.people[n] = &person{uid: w.name(), family: "Family" + fmt.Sprint(n)}
+	w.people[n] = &person{uid: w.name(), family: "Family" + strconv.Itoa(n)}
 	return n
 }
 
