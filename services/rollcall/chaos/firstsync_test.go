@@ -112,13 +112,19 @@ func (f *firstSync) meanwhile() string {
 }
 
 // afterwards is what happens when the first run is over: only then may something be
-// removed.
+// removed. Renames come last: the server changes the groups of a renamed person a
+// moment later and in silence, and a group that is written within that moment is sent
+// with the former name.
 func (f *firstSync) afterwards() string {
 	text := ""
 	for range 5 {
-		text += f.world.rename(f.anybody()) + f.world.leave(f.world.anyTeam(f.r), f.anybody())
+		text += f.world.leave(f.world.anyTeam(f.r), f.anybody())
 	}
-	return text + f.world.fire(f.anybody())
+	text += f.world.fire(f.anybody())
+	for range 5 {
+		text += f.world.rename(f.anybody())
+	}
+	return text
 }
 
 func (f *firstSync) anybody() int { return accounts + f.r.IntN(people-accounts) }
