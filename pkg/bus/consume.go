@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/rollcall-scim/rollcall/pkg/failpoint"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
@@ -43,16 +44,18 @@ func (b *Bus) EnsureConsumer(ctx context.Context, spec ConsumerSpec) error {
 	if spec.Paused {
 		until = new(time.Now().Add(pauseLength))
 	}
+	failpoint.Hit("before", "create consumer", spec.Stream)
 	_, err := b.js.CreateOrUpdateConsumer(ctx, spec.Stream, jetstream.ConsumerConfig{
 		PauseUntil:    until,
 		Durable:       spec.Name,
 		FilterSubject: spec.Filter,
 		DeliverPolicy: jetstream.DeliverAllPolicy,
 		AckPolicy:     jetstream.AckExplicitPolicy,
-		AckWait:       ackWait,
+		AckWait:       failpoint.Scale(ackWait),
 		MaxDeliver:    -1,
 		MaxAckPending: spec.Window,
 	})
+	failpoint.Hit("after", "create consumer", spec.Stream)
 	if err != nil {
 		return fmt.Errorf("set up consumer %s on %s: %w", spec.Name, spec.Stream, err)
 	}
@@ -61,7 +64,9 @@ func (b *Bus) EnsureConsumer(ctx context.Context, spec ConsumerSpec) error {
 
 // DeleteConsumer removes a superseded consumer; one that is not there is fine.
 func (b *Bus) DeleteConsumer(ctx context.Context, stream, name string) error {
+	failpoint.Hit("before", "delete consumer", stream)
 	err := b.js.DeleteConsumer(ctx, stream, name)
+	failpoint.Hit("after", "delete consumer", stream)
 	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return fmt.Errorf("delete consumer %s on %s: %w", name, stream, err)
 	}
@@ -270,7 +275,7 @@ func (b *Bus) keepAlive(ctx context.Context, msg jetstream.Msg) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		ticker := time.NewTicker(ackWait / 3)
+		ticker := time.NewTicker(failpoint.Scale(ackWait) / 3)
 		defer ticker.Stop()
 		for {
 			select {
@@ -290,6 +295,7 @@ func (b *Bus) keepAlive(ctx context.Context, msg jetstream.Msg) (stop func()) {
 // comes again and the link says that it was done.
 func (b *Bus) settle(ctx context.Context, msg jetstream.Msg, d *Delivery, connection string, handled error) Verdict {
 	verdict, delay := VerdictOf(handled)
+	failpoint.Hit("before", string(verdict), d.Subject)
 	var err error
 	switch {
 	case verdict == Acked, verdict == Held:
@@ -303,6 +309,7 @@ func (b *Bus) settle(ctx context.Context, msg jetstream.Msg, d *Delivery, connec
 	default:
 		err = b.again(ctx, msg, d, connection, BackOff(d.Attempt))
 	}
+	failpoint.Hit("after", string(verdict), d.Subject)
 	if err != nil {
 		b.log.WarnContext(ctx, "settle message", "verdict", verdict, "error", err)
 	}

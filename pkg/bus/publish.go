@@ -13,6 +13,7 @@ import (
 	"github.com/synadia-io/orbit.go/jetstreamext"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/rollcall-scim/rollcall/pkg/failpoint"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 )
 
@@ -49,7 +50,9 @@ func (m Message) nats() *nats.Msg {
 // Publish stores one message and returns its sequence. The error is ErrConflict
 // when the expectation did not hold.
 func (b *Bus) Publish(ctx context.Context, m Message) (uint64, error) {
+	failpoint.Hit("before", "publish", m.Subject)
 	ack, err := b.js.PublishMsg(ctx, m.nats())
+	failpoint.Hit("after", "publish", m.Subject)
 	if err != nil {
 		return 0, fmt.Errorf("publish %s: %w", m.Subject, classify(err))
 	}
@@ -73,7 +76,9 @@ func (b *Bus) PublishBatch(ctx context.Context, messages []Message) (uint64, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*requestTimeout, errors.New("batch publish timed out"))
 	defer cancel()
+	failpoint.Hit("before", "batch", messages[0].Subject)
 	ack, err := jetstreamext.PublishMsgBatch(ctx, b.js, msgs)
+	failpoint.Hit("after", "batch", messages[0].Subject)
 	if err != nil {
 		return 0, fmt.Errorf("publish batch of %d from %s: %w", len(messages), messages[0].Subject, classify(err))
 	}

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/failpoint"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
@@ -121,7 +122,7 @@ func (s *Store) Busy(r *Record) bool {
 		s.foreign[key] = sighting{revision: r.revision, since: time.Now()}
 		return true
 	}
-	if time.Since(seen.since) < Lease {
+	if time.Since(seen.since) < failpoint.Scale(Lease) {
 		return true
 	}
 	delete(s.foreign, key)

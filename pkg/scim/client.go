@@ -18,6 +18,8 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/time/rate"
+
+	"github.com/rollcall-scim/rollcall/pkg/failpoint"
 )
 
 const (
@@ -122,7 +124,7 @@ func (cfg *Config) setDefaults() {
 		cfg.Concurrency = defaultConcurrency
 	}
 	if cfg.Timeout == 0 {
-		cfg.Timeout = defaultTimeout
+		cfg.Timeout = failpoint.Scale(defaultTimeout)
 	}
 	if cfg.UserAgent == "" {
 		cfg.UserAgent = defaultUserAgent

@@ -21,6 +21,8 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	semconv "go.opentelemetry.io/otel/semconv/v1.37.0"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/rollcall-scim/rollcall/pkg/failpoint"
 )
 
 const (
@@ -153,12 +155,14 @@ func (c *Client) send(ctx context.Context, req *request) (*response, *Error) {
 	if err != nil {
 		return nil, req.newError(err)
 	}
+	failpoint.Hit("before", req.method, req.route)
 	answer, err := c.http.Do(out)
 	if err != nil {
 		return nil, req.unanswered(ctx, err, connected.Load())
 	}
 	defer func() { _ = answer.Body.Close() }()
 	body, err := readBody(answer.Body, req.wanted(answer.StatusCode))
+	failpoint.Hit("after", req.method, req.route)
 	resp := &response{status: answer.StatusCode, header: answer.Header, body: body}
 	switch {
 	case resp.status == http.StatusAccepted:

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/rollcall-scim/rollcall/pkg/plan"
@@ -83,12 +84,17 @@ func (j *Job) carry(ctx context.Context, d Decision, action plan.Action) error {
 	if err := d.Apply(ctx, action); err != nil {
 		return err
 	}
-	if owned && (!d.Desired.InScope || !j.Record.Linked()) {
+	if j.redelivered || owned && (!d.Desired.InScope || !j.Record.Linked() || writes(action, d.Matching)) {
 		if err := j.release(ctx); err != nil {
 			return err
 		}
 	}
 	return j.held
+}
+
+// writes says whether an action writes one of the paths.
+func writes(a plan.Action, paths []string) bool {
+	return slices.ContainsFunc(paths, func(p string) bool { return slices.Contains(a.Set, p) || slices.Contains(a.Clear, p) })
 }
 
 // foretell says what would be done. Where that is nothing, it is done.

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/failpoint"
 	"github.com/rollcall-scim/rollcall/pkg/guard"
 	"github.com/rollcall-scim/rollcall/pkg/links"
 	"github.com/rollcall-scim/rollcall/pkg/plan"
@@ -63,7 +64,7 @@ func (w *Worker) foresee(ctx context.Context) error {
 			w.guard.foreseen.Store(f)
 			return nil
 		}
-		err = w.deps.Bus.WithLease(ctx, provisioningv1.BucketTargets, foresightKey(w.cfg.Connection, w.cfg.Kind)+".lease", w.cfg.Owner, foreseeLease, w.lookAhead)
+		err = w.deps.Bus.WithLease(ctx, provisioningv1.BucketTargets, foresightKey(w.cfg.Connection, w.cfg.Kind)+".lease", w.cfg.Owner, failpoint.Scale(foreseeLease), w.lookAhead)
 		if err != nil && !errors.Is(err, bus.ErrConflict) {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/failpoint"
 	"github.com/rollcall-scim/rollcall/pkg/links"
 	"github.com/rollcall-scim/rollcall/pkg/mapping"
 	"github.com/rollcall-scim/rollcall/pkg/plan"
@@ -35,9 +36,10 @@ type Job struct {
 	// stored is the link as the bucket holds it; Record.Link may be ahead of it.
 	stored *provisioningv1.Link
 	// repair is set when another worker took over while we wrote to the target.
-	repair   bool
-	detected time.Time
-	deadline time.Time
+	repair bool
+	// redelivered is set when an earlier worker may have ended in the middle.
+	redelivered        bool
+	detected, deadline time.Time
 
 	// approved is set when a person approved in the source what the change removes.
 	approved bool
@@ -96,7 +98,7 @@ func (j *Job) Claim(ctx context.Context, intent provisioningv1.Intent, writes ..
 		return err
 	}
 	j.stored = proto.CloneOf(j.Record.Link)
-	j.deadline = started.Add(links.Lease - links.Margin)
+	j.deadline = started.Add(failpoint.Scale(links.Lease - links.Margin))
 	return nil
 }
 
@@ -119,7 +121,7 @@ func (j *Job) Progress(ctx context.Context, writes ...bus.Write) ([]uint64, erro
 	if err != nil {
 		return nil, err
 	}
-	j.deadline = started.Add(links.Lease - links.Margin)
+	j.deadline = started.Add(failpoint.Scale(links.Lease - links.Margin))
 	return revisions, nil
 }
 

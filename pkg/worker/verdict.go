@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/hex"
@@ -88,6 +89,7 @@ type disposition struct {
 //	held by the guard              record, acknowledge
 //	no answer, 429, 503            the target's trouble: look again, never counted
 //	401                            the credentials: look again, loudly, never counted
+//	409, 412                       somebody else has the name, and may be giving it up: as other 5xx
 //	other 4xx, 501                 refused: park
 //	other 5xx, anything else       retry with back-off; parked after maxAttempts
 func dispose(err error, attempts uint32) disposition {
@@ -107,6 +109,11 @@ func dispose(err error, attempts uint32) disposition {
 		return disposition{kind: provisioningv1.ProblemKind_PROBLEM_KIND_RETRYING, verdict: bus.Later(d, err)}
 	}
 	park := disposition{kind: provisioningv1.ProblemKind_PROBLEM_KIND_PARKED, verdict: bus.Park(err)}
+	again := func() disposition {
+		d := later(bus.BackOff(uint64(attempts) + 1))
+		d.counts = true
+		return d
+	}
 	answer, fromTarget := errors.AsType[*scim.Error](err)
 	switch {
 	case fromTarget && (answer.Status == 0 || scim.IsThrottled(err)):
@@ -115,6 +122,8 @@ func dispose(err error, attempts uint32) disposition {
 		return later(refusedDelay)
 	case fromTarget && answer.Status == http.StatusNotFound && !scim.IsNotFound(err):
 		return later(outageDelay) // the page of a gateway
+	case scim.IsConflict(err) && attempts+1 < maxAttempts:
+		return again()
 	case fromTarget && answer.Status < http.StatusInternalServerError && answer.Status >= http.StatusBadRequest && answer.Status != http.StatusRequestTimeout:
 		return park
 	case scim.IsUnsupported(err):
@@ -122,9 +131,7 @@ func dispose(err error, attempts uint32) disposition {
 	case attempts+1 >= maxAttempts:
 		return park
 	default:
-		d := later(bus.BackOff(uint64(attempts) + 1))
-		d.counts = true
-		return d
+		return again()
 	}
 }
 
@@ -145,12 +152,16 @@ func (w *Worker) conclude(ctx context.Context, j *Job, err error) error {
 		}
 		j.Outcome.Action = provisioningv1.Action_ACTION_NONE
 	}
+	waited := j.stored.GetProblem().GetBlockedBy()
 	if recordErr := w.record(ctx, j, d, err); recordErr != nil {
 		return errors.Join(err, recordErr)
 	}
 	if b, ok := errors.AsType[*blocked](err); ok && b.by != nil {
 		if err := w.deps.Links.WaitFor(ctx, j.Record.Kind, b.by, j.Record.ID); err != nil {
 			return err
+		}
+		if !bytes.Equal(waited, b.by) { // it may have given up what it has before we waited
+			return bus.Later(claimedDelay, err)
 		}
 	}
 	if result, ended := resultOf[d.kind]; ended && !j.saidAlready(d.kind) {

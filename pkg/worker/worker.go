@@ -208,10 +208,15 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 		if err != nil {
 			return err
 		}
-		if job == nil || (w.applied(job) && !d.Request && !repair) {
+		switch {
+		case job == nil:
+			return nil
+		case w.applied(job) && !d.Request && !repair && d.Attempt > 1:
+			return job.release(ctx) // who applied it may have ended before it told those who wait
+		case w.applied(job) && !d.Request && !repair:
 			return nil
 		}
-		job.repair = repair
+		job.repair, job.redelivered = repair, d.Attempt > 1
 		if d.Attempt == 1 && (!d.Request || d.Reason() == reasonRetry) {
 			job.Record.Link.Attempts, job.stored.Attempts = 0, 0
 		}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/failpoint"
 	"github.com/rollcall-scim/rollcall/pkg/guard"
 	"github.com/rollcall-scim/rollcall/pkg/mapping"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
@@ -129,7 +130,7 @@ func leaseKey(source string) string { return source + ".lease" }
 // run works whenever this detector holds the source's lease.
 func (d *detector) run(ctx context.Context) {
 	again(ctx, func(worked func()) error {
-		return d.bus.WithLease(ctx, provisioningv1.BucketSources, leaseKey(d.name), d.owner, leaseTTL, func(ctx context.Context) error {
+		return d.bus.WithLease(ctx, provisioningv1.BucketSources, leaseKey(d.name), d.owner, failpoint.Scale(leaseTTL), func(ctx context.Context) error {
 			return d.hold(ctx, worked)
 		})
 	}, func(err error, wait time.Duration) {

@@ -1,0 +1,8 @@
+//go:build !race
+
+package chaos
+
+const (
+	usualEvents = 10_000
+	usualFirst  = 3
+)
