@@ -8,10 +8,9 @@ import (
 	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/links"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
-
-	"github.com/rollcall-scim/rollcall/pkg/links"
 )
 
 // generationCache is how long a worker believes what it read of the current

@@ -277,7 +277,7 @@ func (c *converger) permitted(ctx context.Context, job *worker.Job, steps []step
 	if err != nil || !held {
 		return steps, err
 	}
-	job.Record.Link.UnwantedMembers = uint32(strangers) //nolint:gosec // a count
+	job.Record.Link.UnwantedMembers = uint32(strangers)
 	return slices.DeleteFunc(steps, loud), nil
 }
 

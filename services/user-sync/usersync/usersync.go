@@ -69,7 +69,7 @@ func Run(ctx context.Context, cfg *connection.Config, process *worker.Process) e
 
 // Preview is a converger of a connection's users for those who only want to know
 // what it would do. The target may answer from a listing.
-func Preview(c *connection.Connection, compiled *connection.CompiledConnection, target resources, key []byte) worker.Converger { //nolint:revive // whoever can be asked
+func Preview(c *connection.Connection, compiled *connection.CompiledConnection, target resources, key []byte) worker.Converger {
 	return newConverger(c, compiled, target, key)
 }
 
