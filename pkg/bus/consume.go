@@ -95,13 +95,13 @@ type Backlog struct {
 	// Waiting have not been delivered yet, InFlight are being worked on or wait
 	// for a delayed redelivery.
 	Waiting, InFlight uint64
-	// Delivered is the stream sequence of the newest message that was delivered.
-	Delivered uint64
-	Paused    bool
+	// Settled is the stream sequence up to which every message has its verdict.
+	Settled uint64
+	Paused  bool
 }
 
-// Reached says whether everything up to a sequence of the stream was delivered.
-func (g Backlog) Reached(sequence uint64) bool { return g.Delivered >= sequence || g.Waiting == 0 }
+// Reached says whether everything up to a sequence of the stream has its verdict.
+func (g Backlog) Reached(sequence uint64) bool { return g.Settled >= sequence || g.Total() == 0 }
 
 // Total is the number of entries that are not applied yet.
 func (g Backlog) Total() uint64 { return g.Waiting + g.InFlight }
@@ -113,7 +113,7 @@ func (b *Bus) Backlog(ctx context.Context, stream, consumer string) (Backlog, er
 		return Backlog{}, fmt.Errorf("look up consumer %s on %s: %w", consumer, stream, consumerNotFound(err))
 	}
 	info := c.CachedInfo()
-	return Backlog{Waiting: info.NumPending, InFlight: uint64(max(0, info.NumAckPending)), Delivered: info.Delivered.Stream, Paused: info.Paused}, nil
+	return Backlog{Waiting: info.NumPending, InFlight: uint64(max(0, info.NumAckPending)), Settled: info.AckFloor.Stream, Paused: info.Paused}, nil
 }
 
 func consumerNotFound(err error) error {

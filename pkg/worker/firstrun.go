@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
@@ -15,10 +16,10 @@ import (
 
 // A connection's first run, for each kind: until its consumer has reached what the
 // directory's first full read published, nothing is disabled or deleted. The key
-// holds pending, then the sequence to reach, then done.
+// holds pending, then the sequence to reach, then that it was reached.
 const (
 	firstPending = "pending"
-	firstDone    = "done"
+	firstDone    = "done "
 )
 
 // firstRunDelay is how long a removal waits that came during the first run.
@@ -61,20 +62,21 @@ const firstRunReason = "this is the connection's first run: nothing is removed i
 
 var errFirstRun = errors.New("the connection's first run is not over")
 
-// firstRun is how far a connection's first run is: over, or with the sequence that
-// it ends with, where that is known.
+// firstRun is how far a connection's first run is: over or not, and the sequence that
+// it ends with, which is not known yet where it is the largest there is.
 func firstRun(ctx context.Context, b *bus.Bus, connection string, kind directoryv1.Kind) (over bool, last uint64, err error) {
 	state, err := b.Text(ctx, provisioningv1.BucketTargets, firstKey(connection, kind))
 	switch {
-	case errors.Is(err, bus.ErrNotFound), err == nil && state == firstDone:
+	case errors.Is(err, bus.ErrNotFound):
 		return true, 0, nil
 	case err != nil || state == firstPending:
 		return false, math.MaxUint64, err
 	}
-	if last, err = strconv.ParseUint(state, 10, 64); err != nil {
+	number, over := strings.CutPrefix(state, firstDone)
+	if last, err = strconv.ParseUint(number, 10, 64); err != nil {
 		return false, 0, fmt.Errorf("decode the first run of %s: %w", connection, err)
 	}
-	return false, last, nil
+	return over, last, nil
 }
 
 // InFirstRun says whether a connection's first run is not over, for any kind.
@@ -101,35 +103,36 @@ func endFirstRun(ctx context.Context, b *bus.Bus, connection, hash string, kind 
 	if err != nil {
 		return false, err
 	}
-	if err := b.PutText(ctx, provisioningv1.BucketTargets, firstKey(connection, kind), firstDone, 0); err != nil {
+	if err := b.PutText(ctx, provisioningv1.BucketTargets, firstKey(connection, kind), firstDone+strconv.FormatUint(last, 10), 0); err != nil {
 		return false, fmt.Errorf("note the end of the first run of %s: %w", connection, err)
 	}
 	return true, nil
 }
 
 // firstRun holds removals that belong to the first run, and lets those wait that
-// came while it lasted.
-func (g *guardian) firstRun(ctx context.Context, sequence uint64) (reason string, err error) {
-	if g.ran.Load() {
+// came while it lasted. fresh says that the entry was never applied: what the first
+// run brought stays a part of it, however late it is done.
+func (g *guardian) firstRun(ctx context.Context, sequence uint64, fresh bool) (reason string, err error) {
+	if g.ran.Load() && !fresh {
 		return "", nil
 	}
 	over, last, err := firstRun(ctx, g.bus, g.cfg.Connection, g.cfg.Kind)
 	if err != nil {
 		return "", err
 	}
-	if !over && sequence > last {
+	if sequence <= last {
+		if over && !fresh {
+			return "", nil
+		}
+		return firstRunReason, nil
+	}
+	if !over {
 		if over, err = endFirstRun(ctx, g.bus, g.cfg.Connection, g.cfg.Hash, g.cfg.Kind); err == nil && !over {
 			err = Wait(firstRunDelay, errFirstRun)
 		}
 	}
-	switch {
-	case err != nil:
-		return "", err
-	case !over:
-		return firstRunReason, nil
-	}
-	g.ran.Store(true)
-	return "", nil
+	g.ran.Store(err == nil)
+	return "", err
 }
 
 // watchFirstRun notes the end of the first run when it comes.

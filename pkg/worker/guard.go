@@ -60,7 +60,7 @@ func (j *Job) Permit(ctx context.Context, of string, count int, action string) e
 	var reason string
 	var err error
 	if of == g.cfg.Kind.Token() {
-		if reason, err = g.firstRun(ctx, j.Sequence); err != nil { // 2
+		if reason, err = g.firstRun(ctx, j.Sequence, j.wasAt == 0); err != nil { // 2
 			return err
 		}
 	}
