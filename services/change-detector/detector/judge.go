@@ -113,6 +113,9 @@ func (j *judge) reasons(open map[string][]*unit) (all map[string]string, reload 
 	nobody := j.nobodyLeft(open[guard.Users])
 	for of, some := range open {
 		all[of] = cmp.Or(nobody, j.tooMany(of, some))
+		if of == guard.Groups {
+			all[of] = cmp.Or(all[of], j.noGroupLeft(some))
+		}
 		if all[of] != "" && reloaded(some) != "" {
 			reload = all[of]
 		}
@@ -211,12 +214,21 @@ func (j *judge) nobodyLeft(users []*unit) string {
 	return j.cure("no user is left in scope", users)
 }
 
+// noGroupLeft is why the groups may not be removed all at once, or empty. The last
+// one may.
+func (j *judge) noGroupLeft(groups []*unit) string {
+	if n := gone(groups); n < 2 || n < j.total(guard.Groups) {
+		return ""
+	}
+	return j.cure("no group is left in scope", groups)
+}
+
 // cure adds to a reason what can be done about it.
 func (j *judge) cure(reason string, units []*unit) string {
 	if reason == "" {
 		return ""
 	}
-	return fmt.Sprintf("%s%s: correct the directory or the account's rights, or approve it; the limits are sources.%s.guard", reason, reloaded(units), j.source)
+	return fmt.Sprintf("%s%s: correct the directory or the account's rights, or approve it (rollcall held approve); the limits are sources.%s.guard", reason, reloaded(units), j.source)
 }
 
 func (j *judge) total(of string) int {
@@ -253,18 +265,19 @@ func (j *judge) emptied(units []*unit) string {
 	return guard.CheckVanished("the members of groups", n, 0, holders(j.memory[directoryv1.Kind_KIND_GROUP], directoryv1.FieldMembers))
 }
 
-// reloaded adds to a reason that entries are there under another id.
+// reloaded adds to a reason that most entries are there under another id; who took
+// the name of one that is gone is nothing special.
 func reloaded(units []*unit) string {
-	n := 0
+	n, all := 0, gone(units)
 	for _, u := range units {
 		if u.pub.replaced {
 			n++
 		}
 	}
-	if n == 0 {
+	if 2*n <= all {
 		return ""
 	}
-	return fmt.Sprintf("; %d of %d entries came back under another id: the directory was reloaded, restore it with its ids, or approve the removal of the old entries", n, len(units))
+	return fmt.Sprintf("; %d of %d entries came back under another id: the directory was reloaded, restore it with its ids, or approve the removal of the old entries", n, all)
 }
 
 // countWaves remembers how many of a kind were approved while others of it wait.

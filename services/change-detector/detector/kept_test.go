@@ -280,3 +280,26 @@ func TestBrokenEnabledIsHeld(t *testing.T) {
 		t.Errorf("%+v, want two held", p)
 	}
 }
+
+// All groups at once are held; the last one may go.
+func TestAllGroupsAtOnceAreHeld(t *testing.T) {
+	t.Parallel()
+	for groups, held := range map[int]int{1: 0, 2: 2, 5: 5} {
+		dir, g := company(10)
+		for n := 1; n < groups; n++ {
+			id := makeID(2000 + n)
+			dir.objects[id] = &object{id: id, group: true, cn: fmt.Sprintf("g%d", n), dn: fmt.Sprintf("cn=g%d,%s", n, groupsBase), members: map[ID]bool{}}
+		}
+		s, v := newSession(t, testRules(t, connection.NestedFlatten, nil, false), dir)
+		for n := 1; n < groups; n++ {
+			delete(dir.objects, makeID(2000+n))
+			delete(v.entries, makeID(2000+n))
+		}
+		delete(dir.objects, g.id)
+		delete(v.entries, g.id)
+		sweep(t, s, dir, everybody)
+		if p := last(t, s); p.Held != held || p.Groups != held {
+			t.Errorf("%d groups vanish: %+v, want %d held", groups, p, held)
+		}
+	}
+}
