@@ -29,6 +29,9 @@ type judge struct {
 	said func(held.Key) *provisioningv1.Held
 	// known says whether a unit was held in the round before.
 	known func(unitKey) bool
+	// counted are in the window already: their publication failed after they were
+	// counted.
+	counted map[unitKey]int
 	// approved counts what people approved in this round.
 	approved map[string]int
 	*bench
@@ -98,7 +101,7 @@ func (j *judge) decide(units []*unit) map[string]int {
 			case u.pub.replaced && reload != "":
 				u.fate, u.why = holds, reload
 			default:
-				counts[of] += u.n
+				counts[of] += j.uncounted(u)
 			}
 		}
 	}
@@ -181,11 +184,14 @@ func (j *judge) item(units []*unit) *provisioningv1.Held {
 	return h
 }
 
+// uncounted is how many of a unit the window does not know yet.
+func (j *judge) uncounted(u *unit) int { return max(0, u.n-j.counted[u.key()]) }
+
 // tooMany is why these removals may not pass, or empty.
 func (j *judge) tooMany(of string, units []*unit) string {
 	n := 0
 	for _, u := range units {
-		n += u.n
+		n += j.uncounted(u)
 	}
 	if n == 0 {
 		return ""

@@ -3,6 +3,7 @@ package detector
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,6 +46,7 @@ type session struct {
 	items     map[held.Key]*provisioningv1.Held // what is held now
 	units     map[unitKey]struct{}              // the same, unit by unit
 	olds      map[held.Key]*old                 // what is published of what is kept
+	counted   map[unitKey]int                   // in the window, and not published yet
 	waiting   int                               // how many items wait for a person
 	reasons   map[string]int                    // why removals are held
 	told      map[string]bool                   // reasons that were logged
@@ -55,7 +57,7 @@ var _ ldapsource.Sink = (*session)(nil)
 func openSession(d *detector, p *publisher, proven func()) *session {
 	s := &session{
 		detector: d, bench: newBench(), mirror: newMirror(d.rules), publisher: p, store: held.OfSource(d.bus, d.name),
-		pace: usualPace, proven: proven, wake: make(chan struct{}, 1), olds: map[held.Key]*old{},
+		pace: usualPace, proven: proven, wake: make(chan struct{}, 1), olds: map[held.Key]*old{}, counted: map[unitKey]int{},
 	}
 	s.board = s.store.Board(func() {
 		s.marked.Store(true)
@@ -176,21 +178,42 @@ func (s *session) round(ctx context.Context, p *pass) error {
 	if err := s.keep(ctx, p, units); err != nil { // 6
 		return err
 	}
-	if len(counts) > 0 { // 7
-		if err := s.store.CountAll(ctx, s.limits, counts); err != nil {
-			return err
-		}
+	if err := s.count(ctx, counts, units); err != nil { // 7
+		return err
 	}
 	changes := append(p.upserts, flowing(units)...)
 	s.published += len(changes)
-	return s.publisher.publish(ctx, changes) // 8
+	if err := s.publisher.publish(ctx, changes); err != nil { // 8
+		return err
+	}
+	clear(s.counted)
+	return nil
+}
+
+// count adds what flows to the window, before it is published: a crash counts too
+// much and never too little. What was counted and could not be published is not
+// counted again.
+func (s *session) count(ctx context.Context, counts map[string]int, units []*unit) error {
+	maps.DeleteFunc(counts, func(_ string, n int) bool { return n == 0 })
+	if len(counts) == 0 {
+		return nil
+	}
+	if err := s.store.CountAll(ctx, s.limits, counts); err != nil {
+		return err
+	}
+	for _, u := range units {
+		if u.fate == flows && u.approval == "" {
+			s.counted[u.key()] = u.n
+		}
+	}
+	return nil
 }
 
 // judge is who decides about the units of a round.
 func (s *session) judge(ctx context.Context, units []*unit) (*judge, error) {
 	j := &judge{
 		source: s.name, generation: s.generation, limits: s.limits, pace: s.pace, now: time.Now(), full: s.full,
-		memory: s.publisher.memory, said: s.board.Get, bench: s.bench,
+		memory: s.publisher.memory, said: s.board.Get, bench: s.bench, counted: s.counted,
 		known: func(k unitKey) bool { _, is := s.units[k]; return is },
 	}
 	if len(units) == 0 {
