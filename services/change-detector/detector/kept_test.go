@@ -140,6 +140,30 @@ func TestKeptMembersKeepTheNameOfTheirGroup(t *testing.T) {
 	}
 }
 
+// The attribute that disables people cannot be read any more: nobody is enabled by
+// that.
+func TestUnreadableStatusEnablesNobody(t *testing.T) {
+	t.Parallel()
+	dir, _ := company(100)
+	for n := range 20 {
+		dir.objects[makeID(n)].left = true
+	}
+	s, _ := newSession(t, testRules(t, connection.NestedFlatten, nil, false), dir)
+	before := sequences(t, s)
+	for n := range 20 {
+		dir.objects[makeID(n)].left = false
+	}
+	for range 2 {
+		sweep(t, s, dir, everybody)
+		if diff := gocmp.Diff(before, sequences(t, s)); diff != "" {
+			t.Fatalf("published: %s", diff)
+		}
+	}
+	if items := heldItems(t, s); len(items) != 20 || items[0].GetAction() != "clear employeetype" {
+		t.Errorf("held: %v", items)
+	}
+}
+
 // A few members leave: they do.
 func TestFewMembersLeave(t *testing.T) {
 	t.Parallel()
