@@ -253,6 +253,10 @@ func TestRejectedRemovalsStaySilently(t *testing.T) {
 	hideUsers(v, 20)
 	sweep(t, s, dir, func(n int) bool { return n >= 20 })
 	say(t, s, provisioningv1.Mark_MARK_REJECTED, anyItem)
+	settled(t, s)
+	if p := last(t, s); p.Held != 0 || p.HeldReason != "" || s.metrics.held.Load() != 0 {
+		t.Errorf("%+v, want nothing that waits", p)
+	}
 	hideUsers(v, 22)
 	sweep(t, s, dir, func(n int) bool { return n >= 22 })
 	if p := last(t, s); p.Users != 198 || p.Held != 0 || p.HeldReason != "" || len(heldItems(t, s)) != 20 {

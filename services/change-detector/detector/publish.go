@@ -155,7 +155,8 @@ func (p *publisher) flush(ctx context.Context, kind directoryv1.Kind, batch []*i
 	return nil
 }
 
-// Pass is the result of the last full pass over a source, kept for status.
+// Pass is the result of the last full pass over a source, kept for status. What is
+// held is what is held now.
 type Pass struct {
 	At         time.Time `json:"at"`
 	Mode       string    `json:"mode"`

@@ -40,6 +40,7 @@ type session struct {
 
 	began     time.Time
 	proof     ldapsource.Proof
+	last      Pass                              // the last full one
 	full      bool                              // this pass follows a full read
 	published int                               // in this pass
 	confirmed map[ID]bool                       // gone, asked for in this pass
@@ -85,8 +86,12 @@ func (s *session) attend(ctx context.Context, running *sync.WaitGroup, failed co
 	}
 }
 
-// close ends the timer; the board ends with its context.
-func (s *session) close() { s.timer.Stop() }
+// close ends the timer; the board ends with its context. Whoever holds the lease
+// next says what is held.
+func (s *session) close() {
+	s.timer.Stop()
+	s.metrics.setHeld(0)
+}
 
 // Wake delivers when gathered removals are due or a person said something.
 func (s *session) Wake() <-chan struct{} { return s.wake }
@@ -150,9 +155,7 @@ func (s *session) Settled(ctx context.Context) error {
 		return err
 	}
 	s.rouse()
-	if s.full {
-		s.report(ctx)
-	}
+	s.report(ctx)
 	if s.full && !s.passed {
 		s.passed = true
 		s.firstPassDone(ctx)
@@ -187,6 +190,9 @@ func (s *session) round(ctx context.Context, p *pass) error {
 		return err
 	}
 	clear(s.counted)
+	for approval, n := range approvals(units) {
+		s.log.InfoContext(ctx, "what was approved is published", "approval", approval, "removals", n)
+	}
 	return nil
 }
 
@@ -272,18 +278,30 @@ func (s *session) reread(ctx context.Context) error {
 	return nil
 }
 
-// report says what a full pass found.
+// report says what a full pass found, and afterwards what is held meanwhile.
 func (s *session) report(ctx context.Context) {
+	switch {
+	case s.full:
+		s.last = s.summary(ctx)
+	case s.last.Held == s.waiting && s.last.HeldReason == s.whyNot():
+		return
+	default:
+		s.last.Held, s.last.HeldReason = s.waiting, s.whyNot()
+	}
+	if err := s.last.store(ctx, s.bus, s.name); err != nil {
+		s.log.WarnContext(ctx, "store the result of the pass", "error", err)
+	}
+}
+
+// summary is the result of a full pass.
+func (s *session) summary(ctx context.Context) Pass {
 	took := time.Since(s.began)
 	users, groups := s.publisher.memory.present(directoryv1.Kind_KIND_USER), s.publisher.memory.present(directoryv1.Kind_KIND_GROUP)
 	s.metrics.pass(ctx, took, users, groups)
 	s.log.InfoContext(ctx, "directory read", "mode", string(s.proof.Mode), "entries", s.proof.Entries, "users", users, "groups", groups,
 		"published", s.published, "held", s.waiting, "took", took.Round(time.Millisecond).String())
-	last := Pass{
+	return Pass{
 		At: time.Now().UTC(), Mode: string(s.proof.Mode), Entries: s.proof.Entries, Users: users, Groups: groups,
 		Published: s.published, Held: s.waiting, HeldReason: s.whyNot(), TookMillis: took.Milliseconds(),
-	}
-	if err := last.store(ctx, s.bus, s.name); err != nil {
-		s.log.WarnContext(ctx, "store the result of the pass", "error", err)
 	}
 }
