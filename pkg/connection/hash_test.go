@@ -160,3 +160,31 @@ func TestCompileReportsWhatDoesNot(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+func TestSourceHashIsAboutTheSource(t *testing.T) {
+	t.Parallel()
+	want := load(t).SourceHash("corp")
+	if want == "" || load(t).SourceHash("none") != "" {
+		t.Errorf("hash %q, and %q of a source that is not there", want, load(t).SourceHash("none"))
+	}
+	if got := edited(t, "userName: user.uid", "userName: user.cn").SourceHash("corp"); got != want {
+		t.Errorf("a mapping changes the hash of the source: %s, was %s", got, want)
+	}
+	if got := edited(t, "(objectClass=inetOrgPerson)", "(objectClass=person)").SourceHash("corp"); got == want {
+		t.Error("another filter does not change the hash of the source")
+	}
+}
+
+func TestNeedsAreOfOneConnection(t *testing.T) {
+	t.Parallel()
+	c := load(t)
+	needs, set := c.Needs("wiki"), c.AttributeSet("corp")
+	if len(needs) == 0 || len(c.Needs("none")) != 0 {
+		t.Errorf("needs %v, and %v of a connection that is not there", needs.Names(), c.Needs("none").Names())
+	}
+	for name := range needs {
+		if !set.Contains(name) {
+			t.Errorf("%s is needed and not in the set of the source %v", name, set.Names())
+		}
+	}
+}

@@ -175,6 +175,7 @@ func (m *mirror) buryPublished(mem memory) int {
 			buried++
 		}
 	}
+	maps.DeleteFunc(m.replaced, func(id ID, _ ID) bool { return m.entries[id] == nil && !mem.holds(id) })
 	return buried
 }
 

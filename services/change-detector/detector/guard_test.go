@@ -12,6 +12,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/guard"
 	"github.com/rollcall-scim/rollcall/pkg/held"
@@ -131,6 +132,34 @@ func TestRemovalsOfEarlierPassesCount(t *testing.T) {
 	}
 }
 
+// A publication that fails after it was counted is not counted again.
+func TestFailedPublicationCountsOnce(t *testing.T) {
+	t.Parallel()
+	dir, _ := company(100)
+	s, v := newSession(t, testRules(t, connection.NestedFlatten, nil, false), dir)
+	fence, err := s.bus.TakeFence(t.Context(), user, s.name, "another")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hideUsers(v, 5)
+	s.Begin()
+	dir.tell(s.Put, func(n int) bool { return n >= 5 })
+	s.Complete(ldapsource.Proof{})
+	for range 3 {
+		if err := s.Settled(t.Context()); !errors.Is(err, bus.ErrFenced) {
+			t.Fatalf("published behind another one's fence: %v", err)
+		}
+	}
+	s.publisher.fences[user] = fence
+	settled(t, s)
+	if _, users := on(t, s, makeID(1000)); users != 95 {
+		t.Errorf("%d users, want 95", users)
+	}
+	if n, err := s.store.Earlier(t.Context(), s.limits, guard.Users); n != 5 || err != nil {
+		t.Errorf("%d counted (%v), want 5", n, err)
+	}
+}
+
 func TestBurstGathers(t *testing.T) {
 	t.Parallel()
 	cases := []struct {
@@ -224,6 +253,10 @@ func TestRejectedRemovalsStaySilently(t *testing.T) {
 	hideUsers(v, 20)
 	sweep(t, s, dir, func(n int) bool { return n >= 20 })
 	say(t, s, provisioningv1.Mark_MARK_REJECTED, anyItem)
+	settled(t, s)
+	if p := last(t, s); p.Held != 0 || p.HeldReason != "" || s.metrics.held.Load() != 0 {
+		t.Errorf("%+v, want nothing that waits", p)
+	}
 	hideUsers(v, 22)
 	sweep(t, s, dir, func(n int) bool { return n >= 22 })
 	if p := last(t, s); p.Users != 198 || p.Held != 0 || p.HeldReason != "" || len(heldItems(t, s)) != 20 {

@@ -51,9 +51,10 @@ func (s *session) heldNow(j *judge, p *pass, units []*unit) {
 // holdStuck shows an entry that stays as it is because nobody can say what it
 // should be.
 func (s *session) holdStuck(j *judge, pub *publication) {
-	why := fmt.Sprintf("sources.%s.users.enabled: %s: correct the expression, the entry, or the account's rights", s.name, pub.entry.broken)
+	const cure = "correct the expression, the entry, or the account's rights"
+	why := fmt.Sprintf("sources.%s.users.enabled: %s: %s", s.name, pub.entry.broken, cure)
 	s.held[pub.id()] = struct{}{}
-	s.reasons[why]++
+	s.reasons[fmt.Sprintf("sources.%s.users.enabled cannot be evaluated: %s", s.name, cure)]++
 	if item := s.items[pub.key()]; item != nil {
 		item.Reason += "; " + why
 		return

@@ -29,6 +29,9 @@ type judge struct {
 	said func(held.Key) *provisioningv1.Held
 	// known says whether a unit was held in the round before.
 	known func(unitKey) bool
+	// counted are in the window already: their publication failed after they were
+	// counted.
+	counted map[unitKey]int
 	// approved counts what people approved in this round.
 	approved map[string]int
 	*bench
@@ -98,7 +101,7 @@ func (j *judge) decide(units []*unit) map[string]int {
 			case u.pub.replaced && reload != "":
 				u.fate, u.why = holds, reload
 			default:
-				counts[of] += u.n
+				counts[of] += j.uncounted(u)
 			}
 		}
 	}
@@ -113,6 +116,9 @@ func (j *judge) reasons(open map[string][]*unit) (all map[string]string, reload 
 	nobody := j.nobodyLeft(open[guard.Users])
 	for of, some := range open {
 		all[of] = cmp.Or(nobody, j.tooMany(of, some))
+		if of == guard.Groups {
+			all[of] = cmp.Or(all[of], j.noGroupLeft(some))
+		}
 		if all[of] != "" && reloaded(some) != "" {
 			reload = all[of]
 		}
@@ -178,11 +184,14 @@ func (j *judge) item(units []*unit) *provisioningv1.Held {
 	return h
 }
 
+// uncounted is how many of a unit the window does not know yet.
+func (j *judge) uncounted(u *unit) int { return max(0, u.n-j.counted[u.key()]) }
+
 // tooMany is why these removals may not pass, or empty.
 func (j *judge) tooMany(of string, units []*unit) string {
 	n := 0
 	for _, u := range units {
-		n += u.n
+		n += j.uncounted(u)
 	}
 	if n == 0 {
 		return ""
@@ -211,12 +220,21 @@ func (j *judge) nobodyLeft(users []*unit) string {
 	return j.cure("no user is left in scope", users)
 }
 
+// noGroupLeft is why the groups may not be removed all at once, or empty. The last
+// one may.
+func (j *judge) noGroupLeft(groups []*unit) string {
+	if n := gone(groups); n < 2 || n < j.total(guard.Groups) {
+		return ""
+	}
+	return j.cure("no group is left in scope", groups)
+}
+
 // cure adds to a reason what can be done about it.
 func (j *judge) cure(reason string, units []*unit) string {
 	if reason == "" {
 		return ""
 	}
-	return fmt.Sprintf("%s%s: correct the directory or the account's rights, or approve it; the limits are sources.%s.guard", reason, reloaded(units), j.source)
+	return fmt.Sprintf("%s%s: correct the directory or the account's rights, or approve it (rollcall held approve); the limits are sources.%s.guard", reason, reloaded(units), j.source)
 }
 
 func (j *judge) total(of string) int {
@@ -253,18 +271,19 @@ func (j *judge) emptied(units []*unit) string {
 	return guard.CheckVanished("the members of groups", n, 0, holders(j.memory[directoryv1.Kind_KIND_GROUP], directoryv1.FieldMembers))
 }
 
-// reloaded adds to a reason that entries are there under another id.
+// reloaded adds to a reason that most entries are there under another id; who took
+// the name of one that is gone is nothing special.
 func reloaded(units []*unit) string {
-	n := 0
+	n, all := 0, gone(units)
 	for _, u := range units {
 		if u.pub.replaced {
 			n++
 		}
 	}
-	if n == 0 {
+	if 2*n <= all {
 		return ""
 	}
-	return fmt.Sprintf("; %d of %d entries came back under another id: the directory was reloaded, restore it with its ids, or approve the removal of the old entries", n, len(units))
+	return fmt.Sprintf("; %d of %d entries came back under another id: the directory was reloaded, restore it with its ids, or approve the removal of the old entries", n, all)
 }
 
 // countWaves remembers how many of a kind were approved while others of it wait.

@@ -65,10 +65,11 @@ func (s *session) keep(ctx context.Context, p *pass, units []*unit) error {
 		if k := keeps[pub]; k != nil {
 			o := s.oldOf(pub)
 			olds[pub.key()] = o
-			if err := s.mirror.restore(pub, k, o); err != nil {
+			before := s.publisher.memory[pub.key().Kind][pub.id()]
+			if err := s.mirror.restore(pub, k, o, before); err != nil {
 				return err
 			}
-			if before := s.publisher.memory[pub.key().Kind][pub.id()]; before.hash == pub.hash {
+			if before.hash == pub.hash {
 				continue
 			}
 		}
@@ -218,11 +219,16 @@ func take(olds map[ID]*old, stored *bus.Stored) error {
 	return nil
 }
 
-// restore puts what is kept back into a publication.
-func (m *mirror) restore(pub *publication, k *kept, o *old) error {
+// restore puts what is kept back into a publication. A user who keeps an attribute
+// that decides who is enabled stays what it is: without the attribute, everybody
+// may seem to be.
+func (m *mirror) restore(pub *publication, k *kept, o *old, before *published) error {
 	user, group := pub.change.GetUser(), pub.change.GetGroup()
 	if user != nil {
 		user.Enabled = user.GetEnabled() || k.enabled
+		if slices.ContainsFunc(m.rules.enabled.Attributes(), func(name string) bool { return slices.Contains(k.attributes, name) }) {
+			user.Enabled = before.has(directoryv1.FieldEnabled)
+		}
 		user.Attributes = merge(user.GetAttributes(), k.attributes, o)
 		pub.change.References = m.references(user.GetAttributes())
 		for _, name := range o.groups {

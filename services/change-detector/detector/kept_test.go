@@ -140,6 +140,30 @@ func TestKeptMembersKeepTheNameOfTheirGroup(t *testing.T) {
 	}
 }
 
+// The attribute that disables people cannot be read any more: nobody is enabled by
+// that.
+func TestUnreadableStatusEnablesNobody(t *testing.T) {
+	t.Parallel()
+	dir, _ := company(100)
+	for n := range 20 {
+		dir.objects[makeID(n)].left = true
+	}
+	s, _ := newSession(t, testRules(t, connection.NestedFlatten, nil, false), dir)
+	before := sequences(t, s)
+	for n := range 20 {
+		dir.objects[makeID(n)].left = false
+	}
+	for range 2 {
+		sweep(t, s, dir, everybody)
+		if diff := gocmp.Diff(before, sequences(t, s)); diff != "" {
+			t.Fatalf("published: %s", diff)
+		}
+	}
+	if items := heldItems(t, s); len(items) != 20 || items[0].GetAction() != "clear employeetype" {
+		t.Errorf("held: %v", items)
+	}
+}
+
 // A few members leave: they do.
 func TestFewMembersLeave(t *testing.T) {
 	t.Parallel()
@@ -278,5 +302,28 @@ func TestBrokenEnabledIsHeld(t *testing.T) {
 	}
 	if p := last(t, s); p.Held != 2 || !strings.Contains(p.HeldReason, "sources.x.users.enabled") {
 		t.Errorf("%+v, want two held", p)
+	}
+}
+
+// All groups at once are held; the last one may go.
+func TestAllGroupsAtOnceAreHeld(t *testing.T) {
+	t.Parallel()
+	for groups, held := range map[int]int{1: 0, 2: 2, 5: 5} {
+		dir, g := company(10)
+		for n := 1; n < groups; n++ {
+			id := makeID(2000 + n)
+			dir.objects[id] = &object{id: id, group: true, cn: fmt.Sprintf("g%d", n), dn: fmt.Sprintf("cn=g%d,%s", n, groupsBase), members: map[ID]bool{}}
+		}
+		s, v := newSession(t, testRules(t, connection.NestedFlatten, nil, false), dir)
+		for n := 1; n < groups; n++ {
+			delete(dir.objects, makeID(2000+n))
+			delete(v.entries, makeID(2000+n))
+		}
+		delete(dir.objects, g.id)
+		delete(v.entries, g.id)
+		sweep(t, s, dir, everybody)
+		if p := last(t, s); p.Held != held || p.Groups != held {
+			t.Errorf("%d groups vanish: %+v, want %d held", groups, p, held)
+		}
 	}
 }

@@ -45,7 +45,7 @@ func newMetrics(source string) (*metrics, error) {
 		metric.WithDescription("Duration of full passes over a source."), metric.WithExplicitBucketBoundaries(.01, .05, .1, .5, 1, 5, 10, 30, 60, 300))
 	m.entries, errs[2] = meter.Int64Gauge(MetricEntries, metric.WithDescription("Entries in scope, by kind."))
 	m.failed, errs[3] = meter.Int64Counter(MetricSessionsFailed, metric.WithDescription("Directory sessions that ended with an error."))
-	m.heldObserving, errs[4] = meter.Int64ObservableGauge(MetricHeld, metric.WithDescription("Removals that the guard holds."),
+	m.heldObserving, errs[4] = meter.Int64ObservableGauge(MetricHeld, metric.WithDescription("Entries of which the guard holds something for a person."),
 		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
 			o.Observe(m.held.Load(), metric.WithAttributes(m.source))
 			return nil

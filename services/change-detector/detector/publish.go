@@ -170,7 +170,8 @@ func (p *publication) published(sequence uint64) *published {
 	}
 }
 
-// Pass is the result of the last full pass over a source, kept for status.
+// Pass is the result of the last full pass over a source, kept for status. What is
+// held is what is held now.
 type Pass struct {
 	At         time.Time `json:"at"`
 	Mode       string    `json:"mode"`

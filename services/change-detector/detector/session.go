@@ -3,6 +3,7 @@ package detector
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,12 +40,14 @@ type session struct {
 
 	began     time.Time
 	proof     ldapsource.Proof
+	last      Pass                              // the last full one
 	full      bool                              // this pass follows a full read
 	published int                               // in this pass
 	confirmed map[ID]bool                       // gone, asked for in this pass
 	items     map[held.Key]*provisioningv1.Held // what is held now
 	units     map[unitKey]struct{}              // the same, unit by unit
 	olds      map[held.Key]*old                 // what is published of what is kept
+	counted   map[unitKey]int                   // in the window, and not published yet
 	waiting   int                               // how many items wait for a person
 	reasons   map[string]int                    // why removals are held
 	told      map[string]bool                   // reasons that were logged
@@ -55,7 +58,7 @@ var _ ldapsource.Sink = (*session)(nil)
 func openSession(d *detector, p *publisher, proven func()) *session {
 	s := &session{
 		detector: d, bench: newBench(), mirror: newMirror(d.rules), publisher: p, store: held.OfSource(d.bus, d.name),
-		pace: usualPace, proven: proven, wake: make(chan struct{}, 1), olds: map[held.Key]*old{},
+		pace: usualPace, proven: proven, wake: make(chan struct{}, 1), olds: map[held.Key]*old{}, counted: map[unitKey]int{},
 	}
 	s.board = s.store.Board(func() {
 		s.marked.Store(true)
@@ -83,8 +86,12 @@ func (s *session) attend(ctx context.Context, running *sync.WaitGroup, failed co
 	}
 }
 
-// close ends the timer; the board ends with its context.
-func (s *session) close() { s.timer.Stop() }
+// close ends the timer; the board ends with its context. Whoever holds the lease
+// next says what is held.
+func (s *session) close() {
+	s.timer.Stop()
+	s.metrics.setHeld(0)
+}
 
 // Wake delivers when gathered removals are due or a person said something.
 func (s *session) Wake() <-chan struct{} { return s.wake }
@@ -151,9 +158,7 @@ func (s *session) Settled(ctx context.Context) error {
 		return err
 	}
 	s.rouse()
-	if s.full {
-		s.report(ctx)
-	}
+	s.report(ctx)
 	if s.full && !s.passed {
 		s.passed = true
 		s.firstPassDone(ctx)
@@ -179,21 +184,45 @@ func (s *session) round(ctx context.Context, p *pass) error {
 	if err := s.keep(ctx, p, units); err != nil { // 6
 		return err
 	}
-	if len(counts) > 0 && s.publisher.would == nil { // 7
-		if err := s.store.CountAll(ctx, s.limits, counts); err != nil {
-			return err
-		}
+	if err := s.count(ctx, counts, units); err != nil { // 7
+		return err
 	}
 	changes := append(p.upserts, flowing(units)...)
 	s.published += len(changes)
-	return s.publisher.publish(ctx, changes) // 8
+	if err := s.publisher.publish(ctx, changes); err != nil { // 8
+		return err
+	}
+	clear(s.counted)
+	for approval, n := range approvals(units) {
+		s.log.InfoContext(ctx, "what was approved is published", "approval", approval, "removals", n)
+	}
+	return nil
+}
+
+// count adds what flows to the window, before it is published: a crash counts too
+// much and never too little. What was counted and could not be published is not
+// counted again.
+func (s *session) count(ctx context.Context, counts map[string]int, units []*unit) error {
+	maps.DeleteFunc(counts, func(_ string, n int) bool { return n == 0 })
+	if len(counts) == 0 || s.publisher.would != nil {
+		return nil
+	}
+	if err := s.store.CountAll(ctx, s.limits, counts); err != nil {
+		return err
+	}
+	for _, u := range units {
+		if u.fate == flows && u.approval == "" {
+			s.counted[u.key()] = u.n
+		}
+	}
+	return nil
 }
 
 // judge is who decides about the units of a round.
 func (s *session) judge(ctx context.Context, units []*unit) (*judge, error) {
 	j := &judge{
 		source: s.name, generation: s.generation, limits: s.limits, pace: s.pace, now: time.Now(), full: s.full,
-		memory: s.publisher.memory, said: s.board.Get, bench: s.bench,
+		memory: s.publisher.memory, said: s.board.Get, bench: s.bench, counted: s.counted,
 		known: func(k unitKey) bool { _, is := s.units[k]; return is },
 	}
 	if len(units) == 0 {
@@ -252,18 +281,30 @@ func (s *session) reread(ctx context.Context) error {
 	return nil
 }
 
-// report says what a full pass found.
+// report says what a full pass found, and afterwards what is held meanwhile.
 func (s *session) report(ctx context.Context) {
+	switch {
+	case s.full:
+		s.last = s.summary(ctx)
+	case s.last.Held == s.waiting && s.last.HeldReason == s.whyNot():
+		return
+	default:
+		s.last.Held, s.last.HeldReason = s.waiting, s.whyNot()
+	}
+	if err := s.last.store(ctx, s.bus, s.name); err != nil {
+		s.log.WarnContext(ctx, "store the result of the pass", "error", err)
+	}
+}
+
+// summary is the result of a full pass.
+func (s *session) summary(ctx context.Context) Pass {
 	took := time.Since(s.began)
 	users, groups := s.publisher.memory.present(directoryv1.Kind_KIND_USER), s.publisher.memory.present(directoryv1.Kind_KIND_GROUP)
 	s.metrics.pass(ctx, took, users, groups)
 	s.log.InfoContext(ctx, "directory read", "mode", string(s.proof.Mode), "entries", s.proof.Entries, "users", users, "groups", groups,
 		"published", s.published, "held", s.waiting, "took", took.Round(time.Millisecond).String())
-	last := Pass{
+	return Pass{
 		At: time.Now().UTC(), Mode: string(s.proof.Mode), Entries: s.proof.Entries, Users: users, Groups: groups,
 		Published: s.published, Held: s.waiting, HeldReason: s.whyNot(), TookMillis: took.Milliseconds(),
-	}
-	if err := last.store(ctx, s.bus, s.name); err != nil {
-		s.log.WarnContext(ctx, "store the result of the pass", "error", err)
 	}
 }

@@ -109,3 +109,14 @@ func action(units []*unit) string {
 	}
 	return strings.Join(parts, "; ")
 }
+
+// approvals counts what flows because a person approved it, by approval.
+func approvals(units []*unit) map[string]int {
+	counts := map[string]int{}
+	for _, u := range units {
+		if u.approval != "" {
+			counts[u.approval] += u.n
+		}
+	}
+	return counts
+}
