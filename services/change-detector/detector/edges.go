@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
 )
@@ -83,6 +84,7 @@ func difference(a, b []string) map[string]struct{} {
 // server reports.
 func (m *mirror) renamed(old, fresh *entry) {
 	m.swapName(old.name, fresh.name)
+	m.noteRename(old)
 	if m.below[old.name] == 0 {
 		return
 	}
@@ -97,6 +99,54 @@ func (m *mirror) renamed(old, fresh *entry) {
 		moved.detected = fresh.detected
 		m.move(child, &moved)
 	}
+}
+
+// rename is an entry that had a name, and until when groups may still be sent with it.
+type rename struct {
+	id    ID
+	until time.Time
+}
+
+// renameLag is how long a server may take to follow a rename in its groups.
+const renameLag = 30 * time.Second
+
+// noteRename remembers the name that an entry had, for a while.
+func (m *mirror) noteRename(old *entry) {
+	now := time.Now()
+	maps.DeleteFunc(m.renames, func(_ string, r rename) bool { return now.After(r.until) })
+	m.renames[old.name] = rename{id: old.id, until: now.Add(renameLag)}
+}
+
+// renamedTo is the present name of the entry that had this one a moment ago, empty
+// when none had. The group that names it is read again when the moment is over.
+func (m *mirror) renamedTo(name string, group ID) string {
+	r, ok := m.renames[name]
+	if !ok || time.Now().After(r.until) || m.entries[r.id] == nil {
+		return ""
+	}
+	m.suspects[group] = r.until
+	return m.entries[r.id].name
+}
+
+// recheck marks the suspects whose moment is over to be read again.
+func (m *mirror) recheck(now time.Time) {
+	for id, at := range m.suspects {
+		if !now.Before(at) {
+			delete(m.suspects, id)
+			m.reread[id] = struct{}{}
+		}
+	}
+}
+
+// nextSuspect is when the next suspect is to be read again; the zero time for never.
+func (m *mirror) nextSuspect() time.Time {
+	var first time.Time
+	for _, at := range m.suspects {
+		if first.IsZero() || at.Before(first) {
+			first = at
+		}
+	}
+	return first
 }
 
 // children are the entries and ghosts below a name.
@@ -120,6 +170,7 @@ func (m *mirror) move(child, moved *entry) {
 	m.displace(moved)
 	if owned {
 		m.swapName(child.name, moved.name)
+		m.noteRename(child)
 	}
 	if ghost {
 		m.haunt(moved)

@@ -54,6 +54,13 @@ type mirror struct {
 	// server may have cleaned them up in silence, so that they are read again
 	// before an entry that takes the name becomes a member.
 	former map[string]map[ID]struct{}
+	// renames are the names that entries had until a moment ago. A server follows a
+	// rename in its groups a moment later and in silence; a group that is written
+	// within that moment is sent with the former name.
+	renames map[string]rename
+	// suspects are groups that were sent with a former name, and when to read them
+	// again: then the server's word is final.
+	suspects map[ID]time.Time
 	// replaced are the entries whose name another one took, and which: who is gone
 	// then came back under another id.
 	replaced map[ID]ID
@@ -70,7 +77,7 @@ func newMirror(r *rules) *mirror {
 	return &mirror{
 		rules: r, entries: map[ID]*entry{}, ghosts: map[ID]*entry{}, byName: map[string]ID{}, byUID: map[string]ID{},
 		holders: map[string]map[ID]struct{}{}, joiners: map[string]map[ID]struct{}{}, former: map[string]map[ID]struct{}{}, below: map[string]int{},
-		replaced: map[ID]ID{}, dirty: map[ID]struct{}{}, reread: map[ID]struct{}{},
+		renames: map[string]rename{}, suspects: map[ID]time.Time{}, replaced: map[ID]ID{}, dirty: map[ID]struct{}{}, reread: map[ID]struct{}{},
 	}
 }
 
@@ -166,9 +173,12 @@ func (m *mirror) index(e *entry) {
 	if e.uid != "" {
 		m.byUID[e.uid] = e.id
 	}
+	delete(m.renames, e.name)
 	for i, key := range e.members {
 		if known, ok := m.byName[key]; ok {
 			e.members[i] = m.at(known).name // one string for all who hold it
+		} else if now := m.renamedTo(key, e.id); now != "" {
+			e.members[i] = now
 		}
 		add(m.holders, e.members[i], e.id)
 	}

@@ -124,3 +124,45 @@ func BenchmarkDigestAndDiff(b *testing.B) {
 		new(stream).settle(b, m)
 	}
 }
+
+// A server follows a rename in its groups a moment later and in silence: a group that
+// is written within that moment is sent with the former name. The member stays, and
+// the group is read again when the moment is over.
+func TestGroupSentWithAFormerNameKeepsItsMember(t *testing.T) {
+	t.Parallel()
+	m := newMirror(testRules(t, connection.NestedFlatten, nil, false))
+	person := func(n int, uid string) {
+		m.Put(&ldapsource.Entry{ID: makeID(n), DN: "uid=" + uid + "," + people, Attributes: []*directoryv1.Attribute{{Name: "uid", Values: [][]byte{[]byte(uid)}}}})
+	}
+	staff := func(members ...string) {
+		var values [][]byte
+		for _, uid := range members {
+			values = append(values, []byte("uid="+uid+","+people))
+		}
+		m.Put(&ldapsource.Entry{ID: makeID(9), DN: "cn=staff," + groupsBase, Attributes: []*directoryv1.Attribute{
+			{Name: "member", Values: values}, {Name: "objectclass", Values: [][]byte{[]byte("groupOfNames")}},
+		}})
+	}
+	count := func() int { return len(m.membersOf(m.entries[makeID(9)])) }
+	person(1, "ann")
+	person(2, "bob")
+	staff("ann", "bob")
+	person(1, "anna")
+	staff("ann") // bob left, and the server has not followed the rename yet
+	if n := count(); n != 1 {
+		t.Errorf("%d members, want anna", n)
+	}
+	if due := m.nextSuspect(); due.IsZero() {
+		t.Error("nobody reads the group again")
+	}
+	m.recheck(m.nextSuspect())
+	if _, again := m.reread[makeID(9)]; !again || !m.nextSuspect().IsZero() {
+		t.Errorf("to be read again: %v", m.reread)
+	}
+	// Another person who takes the former name is another person.
+	person(3, "ann")
+	staff("ann")
+	if members := m.membersOf(m.entries[makeID(9)]); len(members) != 1 || members[0].id != makeID(3) {
+		t.Errorf("members %v", members)
+	}
+}

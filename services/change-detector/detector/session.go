@@ -246,15 +246,20 @@ func flowing(units []*unit) []*publication {
 
 // idle says that there is nothing to do.
 func (s *session) idle() bool {
+	s.mirror.recheck(time.Now())
 	marked := s.marked.Swap(false)
 	due := s.due(s.pace)
 	return !marked && !s.mirror.full && len(s.mirror.dirty) == 0 && len(s.mirror.reread) == 0 && (due.IsZero() || time.Now().Before(due))
 }
 
-// rouse sets the timer for what gathers.
+// rouse sets the timer for what gathers, and for what is to be read again.
 func (s *session) rouse() {
 	s.timer.Stop()
-	if due := s.due(s.pace); !due.IsZero() {
+	due := s.due(s.pace)
+	if next := s.mirror.nextSuspect(); due.IsZero() || !next.IsZero() && next.Before(due) {
+		due = next
+	}
+	if !due.IsZero() {
 		s.timer.Reset(time.Until(due))
 	}
 }

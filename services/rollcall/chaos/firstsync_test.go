@@ -112,19 +112,13 @@ func (f *firstSync) meanwhile() string {
 }
 
 // afterwards is what happens when the first run is over: only then may something be
-// removed. Renames come last: the server changes the groups of a renamed person a
-// moment later and in silence, and a group that is written within that moment is sent
-// with the former name.
+// removed.
 func (f *firstSync) afterwards() string {
 	text := ""
 	for range 5 {
-		text += f.world.leave(f.world.anyTeam(f.r), f.anybody())
+		text += f.world.rename(f.anybody()) + f.world.leave(f.world.anyTeam(f.r), f.anybody())
 	}
-	text += f.world.fire(f.anybody())
-	for range 5 {
-		text += f.world.rename(f.anybody())
-	}
-	return text
+	return text + f.world.fire(f.anybody())
 }
 
 func (f *firstSync) anybody() int { return accounts + f.r.IntN(people-accounts) }
