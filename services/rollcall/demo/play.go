@@ -84,6 +84,7 @@ func (s *stage) play(ctx context.Context, story []change) ([]time.Duration, erro
 	}
 	p50, _ := summary(writing)
 	s.printer.line("ldapmodify alone (start, bind, change, end) takes %s at the median", millis(p50))
+	s.printer.line("more than five removals at once gather for two seconds, so that the guard sees them as one")
 	s.printer.line("")
 	return latencies, nil
 }
