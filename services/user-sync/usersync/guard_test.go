@@ -380,3 +380,60 @@ func TestLinksOfAnotherSourceOrTargetAreRefused(t *testing.T) {
 		t.Errorf("advance after forget: %v", err)
 	}
 }
+
+// Two removals of one entry wait together, and one approval is about both.
+func TestTwoPartsOfAnEntryAreHeldAndApprovedTogether(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	stop := b.Start(usersync.Run)
+	people(b, 20)
+	stop()
+	for n := range 20 { // while nobody works
+		off := person(n)
+		off.GetUser().Enabled = n >= 8
+		b.Publish(off)
+	}
+	c := b.Config.Connections["wiki"].Users.Attributes
+	c["userName"] = withValue(c["userName"], "user.mail")
+	b.Advance()
+	b.Start(usersync.Run)
+	for n := range 20 {
+		b.Until(user, n, workertest.Waiting)
+	}
+	if n := active(b); n != 20 {
+		t.Errorf("%d users are active, want 20", n)
+	}
+	if i := b.Held(user)[3]; !strings.Contains(i.GetAction(), "disable") || !strings.Contains(i.GetAction(), "change userName of the user") {
+		t.Errorf("held: %v", i.Held)
+	}
+	b.Mark(user, provisioningv1.Mark_MARK_APPROVED)
+	b.Eventually("nothing is held", func() bool { return len(b.Held(user)) == 0 })
+	if u, found := b.Target.User("u3@x"); !found || u["active"] != false {
+		t.Errorf("approved and not done: %v", b.Target.Users())
+	}
+}
+
+// What the guard let pass of one kind is no permission for another.
+func TestPermissionToDisableIsNoneToRename(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	stop := b.Start(usersync.Run)
+	people(b, 20)
+	stop()
+	off := person(3)
+	off.GetUser().Enabled = false
+	b.Publish(off)
+	c := b.Config.Connections["wiki"].Users.Attributes
+	c["userName"] = withValue(c["userName"], "user.mail")
+	b.Advance()
+	b.Start(usersync.Run)
+	b.Eventually("the user is disabled", func() bool { return active(b) == 19 })
+	for n := range 20 {
+		b.Until(user, n, func(l *provisioningv1.Link) bool {
+			return workertest.Waiting(l) || l.GetConfigurationHash() == b.Config.Hash("wiki")
+		})
+	}
+	if _, renamed := b.Target.User("u3@x"); renamed {
+		t.Error("a user was renamed though renames are held")
+	}
+}
