@@ -437,3 +437,31 @@ func TestPermissionToDisableIsNoneToRename(t *testing.T) {
 		t.Error("a user was renamed though renames are held")
 	}
 }
+
+// Whose deletion is held keeps her account from others: it is not theirs to inherit.
+func TestAccountWhoseDeletionIsHeldIsNotInherited(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: delete", scimtest.Options{})
+	b.Start(usersync.Run)
+	people(b, 6)
+	leave(b, 6)
+	for n := range 6 {
+		b.Until(user, n, func(l *provisioningv1.Link) bool { return workertest.Waiting(l) || l.GetResourceId() == "" })
+	}
+	former := only(b.Held(user))
+	account := b.Link(user, former).GetResourceId()
+	another := person(former)
+	another.EntryId, another.GetUser().Id = workertest.ID(100), workertest.ID(100)
+	b.Publish(another)
+	if l := b.Until(user, 100, func(l *provisioningv1.Link) bool { return l.GetResourceId() != "" || workertest.Parked(l) }); l.GetResourceId() != "" {
+		t.Fatalf("another person got the account: %v", l)
+	}
+	b.Mark(user, provisioningv1.Mark_MARK_APPROVED)
+	l := b.Until(user, 100, func(l *provisioningv1.Link) bool { return l.GetResourceId() != "" && l.GetClaim() == nil })
+	if l.GetResourceId() == account {
+		t.Error("another person got the account after the approval")
+	}
+	if n := b.Target.Count(scim.KindUser); n != 1 {
+		t.Errorf("%d users on the target, want 1", n)
+	}
+}
