@@ -257,18 +257,26 @@ func (c *converger) findStrangers(ctx context.Context, job *worker.Job, w *wante
 // permitted asks the guard for the removals among the steps. Those that are held
 // are left out, and the job says in the end that they wait; strangers are
 // remembered in the link by their number until they are removed. A membership that
-// ends with its user sends nothing and is not asked for.
+// ends with its user is not asked for.
 func (c *converger) permitted(ctx context.Context, job *worker.Job, w *wanted, steps []step) ([]step, error) {
-	loud := func(s step) bool { return s.remove && s.resource != "" }
-	count, strangers := 0, 0
+	asked := map[entryID]bool{}
+	strangers := 0
 	for _, s := range steps {
-		if loud(s) {
-			count++
-		}
 		if s.stranger {
 			strangers++
 		}
+		if !s.remove || s.resource == "" {
+			continue
+		}
+		ended, err := c.index.ended(ctx, s.id)
+		if err != nil {
+			return nil, err
+		}
+		if !ended {
+			asked[s.id] = true
+		}
 	}
+	count := len(asked)
 	job.Record.Link.UnwantedMembers, w.kept = uint32(strangers), 0 //nolint:gosec // a number of members
 	if count == 0 {
 		return steps, nil
@@ -278,7 +286,7 @@ func (c *converger) permitted(ctx context.Context, job *worker.Job, w *wanted, s
 		return steps, err
 	}
 	w.kept = strangers
-	return slices.DeleteFunc(steps, loud), nil
+	return slices.DeleteFunc(steps, func(s step) bool { return s.remove && asked[s.id] }), nil
 }
 
 // foretell says how many members an action would add and remove.

@@ -1,6 +1,7 @@
 package groupsync_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -8,10 +9,13 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/guard"
 	"github.com/rollcall-scim/rollcall/pkg/held"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	"github.com/rollcall-scim/rollcall/pkg/scim/scimtest"
+	"github.com/rollcall-scim/rollcall/pkg/worker"
 	"github.com/rollcall-scim/rollcall/pkg/worker/workertest"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
@@ -239,5 +243,28 @@ func TestHeldRenameOfAGroupWaitsThroughRetries(t *testing.T) {
 	}
 	if got := b.Target.Members("staff"); len(got) != 10 {
 		t.Errorf("members %v", got)
+	}
+}
+
+// Who left is a disabled account on the target: her memberships were decided about
+// with her.
+func TestMembershipsOfDisabledLeaversAreNotCounted(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	b.Start(groupsync.Run, func(ctx context.Context, cfg *connection.Config, p *worker.Process) error { // in place of user-sync
+		consumer := worker.ChangesConsumer(user, "wiki", cfg.Hash("wiki"))
+		return p.Bus().Consume(ctx, directoryv1.StreamUsers, consumer, bus.ConsumeOptions{Concurrency: 8}, func(context.Context, *bus.Delivery) error { return nil })
+	})
+	staffed(t, b, 12)
+	for n := range 8 {
+		b.Publish(workertest.Gone(user, n))
+		l := b.Link(user, n)
+		l.State = provisioningv1.LinkState_LINK_STATE_DISABLED
+		b.SetLink(user, n, l)
+	}
+	b.Group(staff, "staff", 8, 9, 10, 11)
+	b.Until(group, staff, func(l *provisioningv1.Link) bool { return workertest.Waiting(l) || l.GetMembersApplied() == 4 })
+	if got := b.Target.Members("staff"); len(got) != 4 || len(b.Held(group)) != 0 {
+		t.Errorf("members %v, held %v", got, b.Held(group))
 	}
 }
