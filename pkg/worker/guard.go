@@ -67,7 +67,7 @@ func (j *Job) Permit(ctx context.Context, of string, count int, action string) e
 		}
 	}
 	if reason == "" {
-		reason = g.foresaw(of, j.Sequence) // 3
+		reason = g.foresaw(of, j.Sequence, j.wasHeld) // 3
 	}
 	if reason == "" {
 		reason, err = g.reserve(ctx, of, count-credit) // 4

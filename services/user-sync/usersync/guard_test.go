@@ -465,3 +465,34 @@ func TestAccountWhoseDeletionIsHeldIsNotInherited(t *testing.T) {
 		t.Errorf("%d users on the target, want 1", n)
 	}
 }
+
+// What a new configuration may not remove waits for a person, also when the entries
+// change meanwhile for another reason.
+func TestHoldOfANewConfigurationOutlivesChangesOfTheEntries(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	stop := b.Start(usersync.Run)
+	people(b, 20)
+	stop()
+	b.Configure("remove: disable", `scope: '!user.?uid.orValue("").startsWith("u1")'`)
+	b.Start(usersync.Run)
+	b.Eventually("everything is held", func() bool { return len(b.Held(user)) == 11 })
+	for range 2 {
+		for n := range b.Held(user) {
+			b.Until(user, n, workertest.Waiting)
+			again := workertest.User(n, fmt.Sprintf("u%d", n), "Boss", fmt.Sprintf("u%d@y", n))
+			sequence := b.Publish(again)
+			b.Until(user, n, func(l *provisioningv1.Link) bool {
+				return l.GetSequence() >= sequence && l.GetClaim() == nil && (workertest.Waiting(l) || l.GetState() != provisioningv1.LinkState_LINK_STATE_ACTIVE)
+			})
+		}
+	}
+	if n := active(b); n != 20 {
+		t.Errorf("%d users are active, want 20: nobody approved", n)
+	}
+	b.Mark(user, provisioningv1.Mark_MARK_APPROVED)
+	b.Eventually("nothing is held", func() bool { return len(b.Held(user)) == 0 })
+	if n := active(b); n != 9 {
+		t.Errorf("%d users are active after the approval, want 9", n)
+	}
+}
