@@ -304,6 +304,7 @@ func (c *converger) foretell(ctx context.Context, job *worker.Job, w *wanted, ac
 		if a, err = c.current(ctx, job); err == nil {
 			steps = a.difference(w.members, c.index.resource)
 		}
+		removed = int(job.Record.Link.GetUnwantedMembers())
 	}
 	for _, s := range steps {
 		switch {

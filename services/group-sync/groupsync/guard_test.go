@@ -268,3 +268,25 @@ func TestMembershipsOfDisabledLeaversAreNotCounted(t *testing.T) {
 		t.Errorf("members %v, held %v", got, b.Held(group))
 	}
 }
+
+// A dry run sends nothing, also where strangers wait for their removal.
+func TestDryRunLeavesStrangersAlone(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	guests(b, "staff", 8)
+	stop := b.Start(groupsync.Run)
+	provision(t, b, numbers(0, 10)...)
+	b.Group(staff, "staff", numbers(0, 10)...)
+	b.Until(group, staff, workertest.Waiting)
+	stop()
+	b.Configure("remove: disable", "dry_run: true")
+	b.Unguarded()
+	b.Target.ResetLog()
+	b.Start(groupsync.Run)
+	if o := b.Outcome(group, staff, provisioningv1.Result_RESULT_DRY_RUN); o.GetMembersRemoved() != 8 {
+		t.Errorf("outcome %v", o)
+	}
+	if got := writes(b.Target); len(got) != 0 {
+		t.Errorf("a dry run sent %v", got)
+	}
+}
