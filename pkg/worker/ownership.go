@@ -187,12 +187,26 @@ func (j *Job) handOver(ctx context.Context) error {
 		if !wants {
 			continue
 		}
+		if err := j.letGo(ctx); err != nil {
+			return err
+		}
 		if err := j.request(ctx, id); err != nil {
 			return err
 		}
 		return Wait(ownerDelay, fmt.Errorf("entry %x takes the resource over", id))
 	}
 	return nil
+}
+
+// letGo gives up a claim that an earlier worker left behind: whoever takes the
+// resource over waits for its end, and looks at the target itself.
+func (j *Job) letGo(ctx context.Context) error {
+	if j.Record.Link.GetClaim() == nil {
+		return nil
+	}
+	j.Record.Link.Claim = nil
+	_, err := j.commit(ctx)
+	return err
 }
 
 // patience is how long a group waits for users to change hands before it does.

@@ -496,3 +496,24 @@ func TestHoldOfANewConfigurationOutlivesChangesOfTheEntries(t *testing.T) {
 		t.Errorf("%d users are active after the approval, want 9", n)
 	}
 }
+
+// An owner in the middle of whose write a worker ended gives the account up all the
+// same when she leaves.
+func TestAbandonedOwnerAndWhoWaitsForHerDoNotBlockEachOther(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	b.Start(usersync.Run)
+	people(b, 1)
+	again := person(0)
+	again.EntryId, again.GetUser().Id = workertest.ID(7), workertest.ID(7)
+	b.Publish(again)
+	b.Until(user, 7, workertest.Parked)
+	l := b.Link(user, 0)
+	l.Claim = &provisioningv1.Claim{Sequence: l.GetSequence(), Intent: provisioningv1.Intent_INTENT_UPDATE}
+	b.SetLink(user, 0, l)
+	b.Publish(workertest.Gone(user, 0))
+	b.Until(user, 7, func(l *provisioningv1.Link) bool { return l.GetResourceId() != "" && l.GetClaim() == nil })
+	if n := active(b); n != 1 {
+		t.Errorf("%d users are active, want 1", n)
+	}
+}
