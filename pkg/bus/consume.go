@@ -97,7 +97,8 @@ type Backlog struct {
 	Waiting, InFlight uint64
 	// Settled is the stream sequence up to which every message has its verdict.
 	Settled uint64
-	Paused  bool
+	// Paused says that the consumer is paused, and is not being resumed.
+	Paused bool
 }
 
 // Reached says whether everything up to a sequence of the stream has its verdict.
@@ -113,7 +114,7 @@ func (b *Bus) Backlog(ctx context.Context, stream, consumer string) (Backlog, er
 		return Backlog{}, fmt.Errorf("look up consumer %s on %s: %w", consumer, stream, consumerNotFound(err))
 	}
 	info := c.CachedInfo()
-	return Backlog{Waiting: info.NumPending, InFlight: uint64(max(0, info.NumAckPending)), Settled: info.AckFloor.Stream, Paused: info.Paused}, nil
+	return Backlog{Waiting: info.NumPending, InFlight: uint64(max(0, info.NumAckPending)), Settled: info.AckFloor.Stream, Paused: pausedBy(info)}, nil
 }
 
 func consumerNotFound(err error) error {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // pauseLength is how long a pause lasts that nobody lifts. Consumers know pauses
@@ -23,7 +25,15 @@ func (b *Bus) PauseConsumer(ctx context.Context, stream, name string) error {
 
 // resumeSoon is how soon a pause ends that is lifted: tried in turn, until the
 // server has the request before that time.
-var resumeSoon = []time.Duration{20 * time.Millisecond, 100 * time.Millisecond, time.Second}
+var resumeSoon = []time.Duration{20 * time.Millisecond, 100 * time.Millisecond, resumeLatest}
+
+// resumeLatest is the longest time that a pause which is lifted still lasts.
+const resumeLatest = time.Second
+
+// pausedBy says whether a consumer is paused: one that is being resumed is not.
+func pausedBy(info *jetstream.ConsumerInfo) bool {
+	return info.Paused && info.PauseRemaining > resumeLatest
+}
 
 // ResumeConsumer lifts a pause; a consumer that is not paused stays as it is. The
 // error is ErrNotFound when there is no such consumer.

@@ -42,10 +42,11 @@ func foresightKey(connection string, kind directoryv1.Kind) string {
 
 const foreseeLease = 10 * time.Second
 
-// foresaw is why a removal waits that this generation would bring by itself.
-func (g *guardian) foresaw(of string, sequence uint64) string {
+// foresaw is why a removal waits that this generation would bring by itself. An entry
+// that was held goes on waiting when it changes for another reason.
+func (g *guardian) foresaw(of string, sequence uint64, wasHeld bool) string {
 	f := g.foreseen.Load()
-	if f == nil || sequence > f.Sequence {
+	if f == nil || sequence > f.Sequence && !wasHeld {
 		return ""
 	}
 	return f.Held[of]

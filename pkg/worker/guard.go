@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,7 +55,8 @@ func (h *heldError) Error() string { return "held: " + h.reason }
 //  5. otherwise: what did a person say?
 func (j *Job) Permit(ctx context.Context, of string, count int, action string) error {
 	g, link := j.worker.guard, j.Record.Link
-	if count <= int(link.GetGuardCredit()) || j.approved { // 1
+	credit := int(link.GetGuardCredits()[of])
+	if count <= credit || j.approved { // 1
 		return nil
 	}
 	var reason string
@@ -65,17 +67,32 @@ func (j *Job) Permit(ctx context.Context, of string, count int, action string) e
 		}
 	}
 	if reason == "" {
-		reason = g.foresaw(of, j.Sequence) // 3
+		reason = g.foresaw(of, j.Sequence, j.wasHeld) // 3
 	}
 	if reason == "" {
-		reason, err = g.reserve(ctx, of, count-int(link.GetGuardCredit())) // 4
+		reason, err = g.reserve(ctx, of, count-credit) // 4
 	}
 	if err == nil && reason != "" {
 		err = g.ask(ctx, j, action, reason) // 5
 	}
 	if err == nil {
-		link.GuardCredit = uint32(count) //nolint:gosec // a number of members
+		err = j.credit(ctx, of, count)
 	}
+	return err
+}
+
+// credit remembers in the link what may be removed. It becomes durable with the
+// claim, or at once where the entry is claimed already.
+func (j *Job) credit(ctx context.Context, of string, count int) error {
+	link := j.Record.Link
+	if link.GuardCredits == nil {
+		link.GuardCredits = map[string]uint32{}
+	}
+	link.GuardCredits[of] = uint32(count) //nolint:gosec // a number of members
+	if !j.claimed() {
+		return nil
+	}
+	_, err := j.Progress(ctx)
 	return err
 }
 
@@ -99,11 +116,20 @@ func (g *guardian) reserve(ctx context.Context, of string, count int) (reason st
 	return reason, err
 }
 
+// partsOf separates the parts of an entry that wait together, and their reasons.
+const partsOf = "; "
+
 // ask records that a removal waits, and returns nil where a person has approved it.
+// All that waits of an entry is one item, so that one word of a person is about all
+// of it.
 func (g *guardian) ask(ctx context.Context, j *Job, action, reason string) error {
-	h, err := g.held.Hold(ctx, j.Record.Kind, j.Record.ID, &provisioningv1.Held{
-		Action: action, Reason: reason, Sequence: j.Sequence, Generation: g.cfg.Hash,
-	})
+	wanted := &provisioningv1.Held{
+		Action: with(j.parts, action), Reason: with(j.reasons, reason), Sequence: j.Sequence, Generation: g.cfg.Hash,
+	}
+	h, err := g.held.Get(ctx, j.Record.Kind, j.Record.ID)
+	if err == nil && !includes(h, wanted) {
+		h, err = g.held.Hold(ctx, j.Record.Kind, j.Record.ID, wanted)
+	}
 	if err != nil {
 		return err
 	}
@@ -111,7 +137,26 @@ func (g *guardian) ask(ctx context.Context, j *Job, action, reason string) error
 	if h.GetMark() == provisioningv1.Mark_MARK_APPROVED {
 		return nil
 	}
-	return &heldError{reason: reason}
+	j.parts = strings.Split(wanted.GetAction(), partsOf)
+	j.reasons = strings.Split(wanted.GetReason(), partsOf)
+	return &heldError{reason: wanted.GetReason()}
+}
+
+// with is a list with one more text, in words.
+func with(list []string, text string) string {
+	if slices.Contains(list, text) {
+		return strings.Join(list, partsOf)
+	}
+	return strings.Join(append(slices.Clone(list), text), partsOf)
+}
+
+// includes says whether an item is about the same removal and more of the entry's.
+func includes(h, wanted *provisioningv1.Held) bool {
+	if h == nil || h.GetSequence() != wanted.GetSequence() || h.GetGeneration() != wanted.GetGeneration() || h.GetAction() == wanted.GetAction() {
+		return false
+	}
+	all := strings.Split(h.GetAction(), partsOf)
+	return !slices.ContainsFunc(strings.Split(wanted.GetAction(), partsOf), func(part string) bool { return !slices.Contains(all, part) })
 }
 
 // totalsLifetime is how long counted links are believed.

@@ -47,6 +47,8 @@ type Job struct {
 	// guard recorded that something is, and held when that still waits.
 	wasHeld, asked bool
 	held           error
+	// parts and reasons are those of what the guard was asked about and held.
+	parts, reasons []string
 	wasAt          uint64 // sequence of the link before
 
 	// dry jobs only foretell; offline ones without a call to the target.
@@ -129,7 +131,7 @@ func (j *Job) Progress(ctx context.Context, writes ...bus.Write) ([]uint64, erro
 // is written when the link says so already.
 func (j *Job) Done(ctx context.Context, writes ...bus.Write) error {
 	l := j.Record.Link
-	l.Claim, l.Problem, l.Attempts, l.GuardCredit = nil, nil, 0, 0
+	l.Claim, l.Problem, l.Attempts, l.GuardCredits = nil, nil, 0, nil
 	l.Epoch, l.Sequence, l.ConfigurationHash = j.worker.epoch, j.Sequence, j.worker.cfg.Hash
 	if j.Outcome.GetAction() > provisioningv1.Action_ACTION_NONE {
 		l.AppliedAt = timestamppb.Now()

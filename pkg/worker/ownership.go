@@ -52,10 +52,21 @@ func (j *Job) ownership(ctx context.Context, resourceID string) (ownership, erro
 		return o, err
 	case op != directoryv1.Op_OP_ABSENT.String():
 		o.alive = true
-	case o.former.Link.GetSequence() < sequence && !j.inherits():
+	case j.inherits():
+	case j.stuck(o.former.Link, sequence):
+		o.alive = true
+	default:
 		return o, Wait(ownerDelay, fmt.Errorf("the matching resource is still being given up by entry %x", id))
 	}
 	return o, nil
+}
+
+// stuck says whether the deletion of a resource, whose entry is gone since a
+// sequence, waits for a person: the guard holds it, or the target refuses it.
+func (j *Job) stuck(former *provisioningv1.Link, sequence uint64) bool {
+	refused := former.GetProblem().GetKind() == provisioningv1.ProblemKind_PROBLEM_KIND_PARKED
+	seen := former.GetEpoch() == j.worker.epoch && former.GetSequence() >= sequence
+	return refused || seen && former.GetConfigurationHash() == j.worker.cfg.Hash
 }
 
 // Owner is the entry that keeps this one from taking a resource, in hex; empty
@@ -176,12 +187,26 @@ func (j *Job) handOver(ctx context.Context) error {
 		if !wants {
 			continue
 		}
+		if err := j.letGo(ctx); err != nil {
+			return err
+		}
 		if err := j.request(ctx, id); err != nil {
 			return err
 		}
 		return Wait(ownerDelay, fmt.Errorf("entry %x takes the resource over", id))
 	}
 	return nil
+}
+
+// letGo gives up a claim that an earlier worker left behind: whoever takes the
+// resource over waits for its end, and looks at the target itself.
+func (j *Job) letGo(ctx context.Context) error {
+	if j.Record.Link.GetClaim() == nil {
+		return nil
+	}
+	j.Record.Link.Claim = nil
+	_, err := j.commit(ctx)
+	return err
 }
 
 // patience is how long a group waits for users to change hands before it does.

@@ -187,7 +187,7 @@ func (c *converger) overwrite(ctx context.Context, job *worker.Job, w *wanted, a
 		return c.done(ctx, job, w, a)
 	}
 	a.record(w.sort(resource))
-	steps, err := c.permitted(ctx, job, append(w.strangers, a.difference(w.members, c.index.resource)...))
+	steps, err := c.permitted(ctx, job, w, append(w.strangers, a.difference(w.members, c.index.resource)...))
 	if err != nil {
 		return err
 	}
@@ -212,7 +212,7 @@ func (c *converger) update(ctx context.Context, job *worker.Job, w *wanted, acti
 		return err
 	}
 	a.record(there)
-	steps, err := c.permitted(ctx, job, append(w.strangers, a.difference(w.members, c.index.resource)...))
+	steps, err := c.permitted(ctx, job, w, append(w.strangers, a.difference(w.members, c.index.resource)...))
 	if err != nil {
 		return err
 	}
@@ -255,21 +255,29 @@ func (c *converger) findStrangers(ctx context.Context, job *worker.Job, w *wante
 }
 
 // permitted asks the guard for the removals among the steps. Those that are held
-// are left out, and the job says in the end that they wait; strangers among them
-// are remembered in the link by their number. A membership that ends with its user
-// sends nothing and is not asked for.
-func (c *converger) permitted(ctx context.Context, job *worker.Job, steps []step) ([]step, error) {
-	loud := func(s step) bool { return s.remove && s.resource != "" }
-	count, strangers := 0, 0
+// are left out, and the job says in the end that they wait; strangers are
+// remembered in the link by their number until they are removed. A membership that
+// ends with its user is not asked for.
+func (c *converger) permitted(ctx context.Context, job *worker.Job, w *wanted, steps []step) ([]step, error) {
+	asked := map[entryID]bool{}
+	strangers := 0
 	for _, s := range steps {
-		if loud(s) {
-			count++
-		}
 		if s.stranger {
 			strangers++
 		}
+		if !s.remove || s.resource == "" {
+			continue
+		}
+		ended, err := c.index.ended(ctx, s.id)
+		if err != nil {
+			return nil, err
+		}
+		if !ended {
+			asked[s.id] = true
+		}
 	}
-	job.Record.Link.UnwantedMembers = 0
+	count := len(asked)
+	job.Record.Link.UnwantedMembers, w.kept = uint32(strangers), 0 //nolint:gosec // a number of members
 	if count == 0 {
 		return steps, nil
 	}
@@ -277,8 +285,8 @@ func (c *converger) permitted(ctx context.Context, job *worker.Job, steps []step
 	if err != nil || !held {
 		return steps, err
 	}
-	job.Record.Link.UnwantedMembers = uint32(strangers)
-	return slices.DeleteFunc(steps, loud), nil
+	w.kept = strangers
+	return slices.DeleteFunc(steps, func(s step) bool { return s.remove && asked[s.id] }), nil
 }
 
 // foretell says how many members an action would add and remove.
@@ -296,6 +304,7 @@ func (c *converger) foretell(ctx context.Context, job *worker.Job, w *wanted, ac
 		if a, err = c.current(ctx, job); err == nil {
 			steps = a.difference(w.members, c.index.resource)
 		}
+		removed = int(job.Record.Link.GetUnwantedMembers())
 	}
 	for _, s := range steps {
 		switch {
@@ -335,6 +344,7 @@ func (c *converger) done(ctx context.Context, job *worker.Job, w *wanted, a *app
 	l := job.Record.Link
 	l.MembersWithoutLink, l.MembersApplied = uint64(w.without+w.refused), a.count() //nolint:gosec // counts
 	l.MemberChunks = uint32(len(a.chunks))                                          //nolint:gosec // at most 512
+	l.UnwantedMembers = uint32(w.kept)                                              //nolint:gosec // a number of members
 	writes, err := a.writes(job.Links())
 	if err != nil {
 		return err

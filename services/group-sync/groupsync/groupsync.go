@@ -96,6 +96,8 @@ type membership interface {
 	resolve(ctx context.Context, members []member) (ids map[entryID]string, without int, err error)
 	// resource is the resource id with this short hash, if an entry is linked to it.
 	resource(hash []byte) (string, bool)
+	// ended says whether a user is gone and was disabled.
+	ended(ctx context.Context, id entryID) (bool, error)
 }
 
 func newConverger(cfg *connection.Config, name string, c *connection.CompiledConnection, target *scim.Client, key []byte, x membership, b *bus.Bus) *converger {

@@ -1,13 +1,21 @@
 package groupsync_test
 
 import (
+	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
+	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/guard"
+	"github.com/rollcall-scim/rollcall/pkg/held"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	"github.com/rollcall-scim/rollcall/pkg/scim/scimtest"
+	"github.com/rollcall-scim/rollcall/pkg/worker"
 	"github.com/rollcall-scim/rollcall/pkg/worker/workertest"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
@@ -155,5 +163,130 @@ func TestConfigurationThatDropsGroupsIsHeldWhole(t *testing.T) {
 	b.Eventually("the hold dissolves", func() bool { return len(b.Held(group)) == 0 })
 	if n := len(b.Target.Writes()); n != 0 {
 		t.Errorf("%d writes, want none", n)
+	}
+}
+
+// guests seeds users of the target that nobody owns, in a group.
+func guests(b *workertest.Bench, name string, n int) {
+	var strangers []any
+	for i := range n {
+		id := b.Target.Seed(scim.KindUser, map[string]any{"userName": fmt.Sprintf("guest%d", i), "active": true})
+		strangers = append(strangers, map[string]any{"value": id})
+	}
+	b.Target.Seed(scim.KindGroup, map[string]any{"displayName": name, "members": strangers})
+}
+
+// failing lets the first patches of groups fail.
+func failing(b *workertest.Bench, times int32, status int) {
+	var count atomic.Int32
+	b.Target.SetFault(func(r scimtest.Request) *scimtest.Fault {
+		if r.Method == http.MethodPatch && strings.Contains(r.Path, "/Groups/") && count.Add(1) <= times {
+			return &scimtest.Fault{Status: status}
+		}
+		return nil
+	})
+}
+
+// What was approved is done, also when the target refuses at first.
+func TestApprovedRemovalOfStrangersSurvivesARefusal(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	guests(b, "staff", 8)
+	b.Start(groupsync.Run)
+	provision(t, b, 1)
+	b.Group(staff, "staff", 1)
+	b.Until(group, staff, workertest.Waiting)
+	failing(b, 1, http.StatusConflict)
+	b.Mark(group, provisioningv1.Mark_MARK_APPROVED)
+	b.Eventually("nothing is held", func() bool { return len(b.Held(group)) == 0 })
+	if got := b.Target.Members("staff"); !slices.Equal(got, []string{"u1"}) {
+		t.Errorf("members %v, want u1 alone", got)
+	}
+}
+
+// A target that fails makes nobody count twice.
+func TestMembersOfAnAdoptedGroupAreCountedOnce(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	guests(b, "staff", 3)
+	failing(b, 2, http.StatusInternalServerError)
+	b.Start(groupsync.Run)
+	provision(t, b, 1)
+	b.Until(group, staff, workertest.Applied(b.Group(staff, "staff", 1)))
+	if got := b.Target.Members("staff"); !slices.Equal(got, []string{"u1"}) {
+		t.Errorf("members %v, want u1 alone", got)
+	}
+	n, err := held.OfConnection(b.Bus, "wiki").Earlier(t.Context(), guard.Limits{Window: b.Config.Connections["wiki"].Guard.Window}, guard.Members)
+	if err != nil || n != 3 {
+		t.Errorf("%d removals of members are counted, want 3: %v", n, err)
+	}
+}
+
+// A rename that is held stays so when the members go on and the target fails.
+func TestHeldRenameOfAGroupWaitsThroughRetries(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	stop := b.Start(groupsync.Run)
+	for n := range 12 {
+		b.Until(group, 100+n, workertest.Applied(b.Group(100+n, fmt.Sprintf("g%d", n))))
+	}
+	staffed(t, b, 12)
+	stop()
+	b.Config.Connections["wiki"].Groups.Name = `group.cn + "-x"`
+	b.Advance()
+	b.Group(staff, "staff", numbers(2, 12)...)
+	failing(b, 1, http.StatusInternalServerError)
+	b.Start(groupsync.Run)
+	b.Until(group, staff, workertest.Waiting)
+	if _, found := b.Target.Group("staff"); !found {
+		t.Errorf("the group was renamed: %v", b.Target.Groups())
+	}
+	if got := b.Target.Members("staff"); len(got) != 10 {
+		t.Errorf("members %v", got)
+	}
+}
+
+// Who left is a disabled account on the target: her memberships were decided about
+// with her.
+func TestMembershipsOfDisabledLeaversAreNotCounted(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	b.Start(groupsync.Run, func(ctx context.Context, cfg *connection.Config, p *worker.Process) error { // in place of user-sync
+		consumer := worker.ChangesConsumer(user, "wiki", cfg.Hash("wiki"))
+		return p.Bus().Consume(ctx, directoryv1.StreamUsers, consumer, bus.ConsumeOptions{Concurrency: 8}, func(context.Context, *bus.Delivery) error { return nil })
+	})
+	staffed(t, b, 12)
+	for n := range 8 {
+		b.Publish(workertest.Gone(user, n))
+		l := b.Link(user, n)
+		l.State = provisioningv1.LinkState_LINK_STATE_DISABLED
+		b.SetLink(user, n, l)
+	}
+	b.Group(staff, "staff", 8, 9, 10, 11)
+	b.Until(group, staff, func(l *provisioningv1.Link) bool { return workertest.Waiting(l) || l.GetMembersApplied() == 4 })
+	if got := b.Target.Members("staff"); len(got) != 4 || len(b.Held(group)) != 0 {
+		t.Errorf("members %v, held %v", got, b.Held(group))
+	}
+}
+
+// A dry run sends nothing, also where strangers wait for their removal.
+func TestDryRunLeavesStrangersAlone(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	guests(b, "staff", 8)
+	stop := b.Start(groupsync.Run)
+	provision(t, b, numbers(0, 10)...)
+	b.Group(staff, "staff", numbers(0, 10)...)
+	b.Until(group, staff, workertest.Waiting)
+	stop()
+	b.Configure("remove: disable", "dry_run: true")
+	b.Unguarded()
+	b.Target.ResetLog()
+	b.Start(groupsync.Run)
+	if o := b.Outcome(group, staff, provisioningv1.Result_RESULT_DRY_RUN); o.GetMembersRemoved() != 8 {
+		t.Errorf("outcome %v", o)
+	}
+	if got := writes(b.Target); len(got) != 0 {
+		t.Errorf("a dry run sent %v", got)
 	}
 }

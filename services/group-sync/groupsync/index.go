@@ -52,6 +52,7 @@ type index struct {
 	mu        sync.RWMutex
 	resources map[entryID]string            // of users and groups that have one
 	byHash    map[[resourceHash]byte]string // resource ids by their short hash
+	disabled  map[entryID]struct{}          // users whose resource is disabled
 	chunks    map[chunkKey]held
 	holders   map[entryID]map[entryID]int // groups, by member: in how many chunks
 	groups    map[entryID]struct{}        // groups that have a link
@@ -76,7 +77,7 @@ type held struct {
 func newIndex(c *connection.Connection, process *worker.Process) *index {
 	x := &index{
 		connection: c.Name, source: c.Source, bus: process.Bus(), links: process.Links(c.Name), log: process.Log().With("connection", c.Name),
-		resources: map[entryID]string{}, byHash: map[[resourceHash]byte]string{}, chunks: map[chunkKey]held{},
+		resources: map[entryID]string{}, byHash: map[[resourceHash]byte]string{}, disabled: map[entryID]struct{}{}, chunks: map[chunkKey]held{},
 		holders: map[entryID]map[entryID]int{}, groups: map[entryID]struct{}{}, wanted: map[entryID]struct{}{}, wake: make(chan struct{}, 1),
 		ready: make(chan struct{}),
 	}
@@ -142,6 +143,11 @@ func (x *index) link(kind directoryv1.Kind, id entryID, l *provisioningv1.Link, 
 			x.groups[id] = struct{}{}
 			x.want(id) // whatever was missed while nobody watched
 		}
+	}
+	if l.GetState() == provisioningv1.LinkState_LINK_STATE_DISABLED {
+		x.disabled[id] = struct{}{}
+	} else {
+		delete(x.disabled, id)
 	}
 	if before == after {
 		return
@@ -346,4 +352,23 @@ func (x *index) resource(hash []byte) (string, bool) {
 	defer x.mu.RUnlock()
 	id, ok := x.byHash[[resourceHash]byte(hash)]
 	return id, ok
+}
+
+// ended says whether a user is gone from the directory and disabled on the target:
+// what becomes of her memberships was decided with that.
+func (x *index) ended(ctx context.Context, id entryID) (bool, error) {
+	x.mu.RLock()
+	_, disabled := x.disabled[id]
+	x.mu.RUnlock()
+	if !disabled {
+		return false, nil
+	}
+	last, err := x.bus.Last(ctx, directoryv1.StreamUsers, directoryv1.EntrySubject(directoryv1.Kind_KIND_USER, x.source, id[:]))
+	if errors.Is(err, bus.ErrNotFound) {
+		return false, nil // unknown is not gone
+	}
+	if err != nil {
+		return false, fmt.Errorf("read a member: %w", err)
+	}
+	return last.Header[directoryv1.HeaderOp] == directoryv1.Op_OP_ABSENT.String(), nil
 }

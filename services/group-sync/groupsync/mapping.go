@@ -38,6 +38,8 @@ type wanted struct {
 	without int
 	// strangers are members that the target holds and the directory has not.
 	strangers []step
+	// kept is how many of them are not removed, because the guard holds it.
+	kept int
 	// refused are members that the target does not take.
 	refused int
 }

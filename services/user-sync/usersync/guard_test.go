@@ -380,3 +380,140 @@ func TestLinksOfAnotherSourceOrTargetAreRefused(t *testing.T) {
 		t.Errorf("advance after forget: %v", err)
 	}
 }
+
+// Two removals of one entry wait together, and one approval is about both.
+func TestTwoPartsOfAnEntryAreHeldAndApprovedTogether(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	stop := b.Start(usersync.Run)
+	people(b, 20)
+	stop()
+	for n := range 20 { // while nobody works
+		off := person(n)
+		off.GetUser().Enabled = n >= 8
+		b.Publish(off)
+	}
+	c := b.Config.Connections["wiki"].Users.Attributes
+	c["userName"] = withValue(c["userName"], "user.mail")
+	b.Advance()
+	b.Start(usersync.Run)
+	for n := range 20 {
+		b.Until(user, n, workertest.Waiting)
+	}
+	if n := active(b); n != 20 {
+		t.Errorf("%d users are active, want 20", n)
+	}
+	if i := b.Held(user)[3]; !strings.Contains(i.GetAction(), "disable") || !strings.Contains(i.GetAction(), "change userName of the user") {
+		t.Errorf("held: %v", i.Held)
+	}
+	b.Mark(user, provisioningv1.Mark_MARK_APPROVED)
+	b.Eventually("nothing is held", func() bool { return len(b.Held(user)) == 0 })
+	if u, found := b.Target.User("u3@x"); !found || u["active"] != false {
+		t.Errorf("approved and not done: %v", b.Target.Users())
+	}
+}
+
+// What the guard let pass of one kind is no permission for another.
+func TestPermissionToDisableIsNoneToRename(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	stop := b.Start(usersync.Run)
+	people(b, 20)
+	stop()
+	off := person(3)
+	off.GetUser().Enabled = false
+	b.Publish(off)
+	c := b.Config.Connections["wiki"].Users.Attributes
+	c["userName"] = withValue(c["userName"], "user.mail")
+	b.Advance()
+	b.Start(usersync.Run)
+	b.Eventually("the user is disabled", func() bool { return active(b) == 19 })
+	for n := range 20 {
+		b.Until(user, n, func(l *provisioningv1.Link) bool {
+			return workertest.Waiting(l) || l.GetConfigurationHash() == b.Config.Hash("wiki")
+		})
+	}
+	if _, renamed := b.Target.User("u3@x"); renamed {
+		t.Error("a user was renamed though renames are held")
+	}
+}
+
+// Whose deletion is held keeps her account from others: it is not theirs to inherit.
+func TestAccountWhoseDeletionIsHeldIsNotInherited(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: delete", scimtest.Options{})
+	b.Start(usersync.Run)
+	people(b, 6)
+	leave(b, 6)
+	for n := range 6 {
+		b.Until(user, n, func(l *provisioningv1.Link) bool { return workertest.Waiting(l) || l.GetResourceId() == "" })
+	}
+	former := only(b.Held(user))
+	account := b.Link(user, former).GetResourceId()
+	another := person(former)
+	another.EntryId, another.GetUser().Id = workertest.ID(100), workertest.ID(100)
+	b.Publish(another)
+	if l := b.Until(user, 100, func(l *provisioningv1.Link) bool { return l.GetResourceId() != "" || workertest.Parked(l) }); l.GetResourceId() != "" {
+		t.Fatalf("another person got the account: %v", l)
+	}
+	b.Mark(user, provisioningv1.Mark_MARK_APPROVED)
+	l := b.Until(user, 100, func(l *provisioningv1.Link) bool { return l.GetResourceId() != "" && l.GetClaim() == nil })
+	if l.GetResourceId() == account {
+		t.Error("another person got the account after the approval")
+	}
+	if n := b.Target.Count(scim.KindUser); n != 1 {
+		t.Errorf("%d users on the target, want 1", n)
+	}
+}
+
+// What a new configuration may not remove waits for a person, also when the entries
+// change meanwhile for another reason.
+func TestHoldOfANewConfigurationOutlivesChangesOfTheEntries(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	stop := b.Start(usersync.Run)
+	people(b, 20)
+	stop()
+	b.Configure("remove: disable", `scope: '!user.?uid.orValue("").startsWith("u1")'`)
+	b.Start(usersync.Run)
+	b.Eventually("everything is held", func() bool { return len(b.Held(user)) == 11 })
+	for range 2 {
+		for n := range b.Held(user) {
+			b.Until(user, n, workertest.Waiting)
+			again := workertest.User(n, fmt.Sprintf("u%d", n), "Boss", fmt.Sprintf("u%d@y", n))
+			sequence := b.Publish(again)
+			b.Until(user, n, func(l *provisioningv1.Link) bool {
+				return l.GetSequence() >= sequence && l.GetClaim() == nil && (workertest.Waiting(l) || l.GetState() != provisioningv1.LinkState_LINK_STATE_ACTIVE)
+			})
+		}
+	}
+	if n := active(b); n != 20 {
+		t.Errorf("%d users are active, want 20: nobody approved", n)
+	}
+	b.Mark(user, provisioningv1.Mark_MARK_APPROVED)
+	b.Eventually("nothing is held", func() bool { return len(b.Held(user)) == 0 })
+	if n := active(b); n != 9 {
+		t.Errorf("%d users are active after the approval, want 9", n)
+	}
+}
+
+// An owner in the middle of whose write a worker ended gives the account up all the
+// same when she leaves.
+func TestAbandonedOwnerAndWhoWaitsForHerDoNotBlockEachOther(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	b.Start(usersync.Run)
+	people(b, 1)
+	again := person(0)
+	again.EntryId, again.GetUser().Id = workertest.ID(7), workertest.ID(7)
+	b.Publish(again)
+	b.Until(user, 7, workertest.Parked)
+	l := b.Link(user, 0)
+	l.Claim = &provisioningv1.Claim{Sequence: l.GetSequence(), Intent: provisioningv1.Intent_INTENT_UPDATE}
+	b.SetLink(user, 0, l)
+	b.Publish(workertest.Gone(user, 0))
+	b.Until(user, 7, func(l *provisioningv1.Link) bool { return l.GetResourceId() != "" && l.GetClaim() == nil })
+	if n := active(b); n != 1 {
+		t.Errorf("%d users are active, want 1", n)
+	}
+}

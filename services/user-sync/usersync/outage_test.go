@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
@@ -240,5 +241,27 @@ func TestOtherConnectionsAreUntouched(t *testing.T) {
 	b.Eventually("the other target holds everybody", func() bool { return other.Count(scim.KindUser) == 10 })
 	if p, err := worker.Paused(t.Context(), b.Bus, "chat"); p != nil || err != nil {
 		t.Errorf("the other connection is paused: %v, %v", p, err)
+	}
+}
+
+// A resume that is still under way does not hide that the consumers have to pause.
+func TestPauseRightAfterAResumeHolds(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	for range 3 {
+		pauseBy(t, b, manual, "")
+		if _, err := worker.Resume(t.Context(), b.Bus, "wiki"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pauseBy(t, b, manual, "")
+	time.Sleep(100 * time.Millisecond) // longer than a resume takes
+	for stream, consumer := range map[string]string{
+		user.Stream():                 worker.ChangesConsumer(user, "wiki", b.Config.Hash("wiki")),
+		provisioningv1.StreamRequests: worker.RequestsConsumer(user, "wiki"),
+	} {
+		if g, err := b.Bus.Backlog(t.Context(), stream, consumer); err != nil || !g.Paused {
+			t.Errorf("%s delivers though the connection is paused: %v", consumer, err)
+		}
 	}
 }

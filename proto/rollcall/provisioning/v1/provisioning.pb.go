@@ -531,14 +531,14 @@ type Link struct {
 	// Multi-valued attributes in which the adopted resource had values of types
 	// that nobody mapped; they are read before they are replaced.
 	ForeignValues []string `protobuf:"bytes,15,rep,name=foreign_values,json=foreignValues,proto3" json:"foreign_values,omitempty"`
-	// Removals that the guard has let pass and that are not confirmed yet: a
-	// repeated attempt is not counted twice.
-	GuardCredit uint32 `protobuf:"varint,16,opt,name=guard_credit,json=guardCredit,proto3" json:"guard_credit,omitempty"`
+	// Removals that the guard has let pass and that are not confirmed yet, by what
+	// it counts: a repeated attempt is not counted twice.
+	GuardCredits map[string]uint32 `protobuf:"bytes,19,rep,name=guard_credits,json=guardCredits,proto3" json:"guard_credits,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// When a disabled resource whose entry is gone or out of scope is deleted;
 	// unset where it stays.
 	DeleteAt *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=delete_at,json=deleteAt,proto3" json:"delete_at,omitempty"`
-	// Groups: members that the target holds, that nobody wants and whose removal is
-	// held; the group is read before the next write.
+	// Groups: members that the target holds, that nobody wants and that are not
+	// removed yet; the group is read before the next write.
 	UnwantedMembers uint32 `protobuf:"varint,18,opt,name=unwanted_members,json=unwantedMembers,proto3" json:"unwanted_members,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -679,11 +679,11 @@ func (x *Link) GetForeignValues() []string {
 	return nil
 }
 
-func (x *Link) GetGuardCredit() uint32 {
+func (x *Link) GetGuardCredits() map[string]uint32 {
 	if x != nil {
-		return x.GuardCredit
+		return x.GuardCredits
 	}
-	return 0
+	return nil
 }
 
 func (x *Link) GetDeleteAt() *timestamppb.Timestamp {
@@ -1559,7 +1559,7 @@ var File_rollcall_provisioning_v1_provisioning_proto protoreflect.FileDescriptor
 
 const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\n" +
-	"+rollcall/provisioning/v1/provisioning.proto\x12\x18rollcall.provisioning.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%rollcall/directory/v1/directory.proto\"\x85\a\n" +
+	"+rollcall/provisioning/v1/provisioning.proto\x12\x18rollcall.provisioning.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%rollcall/directory/v1/directory.proto\"\x8e\b\n" +
 	"\x04Link\x129\n" +
 	"\x05state\x18\x01 \x01(\x0e2#.rollcall.provisioning.v1.LinkStateR\x05state\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12\x1a\n" +
@@ -1580,13 +1580,16 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\x0fmembers_applied\x18\f \x01(\x04R\x0emembersApplied\x120\n" +
 	"\x14members_without_link\x18\r \x01(\x04R\x12membersWithoutLink\x12#\n" +
 	"\rmember_chunks\x18\x0e \x01(\rR\fmemberChunks\x12%\n" +
-	"\x0eforeign_values\x18\x0f \x03(\tR\rforeignValues\x12!\n" +
-	"\fguard_credit\x18\x10 \x01(\rR\vguardCredit\x127\n" +
+	"\x0eforeign_values\x18\x0f \x03(\tR\rforeignValues\x12U\n" +
+	"\rguard_credits\x18\x13 \x03(\v20.rollcall.provisioning.v1.Link.GuardCreditsEntryR\fguardCredits\x127\n" +
 	"\tdelete_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\bdeleteAt\x12)\n" +
 	"\x10unwanted_members\x18\x12 \x01(\rR\x0funwantedMembers\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\xa5\x01\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\x1a?\n" +
+	"\x11GuardCreditsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01J\x04\b\x10\x10\x11R\fguard_credit\"\xa5\x01\n" +
 	"\x05Claim\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x14\n" +
 	"\x05owner\x18\x02 \x01(\tR\x05owner\x128\n" +
@@ -1719,7 +1722,7 @@ func file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP() []byte {
 }
 
 var file_rollcall_provisioning_v1_provisioning_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_rollcall_provisioning_v1_provisioning_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_rollcall_provisioning_v1_provisioning_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_rollcall_provisioning_v1_provisioning_proto_goTypes = []any{
 	(LinkState)(0),                // 0: rollcall.provisioning.v1.LinkState
 	(Origin)(0),                   // 1: rollcall.provisioning.v1.Origin
@@ -1743,9 +1746,10 @@ var file_rollcall_provisioning_v1_provisioning_proto_goTypes = []any{
 	(*WindowSlot)(nil),            // 19: rollcall.provisioning.v1.WindowSlot
 	(*Pause)(nil),                 // 20: rollcall.provisioning.v1.Pause
 	nil,                           // 21: rollcall.provisioning.v1.Link.AttributesEntry
-	nil,                           // 22: rollcall.provisioning.v1.WindowSlot.CountsEntry
-	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
-	(v1.Kind)(0),                  // 24: rollcall.directory.v1.Kind
+	nil,                           // 22: rollcall.provisioning.v1.Link.GuardCreditsEntry
+	nil,                           // 23: rollcall.provisioning.v1.WindowSlot.CountsEntry
+	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
+	(v1.Kind)(0),                  // 25: rollcall.directory.v1.Kind
 }
 var file_rollcall_provisioning_v1_provisioning_proto_depIdxs = []int32{
 	0,  // 0: rollcall.provisioning.v1.Link.state:type_name -> rollcall.provisioning.v1.LinkState
@@ -1753,31 +1757,32 @@ var file_rollcall_provisioning_v1_provisioning_proto_depIdxs = []int32{
 	9,  // 2: rollcall.provisioning.v1.Link.claim:type_name -> rollcall.provisioning.v1.Claim
 	21, // 3: rollcall.provisioning.v1.Link.attributes:type_name -> rollcall.provisioning.v1.Link.AttributesEntry
 	10, // 4: rollcall.provisioning.v1.Link.problem:type_name -> rollcall.provisioning.v1.Problem
-	23, // 5: rollcall.provisioning.v1.Link.applied_at:type_name -> google.protobuf.Timestamp
-	23, // 6: rollcall.provisioning.v1.Link.delete_at:type_name -> google.protobuf.Timestamp
-	2,  // 7: rollcall.provisioning.v1.Claim.intent:type_name -> rollcall.provisioning.v1.Intent
-	23, // 8: rollcall.provisioning.v1.Claim.since:type_name -> google.protobuf.Timestamp
-	3,  // 9: rollcall.provisioning.v1.Problem.kind:type_name -> rollcall.provisioning.v1.ProblemKind
-	23, // 10: rollcall.provisioning.v1.Problem.first_at:type_name -> google.protobuf.Timestamp
-	23, // 11: rollcall.provisioning.v1.Problem.last_at:type_name -> google.protobuf.Timestamp
-	11, // 12: rollcall.provisioning.v1.AppliedMembers.members:type_name -> rollcall.provisioning.v1.Member
-	24, // 13: rollcall.provisioning.v1.Ownership.kind:type_name -> rollcall.directory.v1.Kind
-	23, // 14: rollcall.provisioning.v1.Outcome.at:type_name -> google.protobuf.Timestamp
-	24, // 15: rollcall.provisioning.v1.Outcome.kind:type_name -> rollcall.directory.v1.Kind
-	4,  // 16: rollcall.provisioning.v1.Outcome.action:type_name -> rollcall.provisioning.v1.Action
-	5,  // 17: rollcall.provisioning.v1.Outcome.result:type_name -> rollcall.provisioning.v1.Result
-	10, // 18: rollcall.provisioning.v1.Outcome.problem:type_name -> rollcall.provisioning.v1.Problem
-	23, // 19: rollcall.provisioning.v1.Held.since:type_name -> google.protobuf.Timestamp
-	6,  // 20: rollcall.provisioning.v1.Held.mark:type_name -> rollcall.provisioning.v1.Mark
-	19, // 21: rollcall.provisioning.v1.Window.slots:type_name -> rollcall.provisioning.v1.WindowSlot
-	22, // 22: rollcall.provisioning.v1.WindowSlot.counts:type_name -> rollcall.provisioning.v1.WindowSlot.CountsEntry
-	7,  // 23: rollcall.provisioning.v1.Pause.reason:type_name -> rollcall.provisioning.v1.PauseReason
-	23, // 24: rollcall.provisioning.v1.Pause.since:type_name -> google.protobuf.Timestamp
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	24, // 5: rollcall.provisioning.v1.Link.applied_at:type_name -> google.protobuf.Timestamp
+	22, // 6: rollcall.provisioning.v1.Link.guard_credits:type_name -> rollcall.provisioning.v1.Link.GuardCreditsEntry
+	24, // 7: rollcall.provisioning.v1.Link.delete_at:type_name -> google.protobuf.Timestamp
+	2,  // 8: rollcall.provisioning.v1.Claim.intent:type_name -> rollcall.provisioning.v1.Intent
+	24, // 9: rollcall.provisioning.v1.Claim.since:type_name -> google.protobuf.Timestamp
+	3,  // 10: rollcall.provisioning.v1.Problem.kind:type_name -> rollcall.provisioning.v1.ProblemKind
+	24, // 11: rollcall.provisioning.v1.Problem.first_at:type_name -> google.protobuf.Timestamp
+	24, // 12: rollcall.provisioning.v1.Problem.last_at:type_name -> google.protobuf.Timestamp
+	11, // 13: rollcall.provisioning.v1.AppliedMembers.members:type_name -> rollcall.provisioning.v1.Member
+	25, // 14: rollcall.provisioning.v1.Ownership.kind:type_name -> rollcall.directory.v1.Kind
+	24, // 15: rollcall.provisioning.v1.Outcome.at:type_name -> google.protobuf.Timestamp
+	25, // 16: rollcall.provisioning.v1.Outcome.kind:type_name -> rollcall.directory.v1.Kind
+	4,  // 17: rollcall.provisioning.v1.Outcome.action:type_name -> rollcall.provisioning.v1.Action
+	5,  // 18: rollcall.provisioning.v1.Outcome.result:type_name -> rollcall.provisioning.v1.Result
+	10, // 19: rollcall.provisioning.v1.Outcome.problem:type_name -> rollcall.provisioning.v1.Problem
+	24, // 20: rollcall.provisioning.v1.Held.since:type_name -> google.protobuf.Timestamp
+	6,  // 21: rollcall.provisioning.v1.Held.mark:type_name -> rollcall.provisioning.v1.Mark
+	19, // 22: rollcall.provisioning.v1.Window.slots:type_name -> rollcall.provisioning.v1.WindowSlot
+	23, // 23: rollcall.provisioning.v1.WindowSlot.counts:type_name -> rollcall.provisioning.v1.WindowSlot.CountsEntry
+	7,  // 24: rollcall.provisioning.v1.Pause.reason:type_name -> rollcall.provisioning.v1.PauseReason
+	24, // 25: rollcall.provisioning.v1.Pause.since:type_name -> google.protobuf.Timestamp
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_rollcall_provisioning_v1_provisioning_proto_init() }
@@ -1791,7 +1796,7 @@ func file_rollcall_provisioning_v1_provisioning_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rollcall_provisioning_v1_provisioning_proto_rawDesc), len(file_rollcall_provisioning_v1_provisioning_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
