@@ -100,6 +100,8 @@ func (j *judge) decide(units []*unit) map[string]int {
 				u.fate, u.why = holds, reasons[of]
 			case u.pub.replaced && reload != "":
 				u.fate, u.why = holds, reload
+			case u.pub.unasked:
+				u.fate, u.why = holds, j.cure("too many entries are not found to ask the server for each of them", some)
 			default:
 				counts[of] += j.uncounted(u)
 			}
