@@ -331,3 +331,33 @@ func TestAnotherIdentityRemovesNothing(t *testing.T) {
 		t.Error("a failure of the directory is no error")
 	}
 }
+
+// A person said no. What else changes of the entry is published, and the no stays.
+func TestRejectionOutlivesOtherChanges(t *testing.T) {
+	t.Parallel()
+	dir, _ := company(100)
+	s, v := newSession(t, testRules(t, connection.NestedFlatten, nil, false), dir)
+	attend(t, s)
+	for n := range 20 {
+		dir.objects[makeID(n)].left = true
+	}
+	sweep(t, s, dir, everybody)
+	say(t, s, provisioningv1.Mark_MARK_REJECTED, anyItem)
+	settled(t, s)
+	dir.objects[makeID(3)].cn = "Carol"
+	hideUsers(v, 1)
+	for range 2 {
+		sweep(t, s, dir, func(n int) bool { return n > 0 })
+	}
+	next := successor(t, s)
+	next.limits = s.limits
+	attend(t, next)
+	sweep(t, next, dir, func(n int) bool { return n > 0 })
+	carol, _ := onStreamNow(t, next, makeID(3))
+	if !carol.GetUser().GetEnabled() || first(carol.GetUser().GetAttributes(), "cn") != "Carol" {
+		t.Errorf("published %v, want her enabled, with her new name", carol)
+	}
+	if p := last(t, next); p.Held != 0 || len(heldItems(t, next)) != 19 {
+		t.Errorf("%+v, %d items, want 19 rejected and nothing that waits", p, len(heldItems(t, next)))
+	}
+}

@@ -162,7 +162,8 @@ func (j *judge) same(h *provisioningv1.Held, u *unit, all []*unit) bool {
 			those = append(those, one)
 		}
 	}
-	return held.Same(h, j.item(those))
+	now := j.item(those)
+	return held.Same(h, now) || stillRejected(h, now)
 }
 
 // item is what is held of an entry when these units of it are.

@@ -327,3 +327,34 @@ func TestAllGroupsAtOnceAreHeld(t *testing.T) {
 		}
 	}
 }
+
+// Nobody can say any more who is enabled, and a person rejected that: the record
+// stays as it is.
+func TestRejectedBrokenEnabledIsNotWrittenAgain(t *testing.T) {
+	t.Parallel()
+	r := memberRules(t, connection.MemberDN, "")
+	enabled, err := mapping.CompileBool(user, `int(user.?employeeType.orValue("unreadable")) == 0`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.enabled, r.set, r.usesGroups = enabled, mapping.NewSet([]string{"uid", "employeetype", "cn"}), false
+	s, _ := newSession(t, r, &model{})
+	attend(t, s)
+	var seen, blind []*ldapsource.Entry
+	for i := range 20 {
+		uid := fmt.Sprintf("u%d", i)
+		seen = append(seen, ent(i, "cn="+uid+",dc=x", "employeetype", "0", "uid", uid))
+		blind = append(blind, ent(i, "cn="+uid+",dc=x", "uid", uid))
+	}
+	readAll(t, s, seen)
+	readAll(t, s, blind)
+	say(t, s, provisioningv1.Mark_MARK_REJECTED, anyItem)
+	settled(t, s)
+	before := fmt.Sprint(heldItems(t, s))
+	for range 3 {
+		readAll(t, s, blind)
+	}
+	if diff := gocmp.Diff(before, fmt.Sprint(heldItems(t, s))); diff != "" {
+		t.Errorf("written again: %s", diff)
+	}
+}
