@@ -9,6 +9,7 @@ import (
 
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/guard"
+	"github.com/rollcall-scim/rollcall/pkg/held"
 	"github.com/rollcall-scim/rollcall/pkg/mapping"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
@@ -356,5 +357,33 @@ func TestRejectedBrokenEnabledIsNotWrittenAgain(t *testing.T) {
 	}
 	if diff := gocmp.Diff(before, fmt.Sprint(heldItems(t, s))); diff != "" {
 		t.Errorf("written again: %s", diff)
+	}
+}
+
+// What a preview would publish in one round is compared with what is kept in the
+// next.
+func TestPreviewOfWhatIsKept(t *testing.T) {
+	t.Parallel()
+	s := mailSession(t)
+	blind := mailed(func(int) bool { return true })
+	readAll(t, s, blind)
+	blind[7] = ent(7, "cn=u7,dc=x", "cn", "Seven", "uid", "u7")
+	there := append(blind[:299], ent(1000, "cn=all,dc=x", "objectclass", "groupOfNames", "member", "cn=u299,dc=x"))
+	d := *s.detector
+	v := &visible{entries: map[ID]*ldapsource.Entry{}}
+	for _, e := range there {
+		v.entries[e.ID] = e
+	}
+	d.directory = v
+	would := map[held.Key]*publication{}
+	p := openSession(&d, &publisher{detector: &d, memory: s.publisher.memory, would: would}, func() {})
+	t.Cleanup(p.close)
+	readAll(t, p, there)
+	seven := would[held.Key{Kind: user, ID: makeID(7)}]
+	if seven == nil || first(seven.change.GetUser().GetAttributes(), "mail") != "u7@x" {
+		t.Errorf("would publish %v, want seven with mail", seven)
+	}
+	if all := would[held.Key{Kind: directoryv1.Kind_KIND_GROUP, ID: makeID(1000)}]; all == nil || all.change.GetGroup().GetMembers().GetCount() != 0 {
+		t.Errorf("would publish %v, want a group without the one that is gone", all)
 	}
 }

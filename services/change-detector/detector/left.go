@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/rollcall-scim/rollcall/pkg/held"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 )
 
@@ -101,6 +102,9 @@ func (s *session) readLeft(ctx context.Context, pub *publication, before *publis
 }
 
 func (s *session) readChunk(ctx context.Context, id ID, n int) ([]member, error) {
+	if would := s.publisher.would[held.Key{Kind: directoryv1.Kind_KIND_GROUP, ID: id}]; would != nil {
+		return unpack(would.chunks[n]), nil
+	}
 	stored, err := s.bus.Last(ctx, directoryv1.StreamGroups, directoryv1.ChunkSubject(s.name, id[:], n))
 	if err != nil {
 		return nil, err

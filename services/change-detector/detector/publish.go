@@ -56,7 +56,11 @@ func (p *publisher) publish(ctx context.Context, publications []*publication) er
 	if p.would != nil {
 		for _, one := range publications {
 			p.would[one.key()] = one
-			p.memory[one.key().Kind][one.id()] = one.published(0)
+			var sequence uint64 // the stream stays as it is
+			if before := p.memory[one.key().Kind][one.id()]; before != nil {
+				sequence = before.sequence
+			}
+			p.memory[one.key().Kind][one.id()] = one.published(sequence)
 		}
 		return nil
 	}
