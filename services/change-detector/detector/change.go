@@ -158,5 +158,5 @@ func (e *entry) commonName() string {
 			}
 		}
 	}
-	return e.dn
+	return ldapsource.RDNValue(e.dn)
 }

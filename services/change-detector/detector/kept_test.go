@@ -141,6 +141,30 @@ func TestKeptMembersKeepTheNameOfTheirGroup(t *testing.T) {
 	}
 }
 
+// The names of groups cannot be read any more: users keep those that they have.
+func TestUnreadableNamesOfGroupsChangeNoUser(t *testing.T) {
+	t.Parallel()
+	s, _ := newSession(t, memberRules(t, connection.MemberDN, ""), &model{})
+	tree := func(named bool) []*ldapsource.Entry {
+		all := []*ldapsource.Entry{ent(1, "uid=ann,dc=x", "uid", "ann")}
+		for n := range 20 {
+			pairs := []string{"objectclass", "groupOfNames", "member", "uid=ann,dc=x"}
+			if named {
+				pairs = append([]string{"cn", fmt.Sprintf("g%d", n)}, pairs...)
+			}
+			all = append(all, ent(100+n, fmt.Sprintf("cn=g%d,dc=x", n), pairs...))
+		}
+		return all
+	}
+	readAll(t, s, tree(true))
+	before := sequences(t, s)
+	readAll(t, s, tree(false))
+	if diff := gocmp.Diff(before, sequences(t, s)); diff != "" {
+		c, _ := onStreamNow(t, s, makeID(1))
+		t.Errorf("published %v", c.GetUser().GetGroups())
+	}
+}
+
 // The attribute that disables people cannot be read any more: nobody is enabled by
 // that.
 func TestUnreadableStatusEnablesNobody(t *testing.T) {
