@@ -245,6 +245,26 @@ func TestApprovingSomeLeavesTheOthers(t *testing.T) {
 	}
 }
 
+// Nor does it when another detector takes over.
+func TestApprovingSomeLeavesTheOthersToTheNext(t *testing.T) {
+	t.Parallel()
+	dir, _ := company(100)
+	s, v := newSession(t, testRules(t, connection.NestedFlatten, nil, false), dir)
+	attend(t, s)
+	hideUsers(v, 20)
+	sweep(t, s, dir, func(n int) bool { return n >= 20 })
+	n := 0
+	say(t, s, provisioningv1.Mark_MARK_APPROVED, func(held.Item) bool { n++; return n <= 18 })
+	settled(t, s)
+	next := successor(t, s)
+	next.limits = s.limits
+	attend(t, next)
+	sweep(t, next, dir, func(n int) bool { return n >= 20 })
+	if p := last(t, next); p.Users != 82 || p.Held != 2 {
+		t.Errorf("%+v, want 82 users, and two held", p)
+	}
+}
+
 func TestRejectedRemovalsStaySilently(t *testing.T) {
 	t.Parallel()
 	dir, _ := company(200)

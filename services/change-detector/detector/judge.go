@@ -44,6 +44,8 @@ type bench struct {
 	// waves count what was approved of removals of which others still wait: who
 	// approves some of them does not let the others pass.
 	waves map[string]int
+	// stored are the waves as the sources bucket has them.
+	stored map[string]int
 }
 
 func newBench() *bench {
