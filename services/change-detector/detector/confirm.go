@@ -97,7 +97,8 @@ func (s *session) toConfirm(removals []*publication) []ID {
 			continue
 		}
 		r.unasked = true
-		if s.board.Get(r.key()).GetMark() != provisioningv1.Mark_MARK_REJECTED {
+		now := &provisioningv1.Held{Action: action([]*unit{{pub: r}}), Generation: s.generation}
+		if !stillRejected(s.board.Get(r.key()), now) {
 			gone[r.change.GetKind()] = append(gone[r.change.GetKind()], r)
 		}
 	}

@@ -265,6 +265,30 @@ func TestApprovingSomeLeavesTheOthersToTheNext(t *testing.T) {
 	}
 }
 
+// Who rejects some of a wave does not let the others pass either.
+func TestRejectingSomeLeavesTheOthers(t *testing.T) {
+	t.Parallel()
+	for users, gone := range map[int]int{100: 20, 5: 5} {
+		dir, _ := company(users)
+		s, v := newSession(t, testRules(t, connection.NestedFlatten, nil, false), dir)
+		attend(t, s)
+		hideUsers(v, gone)
+		remain := func(n int) bool { return n >= gone }
+		sweep(t, s, dir, remain)
+		n := 0
+		say(t, s, provisioningv1.Mark_MARK_REJECTED, func(held.Item) bool { n++; return n <= gone-2 })
+		settled(t, s)
+		sweep(t, s, dir, remain)
+		next := successor(t, s)
+		next.limits = s.limits
+		attend(t, next)
+		sweep(t, next, dir, remain)
+		if p := last(t, next); p.Users != users || p.Held != 2 {
+			t.Errorf("%d of %d gone: %+v, want none removed and two that wait", gone, users, p)
+		}
+	}
+}
+
 func TestRejectedRemovalsStaySilently(t *testing.T) {
 	t.Parallel()
 	dir, _ := company(200)

@@ -285,6 +285,47 @@ func TestFewAttributesVanish(t *testing.T) {
 	}
 }
 
+// A person said no to one loss of some users, and another one of them is held later:
+// they are asked for both again, and neither passes meanwhile.
+func TestRejectionAndAnotherHeldField(t *testing.T) {
+	t.Parallel()
+	r := memberRules(t, connection.MemberDN, "")
+	enabled, err := mapping.CompileBool(user, `!("left" in user.all.employeeType)`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.enabled, r.set, r.usesGroups = enabled, mapping.NewSet([]string{"uid", "employeetype", "mail"}), false
+	s, _ := newSession(t, r, &model{})
+	attend(t, s)
+	read := func(mail, left func(int) bool) {
+		var all []*ldapsource.Entry
+		for i := range 100 {
+			uid := fmt.Sprintf("u%d", i)
+			pairs := []string{"uid", uid}
+			if left(i) {
+				pairs = append(pairs, "employeetype", "left")
+			}
+			if mail(i) {
+				pairs = append(pairs, "mail", uid+"@x")
+			}
+			all = append(all, ent(i, "cn="+uid+",dc=x", pairs...))
+		}
+		readAll(t, s, all)
+	}
+	no := func(int) bool { return false }
+	read(everybody, no)
+	read(no, no)
+	say(t, s, provisioningv1.Mark_MARK_REJECTED, anyItem)
+	settled(t, s)
+	for range 3 {
+		read(no, func(n int) bool { return n < 6 })
+	}
+	c, _ := onStreamNow(t, s, makeID(3))
+	if first(c.GetUser().GetAttributes(), "mail") == "" || !c.GetUser().GetEnabled() {
+		t.Errorf("published %v", c)
+	}
+}
+
 func TestApprovedAttributesAreCleared(t *testing.T) {
 	t.Parallel()
 	s := mailSession(t)
