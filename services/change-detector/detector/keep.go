@@ -1,6 +1,7 @@
 package detector
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/held"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
 )
 
 // manyReads is from how many entries on the whole stream is read instead of each
@@ -25,6 +27,7 @@ type old struct {
 	raw        string // hash of what the directory says
 	attributes map[string]*directoryv1.Attribute
 	groups     []string // of a user
+	name       string   // of a group
 	left       []member
 	// which of them were read
 	readAttributes, readLeft bool
@@ -46,8 +49,9 @@ type kept struct {
 	enabled    bool
 	attributes []string
 	members    []member
-	// groups are the names of the groups that keep a user.
-	groups []string
+	// groups are those that keep a user, names what the user keeps of them.
+	groups []*publication
+	names  []string
 }
 
 // keep puts what does not flow back into the publications, and drops those that
@@ -65,6 +69,7 @@ func (s *session) keep(ctx context.Context, p *pass, units []*unit) error {
 		if k := keeps[pub]; k != nil {
 			o := s.oldOf(pub)
 			olds[pub.key()] = o
+			s.keepNames(k, o, keeps)
 			before := s.publisher.memory[pub.key().Kind][pub.id()]
 			if err := s.mirror.restore(pub, k, o, before); err != nil {
 				return err
@@ -138,22 +143,37 @@ func (s *session) keepGroups(p *pass, keeps map[*publication]*kept) {
 	if !s.mirror.rules.usesGroups {
 		return
 	}
-	in := map[ID][]string{}
+	in := map[ID][]*publication{}
 	for pub, k := range keeps {
 		for _, m := range k.members {
-			in[m.id] = append(in[m.id], pub.entry.commonName())
+			in[m.id] = append(in[m.id], pub)
 		}
 	}
 	for _, pub := range p.upserts {
-		names := in[pub.id()]
-		if pub.change.GetUser() == nil || len(names) == 0 || !s.publisher.memory.shows(pub.key().Kind, pub.id()) {
+		groups := in[pub.id()]
+		if pub.change.GetUser() == nil || len(groups) == 0 || !s.publisher.memory.shows(pub.key().Kind, pub.id()) {
 			continue
 		}
 		if keeps[pub] == nil {
 			keeps[pub] = &kept{}
 		}
-		keeps[pub].groups = names
+		keeps[pub].groups = groups
 		s.held[pub.id()] = struct{}{}
+	}
+}
+
+// keepNames says which names a user keeps: those of the groups that keep it and hold
+// it directly, as they are called now. The user may know a group by its former name.
+func (s *session) keepNames(k *kept, o *old, keeps map[*publication]*kept) {
+	for _, group := range k.groups {
+		was, is := s.oldOf(group).name, group.entry.commonName()
+		if !slices.Contains(o.groups, was) && !slices.Contains(o.groups, is) {
+			continue
+		}
+		if slices.Contains(keeps[group].attributes, "cn") {
+			is = was
+		}
+		k.names = append(k.names, is)
 	}
 }
 
@@ -161,7 +181,7 @@ func (s *session) keepGroups(p *pass, keeps map[*publication]*kept) {
 func (s *session) readOld(ctx context.Context, keeps map[*publication]*kept) error {
 	wanted := map[directoryv1.Kind]map[ID]*old{directoryv1.Kind_KIND_USER: {}, directoryv1.Kind_KIND_GROUP: {}}
 	for pub, k := range keeps {
-		if o := s.oldOf(pub); len(k.attributes)+len(k.groups) > 0 && !o.readAttributes {
+		if o := s.oldOf(pub); (len(k.attributes)+len(k.groups) > 0 || s.mirror.rules.usesGroups && len(k.members) > 0) && !o.readAttributes {
 			wanted[pub.key().Kind][pub.id()] = o
 		}
 	}
@@ -213,6 +233,7 @@ func take(olds map[ID]*old, stored *bus.Stored) error {
 		return fmt.Errorf("decode %s: %w", stored.Subject, err)
 	}
 	o.readAttributes, o.attributes, o.groups = true, map[string]*directoryv1.Attribute{}, change.GetUser().GetGroups()
+	o.name = cmp.Or(first(change.GetGroup().GetAttributes(), "cn"), ldapsource.RDNValue(change.GetGroup().GetDn()))
 	for _, a := range append(change.GetUser().GetAttributes(), change.GetGroup().GetAttributes()...) {
 		o.attributes[a.GetName()] = a
 	}
@@ -231,11 +252,7 @@ func (m *mirror) restore(pub *publication, k *kept, o *old, before *published) e
 		}
 		user.Attributes = merge(user.GetAttributes(), k.attributes, o)
 		pub.change.References = m.references(user.GetAttributes())
-		for _, name := range o.groups {
-			if slices.Contains(k.groups, name) {
-				user.Groups = append(user.Groups, name)
-			}
-		}
+		user.Groups = append(user.Groups, k.names...)
 		slices.Sort(user.GetGroups())
 		user.Groups = slices.Compact(user.GetGroups())
 	}

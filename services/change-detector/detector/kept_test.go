@@ -141,6 +141,28 @@ func TestKeptMembersKeepTheNameOfTheirGroup(t *testing.T) {
 	}
 }
 
+// The group is renamed while it keeps its members: they know it by its new name.
+func TestKeptMembersFollowTheNameOfTheirGroup(t *testing.T) {
+	t.Parallel()
+	dir, g := company(100)
+	s, _ := newSession(t, testRules(t, connection.NestedFlatten, nil, true), dir)
+	attend(t, s)
+	g.members = map[ID]bool{}
+	sweep(t, s, dir, everybody)
+	g.cn, g.dn = "new", "cn=new,"+groupsBase
+	sweep(t, s, dir, everybody)
+	sweep(t, s, dir, everybody)
+	c, _ := onStreamNow(t, s, makeID(3))
+	if members, _ := on(t, s, g.id); members != 100 || len(c.GetUser().GetGroups()) != 1 {
+		t.Fatalf("%d members, groups of a member %v", members, c.GetUser().GetGroups())
+	}
+	before := sequences(t, s)
+	sweep(t, s, dir, everybody)
+	if diff := gocmp.Diff(before, sequences(t, s)); diff != "" || c.GetUser().GetGroups()[0] != "new" {
+		t.Errorf("groups of a member %v, and published though nothing changed: %s", c.GetUser().GetGroups(), diff)
+	}
+}
+
 // The names of groups cannot be read any more: users keep those that they have.
 func TestUnreadableNamesOfGroupsChangeNoUser(t *testing.T) {
 	t.Parallel()
