@@ -1,6 +1,7 @@
 package detector
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -444,6 +445,27 @@ func TestRejectedBrokenEnabledIsNotWrittenAgain(t *testing.T) {
 	}
 	if diff := gocmp.Diff(before, fmt.Sprint(heldItems(t, s))); diff != "" {
 		t.Errorf("written again: %s", diff)
+	}
+}
+
+// A publication of which the answer was lost is on the stream, and the detector does
+// not know: it learns that when it reads what to keep, and goes on.
+func TestStreamIsReadAgainWhenItChanged(t *testing.T) {
+	t.Parallel()
+	s := mailSession(t)
+	readAll(t, s, mailed(func(int) bool { return true }))
+	stale := *s.publisher.memory[user][makeID(7)]
+	s.Put(ent(7, "cn=u7,dc=x", "cn", "Seven", "uid", "u7"))
+	settled(t, s)
+	s.publisher.memory[user][makeID(7)] = &stale
+	s.Put(ent(7, "cn=u7,dc=x", "cn", "Siete", "uid", "u7"))
+	if err := s.Settled(t.Context()); !errors.Is(err, errChanged) {
+		t.Fatalf("%v, want that the stream changed", err)
+	}
+	settled(t, s)
+	seven, _ := onStreamNow(t, s, makeID(7))
+	if got := seven.GetUser().GetAttributes(); first(got, "cn") != "Siete" || first(got, "mail") != "u7@x" {
+		t.Errorf("published %v, want the new cn and the old mail", got)
 	}
 }
 
