@@ -58,6 +58,7 @@ type mirror struct {
 	// rename in its groups a moment later and in silence; a group that is written
 	// within that moment is sent with the former name.
 	renames map[string]rename
+	forget  time.Time // when to forget renames that are over
 	// suspects are groups that were sent with a former name, and when to read them
 	// again: then the server's word is final.
 	suspects map[ID]time.Time
