@@ -174,7 +174,12 @@ func (m *mirror) index(e *entry) {
 	if e.uid != "" {
 		m.byUID[e.uid] = e.id
 	}
-	delete(m.renames, e.name)
+	if _, former := m.renames[e.name]; former {
+		delete(m.renames, e.name)
+		for id := range m.suspects { // they may have meant this entry
+			m.reread[id] = struct{}{}
+		}
+	}
 	for i, key := range e.members {
 		if known, ok := m.byName[key]; ok {
 			e.members[i] = m.at(known).name // one string for all who hold it
