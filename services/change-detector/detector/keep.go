@@ -59,7 +59,7 @@ type kept struct {
 func (s *session) keep(ctx context.Context, p *pass, units []*unit) error {
 	keeps := keepsOf(units)
 	s.keepFollowing(p, units, keeps)
-	s.keepGroups(p, keeps)
+	s.keepGroups(p, units, keeps)
 	if err := s.readOld(ctx, keeps); err != nil {
 		return fmt.Errorf("read what was published of entries that lost something: %w", s.publisher.again(ctx, err))
 	}
@@ -69,6 +69,9 @@ func (s *session) keep(ctx context.Context, p *pass, units []*unit) error {
 		if k := keeps[pub]; k != nil {
 			o := s.oldOf(pub)
 			olds[pub.key()] = o
+			for _, group := range k.groups {
+				olds[group.key()] = s.oldOf(group)
+			}
 			s.keepNames(k, o, keeps)
 			before := s.publisher.memory[pub.key().Kind][pub.id()]
 			if err := s.mirror.restore(pub, k, o, before); err != nil {
@@ -138,10 +141,17 @@ func (s *session) keepFollowing(p *pass, units []*unit, keeps map[*publication]*
 }
 
 // keepGroups keeps the names of groups on the users whom those groups keep, where
-// an expression reads them.
-func (s *session) keepGroups(p *pass, keeps map[*publication]*kept) {
+// an expression reads them. Whom a group holds that is there and does not seem to be
+// a group any more cannot be told: while its removal waits, who has its name keeps it.
+func (s *session) keepGroups(p *pass, units []*unit, keeps map[*publication]*kept) {
 	if !s.mirror.rules.usesGroups {
 		return
+	}
+	var waiting []*publication
+	for _, u := range units {
+		if u.field == "" && u.fate != flows && u.pub.entry != nil && u.pub.key().Kind == directoryv1.Kind_KIND_GROUP {
+			waiting = append(waiting, u.pub)
+		}
 	}
 	in := map[ID][]*publication{}
 	for pub, k := range keeps {
@@ -150,7 +160,7 @@ func (s *session) keepGroups(p *pass, keeps map[*publication]*kept) {
 		}
 	}
 	for _, pub := range p.upserts {
-		groups := in[pub.id()]
+		groups := slices.Concat(in[pub.id()], waiting)
 		if pub.change.GetUser() == nil || len(groups) == 0 || !s.publisher.memory.shows(pub.key().Kind, pub.id()) {
 			continue
 		}
@@ -170,7 +180,7 @@ func (s *session) keepNames(k *kept, o *old, keeps map[*publication]*kept) {
 		if !slices.Contains(o.groups, was) && !slices.Contains(o.groups, is) {
 			continue
 		}
-		if slices.Contains(keeps[group].attributes, "cn") {
+		if of := keeps[group]; of == nil || slices.Contains(of.attributes, "cn") {
 			is = was
 		}
 		k.names = append(k.names, is)
@@ -181,8 +191,13 @@ func (s *session) keepNames(k *kept, o *old, keeps map[*publication]*kept) {
 func (s *session) readOld(ctx context.Context, keeps map[*publication]*kept) error {
 	wanted := map[directoryv1.Kind]map[ID]*old{directoryv1.Kind_KIND_USER: {}, directoryv1.Kind_KIND_GROUP: {}}
 	for pub, k := range keeps {
-		if o := s.oldOf(pub); (len(k.attributes)+len(k.groups) > 0 || s.mirror.rules.usesGroups && len(k.members) > 0) && !o.readAttributes {
+		if o := s.oldOf(pub); len(k.attributes)+len(k.groups) > 0 && !o.readAttributes {
 			wanted[pub.key().Kind][pub.id()] = o
+		}
+		for _, group := range k.groups {
+			if o := s.oldOf(group); !o.readAttributes {
+				wanted[group.key().Kind][group.id()] = o
+			}
 		}
 	}
 	for kind, olds := range wanted {

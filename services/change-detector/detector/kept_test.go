@@ -164,6 +164,37 @@ func TestKeptMembersFollowTheNameOfTheirGroup(t *testing.T) {
 	}
 }
 
+// Nobody can say any more what is a group: their removal waits, and users keep their
+// names until it is published.
+func TestGroupsThatSeemToBeNoneKeepTheirNames(t *testing.T) {
+	t.Parallel()
+	s, _ := newSession(t, memberRules(t, connection.MemberDN, ""), &model{})
+	attend(t, s)
+	tree := func(cn string, class ...string) []*ldapsource.Entry {
+		all := []*ldapsource.Entry{ent(1, "uid=ann,dc=x", "uid", "ann", "cn", cn)}
+		for n := range 20 {
+			name := fmt.Sprintf("g%d", n)
+			all = append(all, ent(100+n, "cn="+name+",dc=x", append([]string{"cn", name, "member", "uid=ann,dc=x"}, class...)...))
+		}
+		return all
+	}
+	readAll(t, s, tree("Ann", "objectclass", "groupOfNames"))
+	before := sequences(t, s)
+	readAll(t, s, tree("Ann"))
+	if diff := gocmp.Diff(before, sequences(t, s)); diff != "" || len(heldItems(t, s)) != 20 {
+		t.Errorf("%d held, published: %s", len(heldItems(t, s)), diff)
+	}
+	readAll(t, s, tree("Anna"))
+	if c, _ := onStreamNow(t, s, makeID(1)); len(c.GetUser().GetGroups()) != 20 || first(c.GetUser().GetAttributes(), "cn") != "Anna" {
+		t.Errorf("published %v, want the new cn and the old groups", c)
+	}
+	say(t, s, provisioningv1.Mark_MARK_APPROVED, anyItem)
+	settled(t, s)
+	if c, _ := onStreamNow(t, s, makeID(1)); len(c.GetUser().GetGroups()) != 0 || len(heldItems(t, s)) != 0 || len(s.olds) != 0 {
+		t.Errorf("published %v after the approval", c)
+	}
+}
+
 // The names of groups cannot be read any more: users keep those that they have.
 func TestUnreadableNamesOfGroupsChangeNoUser(t *testing.T) {
 	t.Parallel()
