@@ -34,6 +34,8 @@ type publication struct {
 	following []member
 	// why is why a removal is held whatever the limits say.
 	why string
+	// unasked says that the server was not asked whether the entry is gone.
+	unasked bool
 	// replaced says that another entry has the name of one that is gone.
 	replaced bool
 	// approval names the approval of what it takes away; empty where nobody was
@@ -156,5 +158,5 @@ func (e *entry) commonName() string {
 			}
 		}
 	}
-	return e.dn
+	return ldapsource.RDNValue(e.dn)
 }

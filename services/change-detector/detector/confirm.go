@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
 )
 
@@ -33,7 +34,7 @@ func (s *session) confirm(ctx context.Context, p *pass) error {
 	}
 	asked := s.toConfirm(p.removals)
 	if len(asked) == 0 {
-		return nil // held in any case, or asked for in this pass
+		return nil // asked for in this pass, too many, or rejected
 	}
 	found, err := s.ask(ctx, asked)
 	switch {
@@ -87,22 +88,31 @@ func (s *session) doubtScope(p *pass) {
 }
 
 // toConfirm are the entries that seem to be deleted and were not asked for in this
-// pass. A kind of which there are more than the guard lets pass is not asked for:
-// it is held in any case.
+// pass. A kind of which there are more than the guard lets pass is not asked for, nor
+// is what a person rejected; it is marked, so that none of it passes.
 func (s *session) toConfirm(removals []*publication) []ID {
-	gone := map[directoryv1.Kind][]ID{}
+	gone := map[directoryv1.Kind][]*publication{}
 	for _, r := range removals {
-		if deleted(r) {
-			gone[r.change.GetKind()] = append(gone[r.change.GetKind()], r.id())
+		if !deleted(r) || s.confirmed[r.id()] {
+			continue
+		}
+		r.unasked = true
+		now := &provisioningv1.Held{Action: action([]*unit{{pub: r}}), Generation: s.generation}
+		if !stillRejected(s.board.Get(r.key()), now) {
+			gone[r.change.GetKind()] = append(gone[r.change.GetKind()], r)
 		}
 	}
 	var ids []ID
 	for _, kind := range kinds {
-		if len(gone[kind]) <= s.limits.MaxRemovals {
-			ids = append(ids, gone[kind]...)
+		if len(gone[kind]) > s.limits.MaxRemovals {
+			continue
+		}
+		for _, r := range gone[kind] {
+			r.unasked = false
+			ids = append(ids, r.id())
 		}
 	}
-	return slices.DeleteFunc(ids, func(id ID) bool { return s.confirmed[id] })
+	return ids
 }
 
 // canaries are entries that the mirror knows to be there: the scope groups, users

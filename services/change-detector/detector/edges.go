@@ -110,10 +110,14 @@ type rename struct {
 // renameLag is how long a server may take to follow a rename in its groups.
 const renameLag = 30 * time.Second
 
-// noteRename remembers the name that an entry had, for a while.
+// noteRename remembers the name that an entry had, for a while. What is over is
+// forgotten now and then: a container may take a hundred thousand entries along.
 func (m *mirror) noteRename(old *entry) {
 	now := time.Now()
-	maps.DeleteFunc(m.renames, func(_ string, r rename) bool { return now.After(r.until) })
+	if now.After(m.forget) {
+		maps.DeleteFunc(m.renames, func(_ string, r rename) bool { return now.After(r.until) })
+		m.forget = now.Add(renameLag)
+	}
 	m.renames[old.name] = rename{id: old.id, until: now.Add(renameLag)}
 }
 

@@ -147,3 +147,17 @@ func TestNewEntryUnderATakenNameKeepsWhatWasReadOfIt(t *testing.T) {
 		t.Errorf("%d members, want the new entry", got)
 	}
 }
+
+// A group names somebody new by a name that another entry had until a moment ago, and
+// comes first: it is read again as soon as the new entry is there.
+func TestGroupThatNamesTheNextOwnerOfAName(t *testing.T) {
+	t.Parallel()
+	m := newMirror(memberRules(t, connection.MemberDN, ""))
+	m.Put(ent(1, "uid=ann,dc=x", "uid", "ann"))
+	m.Put(ent(1, "uid=bea,dc=x", "uid", "bea"))
+	m.Put(ent(3, "cn=all,dc=x", "objectclass", "groupOfNames", "member", "uid=ann,dc=x"))
+	m.Put(ent(2, "uid=ann,dc=x", "uid", "ann"))
+	if _, again := m.reread[makeID(3)]; !again {
+		t.Error("the group is not read again")
+	}
+}

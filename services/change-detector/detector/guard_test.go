@@ -245,6 +245,50 @@ func TestApprovingSomeLeavesTheOthers(t *testing.T) {
 	}
 }
 
+// Nor does it when another detector takes over.
+func TestApprovingSomeLeavesTheOthersToTheNext(t *testing.T) {
+	t.Parallel()
+	dir, _ := company(100)
+	s, v := newSession(t, testRules(t, connection.NestedFlatten, nil, false), dir)
+	attend(t, s)
+	hideUsers(v, 20)
+	sweep(t, s, dir, func(n int) bool { return n >= 20 })
+	n := 0
+	say(t, s, provisioningv1.Mark_MARK_APPROVED, func(held.Item) bool { n++; return n <= 18 })
+	settled(t, s)
+	next := successor(t, s)
+	next.limits = s.limits
+	attend(t, next)
+	sweep(t, next, dir, func(n int) bool { return n >= 20 })
+	if p := last(t, next); p.Users != 82 || p.Held != 2 {
+		t.Errorf("%+v, want 82 users, and two held", p)
+	}
+}
+
+// Who rejects some of a wave does not let the others pass either.
+func TestRejectingSomeLeavesTheOthers(t *testing.T) {
+	t.Parallel()
+	for users, gone := range map[int]int{100: 20, 5: 5} {
+		dir, _ := company(users)
+		s, v := newSession(t, testRules(t, connection.NestedFlatten, nil, false), dir)
+		attend(t, s)
+		hideUsers(v, gone)
+		remain := func(n int) bool { return n >= gone }
+		sweep(t, s, dir, remain)
+		n := 0
+		say(t, s, provisioningv1.Mark_MARK_REJECTED, func(held.Item) bool { n++; return n <= gone-2 })
+		settled(t, s)
+		sweep(t, s, dir, remain)
+		next := successor(t, s)
+		next.limits = s.limits
+		attend(t, next)
+		sweep(t, next, dir, remain)
+		if p := last(t, next); p.Users != users || p.Held != 2 {
+			t.Errorf("%d of %d gone: %+v, want none removed and two that wait", gone, users, p)
+		}
+	}
+}
+
 func TestRejectedRemovalsStaySilently(t *testing.T) {
 	t.Parallel()
 	dir, _ := company(200)
@@ -329,5 +373,35 @@ func TestAnotherIdentityRemovesNothing(t *testing.T) {
 	s.mirror.full = true
 	if err := s.Settled(t.Context()); err == nil {
 		t.Error("a failure of the directory is no error")
+	}
+}
+
+// A person said no. What else changes of the entry is published, and the no stays.
+func TestRejectionOutlivesOtherChanges(t *testing.T) {
+	t.Parallel()
+	dir, _ := company(100)
+	s, v := newSession(t, testRules(t, connection.NestedFlatten, nil, false), dir)
+	attend(t, s)
+	for n := range 20 {
+		dir.objects[makeID(n)].left = true
+	}
+	sweep(t, s, dir, everybody)
+	say(t, s, provisioningv1.Mark_MARK_REJECTED, anyItem)
+	settled(t, s)
+	dir.objects[makeID(3)].cn = "Carol"
+	hideUsers(v, 1)
+	for range 2 {
+		sweep(t, s, dir, func(n int) bool { return n > 0 })
+	}
+	next := successor(t, s)
+	next.limits = s.limits
+	attend(t, next)
+	sweep(t, next, dir, func(n int) bool { return n > 0 })
+	carol, _ := onStreamNow(t, next, makeID(3))
+	if !carol.GetUser().GetEnabled() || first(carol.GetUser().GetAttributes(), "cn") != "Carol" {
+		t.Errorf("published %v, want her enabled, with her new name", carol)
+	}
+	if p := last(t, next); p.Held != 0 || len(heldItems(t, next)) != 19 {
+		t.Errorf("%+v, %d items, want 19 rejected and nothing that waits", p, len(heldItems(t, next)))
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/rollcall-scim/rollcall/pkg/held"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
@@ -56,7 +58,9 @@ func (s *session) holdStuck(j *judge, pub *publication) {
 	s.held[pub.id()] = struct{}{}
 	s.reasons[fmt.Sprintf("sources.%s.users.enabled cannot be evaluated: %s", s.name, cure)]++
 	if item := s.items[pub.key()]; item != nil {
-		item.Reason += "; " + why
+		if !strings.Contains(item.GetReason(), why) { // what a person rejected keeps its reason
+			item.Reason += "; " + why
+		}
 		return
 	}
 	item := j.item([]*unit{{pub: pub, why: why}})
@@ -69,10 +73,14 @@ func (s *session) holdStuck(j *judge, pub *publication) {
 func (s *session) post(ctx context.Context) error {
 	waiting := 0
 	for key, item := range s.items {
+		said := s.board.Get(key)
+		rejected := stillRejected(said, item)
 		if before := s.publisher.memory[key.Kind][key.ID]; before != nil {
 			item.Sequence = before.sequence
 		}
-		if said := s.board.Get(key); said.GetMark() != provisioningv1.Mark_MARK_REJECTED || !held.Same(said, item) {
+		if rejected {
+			item.Mark, item.Approval = said.GetMark(), said.GetApproval()
+		} else {
 			waiting++
 		}
 	}
@@ -80,6 +88,18 @@ func (s *session) post(ctx context.Context) error {
 	s.metrics.setHeld(int64(waiting))
 	s.tell(ctx)
 	return s.board.Replace(ctx, s.items)
+}
+
+// stillRejected says whether a person rejected what is held. What else is published
+// of the entry meanwhile does not change that: as long as the item is there, it is
+// about the same loss.
+func stillRejected(said, now *provisioningv1.Held) bool {
+	if said.GetMark() != provisioningv1.Mark_MARK_REJECTED {
+		return false
+	}
+	then := proto.CloneOf(now)
+	then.Sequence = said.GetSequence()
+	return held.Same(said, then)
 }
 
 // tell logs each reason once while it lasts.

@@ -34,6 +34,8 @@ type judge struct {
 	counted map[unitKey]int
 	// approved counts what people approved in this round.
 	approved map[string]int
+	// rejected are the units that people rejected, by what they count as.
+	rejected map[string][]*unit
 	*bench
 }
 
@@ -44,6 +46,8 @@ type bench struct {
 	// waves count what was approved of removals of which others still wait: who
 	// approves some of them does not let the others pass.
 	waves map[string]int
+	// stored are the waves as the sources bucket has them.
+	stored map[string]int
 }
 
 func newBench() *bench {
@@ -76,7 +80,7 @@ func (b *bench) due(p pace) time.Time {
 // It returns what flows without having been approved, by what it counts as.
 func (j *judge) decide(units []*unit) map[string]int {
 	open := map[string][]*unit{}
-	j.approved = map[string]int{}
+	j.approved, j.rejected = map[string]int{}, map[string][]*unit{}
 	for _, u := range j.unmarked(units) { // 1
 		if u.why != "" { // 2
 			u.fate = holds
@@ -100,6 +104,8 @@ func (j *judge) decide(units []*unit) map[string]int {
 				u.fate, u.why = holds, reasons[of]
 			case u.pub.replaced && reload != "":
 				u.fate, u.why = holds, reload
+			case u.pub.unasked:
+				u.fate, u.why = holds, j.cure("too many entries are not found to ask the server for each of them", some)
 			default:
 				counts[of] += j.uncounted(u)
 			}
@@ -140,6 +146,7 @@ func (j *judge) unmarked(units []*unit) []*unit {
 		}
 		if h.GetMark() == provisioningv1.Mark_MARK_REJECTED {
 			u.fate, u.why = rests, h.GetReason()
+			j.rejected[u.of] = append(j.rejected[u.of], u)
 			return true
 		}
 		u.approval = h.GetApproval()
@@ -160,7 +167,8 @@ func (j *judge) same(h *provisioningv1.Held, u *unit, all []*unit) bool {
 			those = append(those, one)
 		}
 	}
-	return held.Same(h, j.item(those))
+	now := j.item(those)
+	return held.Same(h, now) || stillRejected(h, now)
 }
 
 // item is what is held of an entry when these units of it are.
@@ -187,16 +195,22 @@ func (j *judge) item(units []*unit) *provisioningv1.Held {
 // uncounted is how many of a unit the window does not know yet.
 func (j *judge) uncounted(u *unit) int { return max(0, u.n-j.counted[u.key()]) }
 
-// tooMany is why these removals may not pass, or empty.
-func (j *judge) tooMany(of string, units []*unit) string {
+func (j *judge) uncountedOf(units []*unit) int {
 	n := 0
 	for _, u := range units {
 		n += j.uncounted(u)
 	}
+	return n
+}
+
+// tooMany is why these removals may not pass, or empty.
+func (j *judge) tooMany(of string, units []*unit) string {
+	n := j.uncountedOf(units)
 	if n == 0 {
 		return ""
 	}
-	n += j.waves[of] + j.approved[of]
+	units = j.wave(of, units)
+	n = j.uncountedOf(units) + j.waves[of] + j.approved[of]
 	earlier := guard.Earlier(j.window, of, j.now, j.limits.Window)
 	var reason string
 	switch of {
@@ -212,9 +226,22 @@ func (j *judge) tooMany(of string, units []*unit) string {
 	return j.cure(reason, units)
 }
 
+// wave are units and, where some of them wait for a person already, what people rejected of
+// the same kind: who rejects some of a wave does not let the others pass.
+func (j *judge) wave(of string, units []*unit) []*unit {
+	asked := func(u *unit) bool {
+		h := j.said(u.pub.key())
+		return h != nil && h.GetMark() == provisioningv1.Mark_MARK_UNSPECIFIED
+	}
+	if !slices.ContainsFunc(units, asked) {
+		return units
+	}
+	return slices.Concat(units, j.rejected[of])
+}
+
 // nobodyLeft is why nothing may be removed at all, or empty.
 func (j *judge) nobodyLeft(users []*unit) string {
-	if n := gone(users); n == 0 || n < j.total(guard.Users) {
+	if gone(users) == 0 || gone(j.wave(guard.Users, users)) < j.total(guard.Users) {
 		return ""
 	}
 	return j.cure("no user is left in scope", users)
@@ -223,6 +250,7 @@ func (j *judge) nobodyLeft(users []*unit) string {
 // noGroupLeft is why the groups may not be removed all at once, or empty. The last
 // one may.
 func (j *judge) noGroupLeft(groups []*unit) string {
+	groups = j.wave(guard.Groups, groups)
 	if n := gone(groups); n < 2 || n < j.total(guard.Groups) {
 		return ""
 	}

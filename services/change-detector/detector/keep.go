@@ -1,6 +1,7 @@
 package detector
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/held"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
 )
 
 // manyReads is from how many entries on the whole stream is read instead of each
@@ -25,6 +27,7 @@ type old struct {
 	raw        string // hash of what the directory says
 	attributes map[string]*directoryv1.Attribute
 	groups     []string // of a user
+	name       string   // of a group
 	left       []member
 	// which of them were read
 	readAttributes, readLeft bool
@@ -46,8 +49,9 @@ type kept struct {
 	enabled    bool
 	attributes []string
 	members    []member
-	// groups are the names of the groups that keep a user.
-	groups []string
+	// groups are those that keep a user, names what the user keeps of them.
+	groups []*publication
+	names  []string
 }
 
 // keep puts what does not flow back into the publications, and drops those that
@@ -55,9 +59,9 @@ type kept struct {
 func (s *session) keep(ctx context.Context, p *pass, units []*unit) error {
 	keeps := keepsOf(units)
 	s.keepFollowing(p, units, keeps)
-	s.keepGroups(p, keeps)
+	s.keepGroups(p, units, keeps)
 	if err := s.readOld(ctx, keeps); err != nil {
-		return fmt.Errorf("read what was published of entries that lost something: %w", err)
+		return fmt.Errorf("read what was published of entries that lost something: %w", s.publisher.again(ctx, err))
 	}
 	olds := map[held.Key]*old{}
 	var upserts []*publication
@@ -65,6 +69,10 @@ func (s *session) keep(ctx context.Context, p *pass, units []*unit) error {
 		if k := keeps[pub]; k != nil {
 			o := s.oldOf(pub)
 			olds[pub.key()] = o
+			for _, group := range k.groups {
+				olds[group.key()] = s.oldOf(group)
+			}
+			s.keepNames(k, o, keeps)
 			before := s.publisher.memory[pub.key().Kind][pub.id()]
 			if err := s.mirror.restore(pub, k, o, before); err != nil {
 				return err
@@ -133,27 +141,49 @@ func (s *session) keepFollowing(p *pass, units []*unit, keeps map[*publication]*
 }
 
 // keepGroups keeps the names of groups on the users whom those groups keep, where
-// an expression reads them.
-func (s *session) keepGroups(p *pass, keeps map[*publication]*kept) {
+// an expression reads them. Whom a group holds that is there and does not seem to be
+// a group any more cannot be told: while its removal waits, who has its name keeps it.
+func (s *session) keepGroups(p *pass, units []*unit, keeps map[*publication]*kept) {
 	if !s.mirror.rules.usesGroups {
 		return
 	}
-	in := map[ID][]string{}
+	var waiting []*publication
+	for _, u := range units {
+		if u.field == "" && u.fate != flows && u.pub.entry != nil && u.pub.key().Kind == directoryv1.Kind_KIND_GROUP {
+			waiting = append(waiting, u.pub)
+		}
+	}
+	in := map[ID][]*publication{}
 	for pub, k := range keeps {
 		for _, m := range k.members {
-			in[m.id] = append(in[m.id], pub.entry.commonName())
+			in[m.id] = append(in[m.id], pub)
 		}
 	}
 	for _, pub := range p.upserts {
-		names := in[pub.id()]
-		if pub.change.GetUser() == nil || len(names) == 0 || !s.publisher.memory.shows(pub.key().Kind, pub.id()) {
+		groups := slices.Concat(in[pub.id()], waiting)
+		if pub.change.GetUser() == nil || len(groups) == 0 || !s.publisher.memory.shows(pub.key().Kind, pub.id()) {
 			continue
 		}
 		if keeps[pub] == nil {
 			keeps[pub] = &kept{}
 		}
-		keeps[pub].groups = names
+		keeps[pub].groups = groups
 		s.held[pub.id()] = struct{}{}
+	}
+}
+
+// keepNames says which names a user keeps: those of the groups that keep it and hold
+// it directly, as they are called now. The user may know a group by its former name.
+func (s *session) keepNames(k *kept, o *old, keeps map[*publication]*kept) {
+	for _, group := range k.groups {
+		was, is := s.oldOf(group).name, group.entry.commonName()
+		if !slices.Contains(o.groups, was) && !slices.Contains(o.groups, is) {
+			continue
+		}
+		if of := keeps[group]; of == nil || slices.Contains(of.attributes, "cn") {
+			is = was
+		}
+		k.names = append(k.names, is)
 	}
 }
 
@@ -163,6 +193,11 @@ func (s *session) readOld(ctx context.Context, keeps map[*publication]*kept) err
 	for pub, k := range keeps {
 		if o := s.oldOf(pub); len(k.attributes)+len(k.groups) > 0 && !o.readAttributes {
 			wanted[pub.key().Kind][pub.id()] = o
+		}
+		for _, group := range k.groups {
+			if o := s.oldOf(group); !o.readAttributes {
+				wanted[group.key().Kind][group.id()] = o
+			}
 		}
 	}
 	for kind, olds := range wanted {
@@ -213,6 +248,7 @@ func take(olds map[ID]*old, stored *bus.Stored) error {
 		return fmt.Errorf("decode %s: %w", stored.Subject, err)
 	}
 	o.readAttributes, o.attributes, o.groups = true, map[string]*directoryv1.Attribute{}, change.GetUser().GetGroups()
+	o.name = cmp.Or(first(change.GetGroup().GetAttributes(), "cn"), ldapsource.RDNValue(change.GetGroup().GetDn()))
 	for _, a := range append(change.GetUser().GetAttributes(), change.GetGroup().GetAttributes()...) {
 		o.attributes[a.GetName()] = a
 	}
@@ -231,11 +267,7 @@ func (m *mirror) restore(pub *publication, k *kept, o *old, before *published) e
 		}
 		user.Attributes = merge(user.GetAttributes(), k.attributes, o)
 		pub.change.References = m.references(user.GetAttributes())
-		for _, name := range o.groups {
-			if slices.Contains(k.groups, name) {
-				user.Groups = append(user.Groups, name)
-			}
-		}
+		user.Groups = append(user.Groups, k.names...)
 		slices.Sort(user.GetGroups())
 		user.Groups = slices.Compact(user.GetGroups())
 	}

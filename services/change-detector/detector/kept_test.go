@@ -1,6 +1,7 @@
 package detector
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/guard"
+	"github.com/rollcall-scim/rollcall/pkg/held"
 	"github.com/rollcall-scim/rollcall/pkg/mapping"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
@@ -140,6 +142,83 @@ func TestKeptMembersKeepTheNameOfTheirGroup(t *testing.T) {
 	}
 }
 
+// The group is renamed while it keeps its members: they know it by its new name.
+func TestKeptMembersFollowTheNameOfTheirGroup(t *testing.T) {
+	t.Parallel()
+	dir, g := company(100)
+	s, _ := newSession(t, testRules(t, connection.NestedFlatten, nil, true), dir)
+	attend(t, s)
+	g.members = map[ID]bool{}
+	sweep(t, s, dir, everybody)
+	g.cn, g.dn = "new", "cn=new,"+groupsBase
+	sweep(t, s, dir, everybody)
+	sweep(t, s, dir, everybody)
+	c, _ := onStreamNow(t, s, makeID(3))
+	if members, _ := on(t, s, g.id); members != 100 || len(c.GetUser().GetGroups()) != 1 {
+		t.Fatalf("%d members, groups of a member %v", members, c.GetUser().GetGroups())
+	}
+	before := sequences(t, s)
+	sweep(t, s, dir, everybody)
+	if diff := gocmp.Diff(before, sequences(t, s)); diff != "" || c.GetUser().GetGroups()[0] != "new" {
+		t.Errorf("groups of a member %v, and published though nothing changed: %s", c.GetUser().GetGroups(), diff)
+	}
+}
+
+// Nobody can say any more what is a group: their removal waits, and users keep their
+// names until it is published.
+func TestGroupsThatSeemToBeNoneKeepTheirNames(t *testing.T) {
+	t.Parallel()
+	s, _ := newSession(t, memberRules(t, connection.MemberDN, ""), &model{})
+	attend(t, s)
+	tree := func(cn string, class ...string) []*ldapsource.Entry {
+		all := []*ldapsource.Entry{ent(1, "uid=ann,dc=x", "uid", "ann", "cn", cn)}
+		for n := range 20 {
+			name := fmt.Sprintf("g%d", n)
+			all = append(all, ent(100+n, "cn="+name+",dc=x", append([]string{"cn", name, "member", "uid=ann,dc=x"}, class...)...))
+		}
+		return all
+	}
+	readAll(t, s, tree("Ann", "objectclass", "groupOfNames"))
+	before := sequences(t, s)
+	readAll(t, s, tree("Ann"))
+	if diff := gocmp.Diff(before, sequences(t, s)); diff != "" || len(heldItems(t, s)) != 20 {
+		t.Errorf("%d held, published: %s", len(heldItems(t, s)), diff)
+	}
+	readAll(t, s, tree("Anna"))
+	if c, _ := onStreamNow(t, s, makeID(1)); len(c.GetUser().GetGroups()) != 20 || first(c.GetUser().GetAttributes(), "cn") != "Anna" {
+		t.Errorf("published %v, want the new cn and the old groups", c)
+	}
+	say(t, s, provisioningv1.Mark_MARK_APPROVED, anyItem)
+	settled(t, s)
+	if c, _ := onStreamNow(t, s, makeID(1)); len(c.GetUser().GetGroups()) != 0 || len(heldItems(t, s)) != 0 || len(s.olds) != 0 {
+		t.Errorf("published %v after the approval", c)
+	}
+}
+
+// The names of groups cannot be read any more: users keep those that they have.
+func TestUnreadableNamesOfGroupsChangeNoUser(t *testing.T) {
+	t.Parallel()
+	s, _ := newSession(t, memberRules(t, connection.MemberDN, ""), &model{})
+	tree := func(named bool) []*ldapsource.Entry {
+		all := []*ldapsource.Entry{ent(1, "uid=ann,dc=x", "uid", "ann")}
+		for n := range 20 {
+			pairs := []string{"objectclass", "groupOfNames", "member", "uid=ann,dc=x"}
+			if named {
+				pairs = append([]string{"cn", fmt.Sprintf("g%d", n)}, pairs...)
+			}
+			all = append(all, ent(100+n, fmt.Sprintf("cn=g%d,dc=x", n), pairs...))
+		}
+		return all
+	}
+	readAll(t, s, tree(true))
+	before := sequences(t, s)
+	readAll(t, s, tree(false))
+	if diff := gocmp.Diff(before, sequences(t, s)); diff != "" {
+		c, _ := onStreamNow(t, s, makeID(1))
+		t.Errorf("published %v", c.GetUser().GetGroups())
+	}
+}
+
 // The attribute that disables people cannot be read any more: nobody is enabled by
 // that.
 func TestUnreadableStatusEnablesNobody(t *testing.T) {
@@ -260,6 +339,47 @@ func TestFewAttributesVanish(t *testing.T) {
 	}
 }
 
+// A person said no to one loss of some users, and another one of them is held later:
+// they are asked for both again, and neither passes meanwhile.
+func TestRejectionAndAnotherHeldField(t *testing.T) {
+	t.Parallel()
+	r := memberRules(t, connection.MemberDN, "")
+	enabled, err := mapping.CompileBool(user, `!("left" in user.all.employeeType)`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.enabled, r.set, r.usesGroups = enabled, mapping.NewSet([]string{"uid", "employeetype", "mail"}), false
+	s, _ := newSession(t, r, &model{})
+	attend(t, s)
+	read := func(mail, left func(int) bool) {
+		var all []*ldapsource.Entry
+		for i := range 100 {
+			uid := fmt.Sprintf("u%d", i)
+			pairs := []string{"uid", uid}
+			if left(i) {
+				pairs = append(pairs, "employeetype", "left")
+			}
+			if mail(i) {
+				pairs = append(pairs, "mail", uid+"@x")
+			}
+			all = append(all, ent(i, "cn="+uid+",dc=x", pairs...))
+		}
+		readAll(t, s, all)
+	}
+	no := func(int) bool { return false }
+	read(everybody, no)
+	read(no, no)
+	say(t, s, provisioningv1.Mark_MARK_REJECTED, anyItem)
+	settled(t, s)
+	for range 3 {
+		read(no, func(n int) bool { return n < 6 })
+	}
+	c, _ := onStreamNow(t, s, makeID(3))
+	if first(c.GetUser().GetAttributes(), "mail") == "" || !c.GetUser().GetEnabled() {
+		t.Errorf("published %v", c)
+	}
+}
+
 func TestApprovedAttributesAreCleared(t *testing.T) {
 	t.Parallel()
 	s := mailSession(t)
@@ -325,5 +445,85 @@ func TestAllGroupsAtOnceAreHeld(t *testing.T) {
 		if p := last(t, s); p.Held != held || p.Groups != held {
 			t.Errorf("%d groups vanish: %+v, want %d held", groups, p, held)
 		}
+	}
+}
+
+// Nobody can say any more who is enabled, and a person rejected that: the record
+// stays as it is.
+func TestRejectedBrokenEnabledIsNotWrittenAgain(t *testing.T) {
+	t.Parallel()
+	r := memberRules(t, connection.MemberDN, "")
+	enabled, err := mapping.CompileBool(user, `int(user.?employeeType.orValue("unreadable")) == 0`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.enabled, r.set, r.usesGroups = enabled, mapping.NewSet([]string{"uid", "employeetype", "cn"}), false
+	s, _ := newSession(t, r, &model{})
+	attend(t, s)
+	var seen, blind []*ldapsource.Entry
+	for i := range 20 {
+		uid := fmt.Sprintf("u%d", i)
+		seen = append(seen, ent(i, "cn="+uid+",dc=x", "employeetype", "0", "uid", uid))
+		blind = append(blind, ent(i, "cn="+uid+",dc=x", "uid", uid))
+	}
+	readAll(t, s, seen)
+	readAll(t, s, blind)
+	say(t, s, provisioningv1.Mark_MARK_REJECTED, anyItem)
+	settled(t, s)
+	before := fmt.Sprint(heldItems(t, s))
+	for range 3 {
+		readAll(t, s, blind)
+	}
+	if diff := gocmp.Diff(before, fmt.Sprint(heldItems(t, s))); diff != "" {
+		t.Errorf("written again: %s", diff)
+	}
+}
+
+// A publication of which the answer was lost is on the stream, and the detector does
+// not know: it learns that when it reads what to keep, and goes on.
+func TestStreamIsReadAgainWhenItChanged(t *testing.T) {
+	t.Parallel()
+	s := mailSession(t)
+	readAll(t, s, mailed(func(int) bool { return true }))
+	stale := *s.publisher.memory[user][makeID(7)]
+	s.Put(ent(7, "cn=u7,dc=x", "cn", "Seven", "uid", "u7"))
+	settled(t, s)
+	s.publisher.memory[user][makeID(7)] = &stale
+	s.Put(ent(7, "cn=u7,dc=x", "cn", "Siete", "uid", "u7"))
+	if err := s.Settled(t.Context()); !errors.Is(err, errChanged) {
+		t.Fatalf("%v, want that the stream changed", err)
+	}
+	settled(t, s)
+	seven, _ := onStreamNow(t, s, makeID(7))
+	if got := seven.GetUser().GetAttributes(); first(got, "cn") != "Siete" || first(got, "mail") != "u7@x" {
+		t.Errorf("published %v, want the new cn and the old mail", got)
+	}
+}
+
+// What a preview would publish in one round is compared with what is kept in the
+// next.
+func TestPreviewOfWhatIsKept(t *testing.T) {
+	t.Parallel()
+	s := mailSession(t)
+	blind := mailed(func(int) bool { return true })
+	readAll(t, s, blind)
+	blind[7] = ent(7, "cn=u7,dc=x", "cn", "Seven", "uid", "u7")
+	there := append(blind[:299], ent(1000, "cn=all,dc=x", "objectclass", "groupOfNames", "member", "cn=u299,dc=x"))
+	d := *s.detector
+	v := &visible{entries: map[ID]*ldapsource.Entry{}}
+	for _, e := range there {
+		v.entries[e.ID] = e
+	}
+	d.directory = v
+	would := map[held.Key]*publication{}
+	p := openSession(&d, &publisher{detector: &d, memory: s.publisher.memory, would: would}, func() {})
+	t.Cleanup(p.close)
+	readAll(t, p, there)
+	seven := would[held.Key{Kind: user, ID: makeID(7)}]
+	if seven == nil || first(seven.change.GetUser().GetAttributes(), "mail") != "u7@x" {
+		t.Errorf("would publish %v, want seven with mail", seven)
+	}
+	if all := would[held.Key{Kind: directoryv1.Kind_KIND_GROUP, ID: makeID(1000)}]; all == nil || all.change.GetGroup().GetMembers().GetCount() != 0 {
+		t.Errorf("would publish %v, want a group without the one that is gone", all)
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/rollcall-scim/rollcall/pkg/held"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 )
 
@@ -22,7 +23,7 @@ func (s *session) findLeft(ctx context.Context, p *pass) error {
 		if !o.readLeft {
 			var err error
 			if o.left, err = s.readLeft(ctx, pub, before); err != nil {
-				return fmt.Errorf("read who was a member of a group: %w", err)
+				return fmt.Errorf("read who was a member of a group: %w", s.publisher.again(ctx, err))
 			}
 			o.readLeft = true
 		}
@@ -101,6 +102,9 @@ func (s *session) readLeft(ctx context.Context, pub *publication, before *publis
 }
 
 func (s *session) readChunk(ctx context.Context, id ID, n int) ([]member, error) {
+	if would := s.publisher.would[held.Key{Kind: directoryv1.Kind_KIND_GROUP, ID: id}]; would != nil {
+		return unpack(would.chunks[n]), nil
+	}
 	stored, err := s.bus.Last(ctx, directoryv1.StreamGroups, directoryv1.ChunkSubject(s.name, id[:], n))
 	if err != nil {
 		return nil, err

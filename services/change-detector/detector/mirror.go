@@ -58,6 +58,7 @@ type mirror struct {
 	// rename in its groups a moment later and in silence; a group that is written
 	// within that moment is sent with the former name.
 	renames map[string]rename
+	forget  time.Time // when to forget renames that are over
 	// suspects are groups that were sent with a former name, and when to read them
 	// again: then the server's word is final.
 	suspects map[ID]time.Time
@@ -173,7 +174,12 @@ func (m *mirror) index(e *entry) {
 	if e.uid != "" {
 		m.byUID[e.uid] = e.id
 	}
-	delete(m.renames, e.name)
+	if _, former := m.renames[e.name]; former {
+		delete(m.renames, e.name)
+		for id := range m.suspects { // they may have meant this entry
+			m.reread[id] = struct{}{}
+		}
+	}
 	for i, key := range e.members {
 		if known, ok := m.byName[key]; ok {
 			e.members[i] = m.at(known).name // one string for all who hold it

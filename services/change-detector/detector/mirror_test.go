@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/mapping"
@@ -42,6 +43,22 @@ func makeID(n int) ID {
 	var id ID
 	copy(id[:], fmt.Sprintf("%016d", n))
 	return id
+}
+
+// What a container takes along costs no more for each entry than for the first.
+func TestRenameOfALargeContainer(t *testing.T) {
+	t.Parallel()
+	const n, limit = 30_000, 3 * time.Second
+	m := newMirror(testRules(t, connection.NestedFlatten, nil, false))
+	m.Put(ent(n, "ou=East,"+people))
+	for i := range n {
+		m.Put(ent(i, fmt.Sprintf("uid=u%d,ou=East,%s", i, people), "uid", "u"))
+	}
+	began := time.Now()
+	m.Put(ent(n, "ou=West,"+people))
+	if took := time.Since(began); took > limit || m.entries[makeID(7)].name != "uid=u7,ou=west,"+people {
+		t.Errorf("%s for %d entries, one of which is %s now", took, n, m.entries[makeID(7)].name)
+	}
 }
 
 func TestContainerRenameTakesItsPeopleAlong(t *testing.T) {

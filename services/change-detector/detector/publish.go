@@ -56,7 +56,11 @@ func (p *publisher) publish(ctx context.Context, publications []*publication) er
 	if p.would != nil {
 		for _, one := range publications {
 			p.would[one.key()] = one
-			p.memory[one.key().Kind][one.id()] = one.published(0)
+			var sequence uint64 // the stream stays as it is
+			if before := p.memory[one.key().Kind][one.id()]; before != nil {
+				sequence = before.sequence
+			}
+			p.memory[one.key().Kind][one.id()] = one.published(sequence)
 		}
 		return nil
 	}
@@ -146,14 +150,7 @@ func (p *publisher) flush(ctx context.Context, kind directoryv1.Kind, batch []*i
 		}
 	}
 	if err != nil {
-		if errors.Is(err, bus.ErrConflict) {
-			fresh, readErr := remember(ctx, p.bus, p.name)
-			if readErr != nil {
-				return errors.Join(err, readErr)
-			}
-			p.memory = fresh
-		}
-		return fmt.Errorf("publish %d changes: %w", len(batch), err)
+		return fmt.Errorf("publish %d changes: %w", len(batch), p.again(ctx, err))
 	}
 	for _, one := range batch {
 		p.memory[kind][ID(one.change.GetEntryId())] = one.published(sequences[0])
@@ -161,6 +158,20 @@ func (p *publisher) flush(ctx context.Context, kind directoryv1.Kind, batch []*i
 	}
 	p.metrics.published(ctx, kind, len(batch))
 	return nil
+}
+
+// again reads the memory again where an error says that the streams hold something
+// else; the next session begins with it.
+func (p *publisher) again(ctx context.Context, err error) error {
+	if !errors.Is(err, bus.ErrConflict) && !errors.Is(err, errChanged) && !errors.Is(err, bus.ErrNotFound) {
+		return err
+	}
+	fresh, readErr := remember(ctx, p.bus, p.name)
+	if readErr != nil {
+		return errors.Join(err, readErr)
+	}
+	p.memory = fresh
+	return err
 }
 
 // published is what is remembered of a publication once it is stored.

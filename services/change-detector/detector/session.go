@@ -80,7 +80,7 @@ func (s *session) attend(ctx context.Context, running *sync.WaitGroup, failed co
 	})
 	select {
 	case <-ready:
-		return nil
+		return s.recallWaves(ctx)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -180,6 +180,9 @@ func (s *session) round(ctx context.Context, p *pass) error {
 		return err
 	}
 	counts := j.decide(units) // 5
+	if err := s.storeWaves(ctx); err != nil {
+		return err
+	}
 	s.heldNow(j, p, units)
 	if err := s.keep(ctx, p, units); err != nil { // 6
 		return err

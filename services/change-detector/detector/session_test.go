@@ -13,7 +13,9 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/bus/bustest"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/guard"
+	"github.com/rollcall-scim/rollcall/pkg/held"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
 )
 
@@ -250,5 +252,31 @@ func TestScopeGroupOutsideTheGroupFilter(t *testing.T) {
 	st.settle(t, m)
 	if len(st.changes) != 1 || st.changes[makeID(1)] == nil {
 		t.Errorf("published %v, want ann", st.content())
+	}
+}
+
+// More than the guard lets pass are reported gone at once: none of them passes
+// unasked, neither the first few of a burst nor what a person's no leaves over.
+func TestNothingPassesUnasked(t *testing.T) {
+	t.Parallel()
+	dir, g := company(900)
+	s, _ := newSession(t, testRules(t, connection.NestedFlatten, nil, false), dir)
+	attend(t, s)
+	for n := range 60 {
+		s.Gone(makeID(n))
+	}
+	settled(t, s)
+	if members, users := on(t, s, g.id); members != 900 || users != 900 {
+		t.Errorf("a burst: %d members, %d users, want 900 each", members, users)
+	}
+	sweep(t, s, dir, func(n int) bool { return n >= 60 })
+	n := 0
+	say(t, s, provisioningv1.Mark_MARK_REJECTED, func(held.Item) bool { n++; return n <= 20 })
+	settled(t, s)
+	if members, users := on(t, s, g.id); members != 900 || users != 900 {
+		t.Errorf("some rejected: %d members, %d users, want 900 each", members, users)
+	}
+	if p := last(t, s); p.Held != 0 {
+		t.Errorf("%+v, want nothing held: the others were asked for and are there", p)
 	}
 }

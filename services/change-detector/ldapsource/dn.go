@@ -64,6 +64,24 @@ func Parent(dn string) string {
 	return parent
 }
 
+// RDNValue is the value by which a name, as the server sent it, is told from those
+// beside it; the name itself where it cannot be parsed.
+func RDNValue(dn string) string {
+	rdns, err := splitDN(dn)
+	if err != nil || len(rdns) == 0 {
+		return dn
+	}
+	parts, err := splitEscaped(rdns[0], '+')
+	if err != nil || len(parts) == 0 {
+		return dn
+	}
+	_, value, _ := strings.Cut(parts[0], "=")
+	if value, err = unescapeDN(strings.TrimSpace(value)); err != nil || value == "" {
+		return dn
+	}
+	return value
+}
+
 // Rebase replaces the container in the name of an entry below it, as a rename of
 // the container does, and leaves the entry's own RDNs as they are written. All
 // names are as the server sent them; false when the entry is not below from.

@@ -135,3 +135,14 @@ func BenchmarkNormalizeDN(b *testing.B) {
 		})
 	}
 }
+
+func TestRDNValue(t *testing.T) {
+	t.Parallel()
+	for dn, want := range map[string]string{
+		"cn=Staff, dc=x": "Staff", `cn=R\2C D,dc=x`: "R, D", "cn=a+uid=b,dc=x": "a", "": "", "nonsense": "nonsense", `cn="a",dc=x`: `cn="a",dc=x`,
+	} {
+		if got := RDNValue(dn); got != want {
+			t.Errorf("%q: %q, want %q", dn, got, want)
+		}
+	}
+}
