@@ -138,6 +138,22 @@ func TestReadDeliversTheLastOfEachSubjectAndFollows(t *testing.T) {
 	wg.Wait()
 }
 
+// Many short reads do not add up on the server.
+func TestReadLeavesNoConsumerBehind(t *testing.T) {
+	t.Parallel()
+	b := bustest.Start(t)
+	filters := []string{directoryv1.EntryFilter(users, "corp")}
+	for range 20 {
+		if err := b.Read(t.Context(), directoryv1.StreamUsers, bus.ReadOptions{Filters: filters}, func(*bus.Stored) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left, err := b.Consumers(t.Context(), directoryv1.StreamUsers)
+	if err != nil || len(left) != 0 {
+		t.Errorf("%d consumers are left: %v", len(left), err)
+	}
+}
+
 func TestReadOfNothingReturns(t *testing.T) {
 	t.Parallel()
 	b := bustest.Start(t)

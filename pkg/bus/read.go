@@ -22,6 +22,8 @@ type ReadOptions struct {
 	Follow bool
 }
 
+const closeTimeout = time.Second
+
 // Read delivers the last message of every subject that matches, in the order of
 // the stream, and then, when asked, what is published afterwards. It returns nil
 // once the stored messages are read, or the error of each, or ctx's error. A
@@ -35,6 +37,7 @@ func (b *Bus) Read(ctx context.Context, stream string, opts ReadOptions, each fu
 	if err != nil {
 		return fmt.Errorf("open reader on %s: %w", stream, err)
 	}
+	defer b.closeReader(ctx, stream, consumer)
 	caughtUp := false
 	finish := func() bool {
 		if !caughtUp && opts.CaughtUp != nil {
@@ -56,6 +59,18 @@ func (b *Bus) Read(ctx context.Context, stream string, opts ReadOptions, each fu
 		}
 		return (pending == 0 || caughtUp) && finish(), nil
 	})
+}
+
+// closeReader deletes what the server keeps of a reader; by itself it would do so
+// after minutes, and many short reads would add up.
+func (b *Bus) closeReader(ctx context.Context, stream string, consumer jetstream.Consumer) {
+	info := consumer.CachedInfo()
+	if info == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	_ = b.js.DeleteConsumer(ctx, stream, info.Name) // where it fails, the server's own limit remains
 }
 
 func pendingOf(ctx context.Context, consumer jetstream.Consumer) (uint64, error) {
