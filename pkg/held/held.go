@@ -5,6 +5,7 @@
 package held
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -58,7 +59,7 @@ const maxTries = 50
 var errBusy = errors.New("others keep changing it")
 
 // Hold records that an entry's removals wait. A mark is kept while it is about the
-// same removal: the same sequence, generation, action and fields. It returns what
+// same removal: the same sequence, generation, action, fields and members. It returns what
 // is stored.
 func (s *Store) Hold(ctx context.Context, kind directoryv1.Kind, id []byte, h *provisioningv1.Held) (*provisioningv1.Held, error) {
 	key := provisioningv1.HeldKey(s.name, kind, id)
@@ -87,7 +88,7 @@ func Same(a, b *provisioningv1.Held) bool {
 	if a == nil || b == nil || a.GetSequence() != b.GetSequence() || a.GetGeneration() != b.GetGeneration() || a.GetAction() != b.GetAction() {
 		return false
 	}
-	return slices.Equal(a.GetFields(), b.GetFields())
+	return slices.Equal(a.GetFields(), b.GetFields()) && bytes.Equal(a.GetMembersHash(), b.GetMembersHash())
 }
 
 // Get is what is held of an entry; nil when nothing is.
@@ -100,6 +101,28 @@ func (s *Store) Get(ctx context.Context, kind directoryv1.Kind, id []byte) (*pro
 		return nil, fmt.Errorf("read what is held of %x: %w", id, err)
 	}
 	return h, nil
+}
+
+// DropUnless is Drop, but for an item of which keep says that it is about something
+// else: another replica may have held it meanwhile.
+func (s *Store) DropUnless(ctx context.Context, kind directoryv1.Kind, id []byte, keep func(*provisioningv1.Held) (bool, error)) error {
+	key := provisioningv1.HeldKey(s.name, kind, id)
+	for range maxTries {
+		h, revision, err := s.items.Get(ctx, key)
+		if errors.Is(err, bus.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read what is held of %x: %w", id, err)
+		}
+		if stays, err := keep(h); stays || err != nil {
+			return err
+		}
+		if _, err = s.items.Delete(ctx, key, revision); !errors.Is(err, bus.ErrConflict) {
+			return err
+		}
+	}
+	return fmt.Errorf("drop what is held of %x: %w", id, errBusy)
 }
 
 // Drop forgets an entry's held removals: the cause is gone, or they were done.

@@ -110,3 +110,37 @@ func TestReplicasShareOneWindow(t *testing.T) {
 		t.Errorf("%d counted (%v), want 20", n, err)
 	}
 }
+
+// Another replica may hold a newer removal while an older change is done.
+func TestDropLeavesWhatIsAboutSomethingElse(t *testing.T) {
+	t.Parallel()
+	s := held.OfConnection(bustest.Start(t), "wiki")
+	if _, err := s.Hold(t.Context(), user, id, removal(7, "a", "too many")); err != nil {
+		t.Fatal(err)
+	}
+	older := func(h *provisioningv1.Held) (bool, error) { return h.GetSequence() > 6, nil }
+	changedMeanwhile := func(h *provisioningv1.Held) (bool, error) {
+		if h.GetSequence() == 7 {
+			_, err := s.Hold(t.Context(), user, id, removal(8, "a", "too many"))
+			return false, err
+		}
+		return true, nil
+	}
+	for _, keep := range []func(*provisioningv1.Held) (bool, error){older, changedMeanwhile} {
+		if err := s.DropUnless(t.Context(), user, id, keep); err != nil {
+			t.Fatal(err)
+		}
+		if h, err := s.Get(t.Context(), user, id); h == nil || err != nil {
+			t.Fatalf("dropped: %v", err)
+		}
+	}
+	same := func(h *provisioningv1.Held) (bool, error) { return h.GetSequence() > 8, nil }
+	for range 2 {
+		if err := s.DropUnless(t.Context(), user, id, same); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if h, err := s.Get(t.Context(), user, id); h != nil || err != nil {
+		t.Errorf("%v, %v: want it dropped", h, err)
+	}
+}

@@ -183,6 +183,9 @@ func (j *judge) item(units []*unit) *provisioningv1.Held {
 		if u.field != "" {
 			h.Fields = append(h.Fields, u.field)
 		}
+		if u.field == directoryv1.FieldMembers {
+			h.MembersHash = membersHash(pub.left)
+		}
 		if !slices.Contains(reasons, u.why) {
 			reasons = append(reasons, u.why)
 		}

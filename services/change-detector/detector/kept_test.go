@@ -119,6 +119,30 @@ func TestMembershipWaveIsHeld(t *testing.T) {
 	}
 }
 
+// An approval is about the members that were held, not about their number.
+func TestApprovalOfMembersIsAboutThese(t *testing.T) {
+	t.Parallel()
+	dir, g := company(100)
+	s, _ := newSession(t, testRules(t, connection.NestedFlatten, nil, false), dir)
+	attend(t, s)
+	for n := range 20 {
+		delete(g.members, makeID(n))
+	}
+	sweep(t, s, dir, everybody)
+	say(t, s, provisioningv1.Mark_MARK_APPROVED, anyItem)
+	for n := range 20 {
+		g.members[makeID(n)] = true
+		delete(g.members, makeID(n+20))
+	}
+	sweep(t, s, dir, everybody)
+	if members, _ := on(t, s, g.id); members != 100 {
+		t.Errorf("%d members: nobody approved that these leave", members)
+	}
+	if items := heldItems(t, s); len(items) != 1 || items[0].GetMark() != provisioningv1.Mark_MARK_UNSPECIFIED {
+		t.Errorf("held: %v", items)
+	}
+}
+
 // Where an expression reads the groups of users, a user whom a group keeps keeps its
 // name as well.
 func TestKeptMembersKeepTheNameOfTheirGroup(t *testing.T) {

@@ -130,3 +130,13 @@ func chunkHash(members []byte) []byte {
 	sum := sha256.Sum256(members)
 	return sum[:hashSize]
 }
+
+// membersHash is the same for the same members, in whatever order.
+func membersHash(all []member) []byte {
+	h := sha256.New()
+	for _, m := range slices.SortedFunc(slices.Values(all), member.compare) {
+		h.Write(m.id[:])
+		h.Write([]byte(m.kind.Token()))
+	}
+	return h.Sum(nil)[:hashSize]
+}

@@ -790,7 +790,9 @@ type Problem struct {
 	Request string `protobuf:"bytes,7,opt,name=request,proto3" json:"request,omitempty"`
 	Answer  string `protobuf:"bytes,8,opt,name=answer,proto3" json:"answer,omitempty"`
 	// The entry that stands in the way (16 bytes): it owns the matching resource.
-	BlockedBy     []byte `protobuf:"bytes,9,opt,name=blocked_by,json=blockedBy,proto3" json:"blocked_by,omitempty"`
+	BlockedBy []byte `protobuf:"bytes,9,opt,name=blocked_by,json=blockedBy,proto3" json:"blocked_by,omitempty"`
+	// Stream sequence of the change that was not applied.
+	Sequence      uint64 `protobuf:"varint,10,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -886,6 +888,13 @@ func (x *Problem) GetBlockedBy() []byte {
 		return x.BlockedBy
 	}
 	return nil
+}
+
+func (x *Problem) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
 }
 
 // Member is one applied member of a group.
@@ -1301,7 +1310,10 @@ type Held struct {
 	Approval string `protobuf:"bytes,7,opt,name=approval,proto3" json:"approval,omitempty"`
 	// In a source: the fields that are held while the others flow. Empty when the
 	// whole entry would be removed.
-	Fields        []string `protobuf:"bytes,8,rep,name=fields,proto3" json:"fields,omitempty"`
+	Fields []string `protobuf:"bytes,8,rep,name=fields,proto3" json:"fields,omitempty"`
+	// In a source: hash of the members that a group would lose, so that an approval is
+	// about these. Empty where there are none.
+	MembersHash   []byte `protobuf:"bytes,9,opt,name=members_hash,json=membersHash,proto3" json:"members_hash,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1388,6 +1400,13 @@ func (x *Held) GetApproval() string {
 func (x *Held) GetFields() []string {
 	if x != nil {
 		return x.Fields
+	}
+	return nil
+}
+
+func (x *Held) GetMembersHash() []byte {
+	if x != nil {
+		return x.MembersHash
 	}
 	return nil
 }
@@ -1594,7 +1613,7 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x14\n" +
 	"\x05owner\x18\x02 \x01(\tR\x05owner\x128\n" +
 	"\x06intent\x18\x03 \x01(\x0e2 .rollcall.provisioning.v1.IntentR\x06intent\x120\n" +
-	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xd9\x02\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xf5\x02\n" +
 	"\aProblem\x129\n" +
 	"\x04kind\x18\x01 \x01(\x0e2%.rollcall.provisioning.v1.ProblemKindR\x04kind\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1f\n" +
@@ -1606,7 +1625,9 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\arequest\x18\a \x01(\tR\arequest\x12\x16\n" +
 	"\x06answer\x18\b \x01(\tR\x06answer\x12\x1d\n" +
 	"\n" +
-	"blocked_by\x18\t \x01(\fR\tblockedBy\"H\n" +
+	"blocked_by\x18\t \x01(\fR\tblockedBy\x12\x1a\n" +
+	"\bsequence\x18\n" +
+	" \x01(\x04R\bsequence\"H\n" +
 	"\x06Member\x12\x19\n" +
 	"\bentry_id\x18\x01 \x01(\fR\aentryId\x12#\n" +
 	"\rresource_hash\x18\x02 \x01(\fR\fresourceHash\"L\n" +
@@ -1636,7 +1657,7 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\rlatency_nanos\x18\f \x01(\x03R\flatencyNanos\x12;\n" +
 	"\aproblem\x18\r \x01(\v2!.rollcall.provisioning.v1.ProblemR\aproblem\"!\n" +
 	"\aRequest\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason\"\x8c\x02\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"\xaf\x02\n" +
 	"\x04Held\x12\x16\n" +
 	"\x06action\x18\x01 \x01(\tR\x06action\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1a\n" +
@@ -1647,7 +1668,8 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x122\n" +
 	"\x04mark\x18\x06 \x01(\x0e2\x1e.rollcall.provisioning.v1.MarkR\x04mark\x12\x1a\n" +
 	"\bapproval\x18\a \x01(\tR\bapproval\x12\x16\n" +
-	"\x06fields\x18\b \x03(\tR\x06fields\"D\n" +
+	"\x06fields\x18\b \x03(\tR\x06fields\x12!\n" +
+	"\fmembers_hash\x18\t \x01(\fR\vmembersHash\"D\n" +
 	"\x06Window\x12:\n" +
 	"\x05slots\x18\x01 \x03(\v2$.rollcall.provisioning.v1.WindowSlotR\x05slots\"\xa7\x01\n" +
 	"\n" +
