@@ -215,11 +215,13 @@ func (f *follower) put(ev event) {
 }
 
 // gone takes a base's word that it lost an entry. Another base may have got it,
-// and its feed may be behind, so that with several bases it is looked for first.
+// and its feed may be behind, so that with several bases it is looked for first. The
+// sink may know an entry of which the follower does not: one that was reported gone
+// before and found when it was asked for.
 func (f *follower) gone(base int, id ID) {
 	h, ok := f.known[id]
 	switch {
-	case !ok || int(h.base) != base:
+	case ok && int(h.base) != base:
 		return
 	case len(f.done) > 1:
 		f.pending[id] = true

@@ -125,3 +125,27 @@ func TestWatch_settlesAWokenSink(t *testing.T) {
 		}
 	}
 }
+
+// The sink may know an entry that was reported gone before, and was found when it
+// was asked for: the next word that it is gone counts.
+func TestFollower_goneAgain(t *testing.T) {
+	t.Parallel()
+	srv := ldaptest.Start(t, ldaptest.Options{LDIF: users(1)})
+	for _, all := range [][]string{{people}, {people, groups}} {
+		s := source(t, config(srv, bases(all...)))
+		r := &recorder{mirror: map[ID]*Entry{}}
+		f, _ := scripted(t, s, r)
+		entry := &Entry{ID: ID{9}, DN: "gone"}
+		if err := f.gather(t.Context(), event{put: entry}); err != nil {
+			t.Fatal(err)
+		}
+		f.drop(entry.ID)
+		r.Put(entry) // as who asks the server does
+		if err := f.gather(t.Context(), event{gone: []ID{entry.ID}}); err != nil {
+			t.Fatal(err)
+		}
+		if len(r.mirror) != 0 {
+			t.Errorf("%d bases: it stays for ever: %v", len(all), r.log)
+		}
+	}
+}
