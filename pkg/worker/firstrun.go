@@ -136,16 +136,16 @@ func (g *guardian) firstRun(ctx context.Context, sequence uint64, fresh bool) (r
 }
 
 // watchFirstRun notes the end of the first run when it comes.
-func (g *guardian) watchFirstRun(ctx context.Context) error {
+func (w *Worker) watchFirstRun(ctx context.Context) {
+	g := w.guard
 	for wait := generationPoll; ctx.Err() == nil && !g.ran.Load(); wait = min(2*wait, generationPollMax) {
 		over, err := endFirstRun(ctx, g.bus, g.cfg.Connection, g.cfg.Hash, g.cfg.Kind)
 		if err != nil && ctx.Err() == nil {
-			return err
+			w.deps.Log.WarnContext(ctx, "cannot tell whether the first run is over; it is asked again", "error", err)
 		}
 		g.ran.Store(over)
 		if !over {
 			pause(ctx, wait)
 		}
 	}
-	return nil
 }

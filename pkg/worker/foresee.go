@@ -44,12 +44,18 @@ const foreseeLease = 10 * time.Second
 
 // foresaw is why a removal waits that this generation would bring by itself. An entry
 // that was held goes on waiting when it changes for another reason.
-func (g *guardian) foresaw(of string, sequence uint64, wasHeld bool) string {
+func (g *guardian) foresaw(ctx context.Context, of string, j *Job) (reason string, err error) {
 	f := g.foreseen.Load()
-	if f == nil || sequence > f.Sequence && !wasHeld {
-		return ""
+	if f == nil || f.Held[of] == "" {
+		return "", nil
 	}
-	return f.Held[of]
+	if j.Sequence > f.Sequence && !j.wasHeld {
+		h, err := g.held.Get(ctx, j.Record.Kind, j.Record.ID) // another part of it may have failed since
+		if h.GetGeneration() != g.cfg.Hash || err != nil {
+			return "", err
+		}
+	}
+	return f.Held[of], nil
 }
 
 // foresee makes sure that this generation was looked at as a whole before its first

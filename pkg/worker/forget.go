@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/held"
 	"github.com/rollcall-scim/rollcall/pkg/links"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
@@ -66,7 +67,7 @@ func rename(ctx context.Context, b *bus.Bus, p Plan) error {
 }
 
 // moveAll moves everything that is kept under a connection's name but its
-// generation, and asks again for what is scheduled.
+// generation, and asks again for what is scheduled or decided about.
 func moveAll(ctx context.Context, b *bus.Bus, from, to string) error {
 	if err := b.MoveKeys(ctx, provisioningv1.BucketLinks, from, to); err != nil {
 		return fmt.Errorf("rename connection %s to %s: %w", from, to, err)
@@ -74,6 +75,18 @@ func moveAll(ctx context.Context, b *bus.Bus, from, to string) error {
 	for _, part := range []string{"held", "first", "guard", "pause", "foreseen"} {
 		if err := b.MoveKeys(ctx, provisioningv1.BucketTargets, from+"."+part, to+"."+part); err != nil {
 			return fmt.Errorf("rename connection %s to %s: %w", from, to, err)
+		}
+	}
+	marked, err := held.OfConnection(b, to).List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, i := range marked {
+		if i.GetMark() == provisioningv1.Mark_MARK_UNSPECIFIED {
+			continue
+		}
+		if err := b.Request(ctx, i.Kind, to, i.ID, "renamed"); err != nil {
+			return err
 		}
 	}
 	for _, kind := range kinds {

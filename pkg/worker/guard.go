@@ -67,9 +67,9 @@ func (j *Job) Permit(ctx context.Context, of string, count int, action string) e
 		}
 	}
 	if reason == "" {
-		reason = g.foresaw(of, j.Sequence, j.wasHeld) // 3
+		reason, err = g.foresaw(ctx, of, j) // 3
 	}
-	if reason == "" {
+	if reason == "" && err == nil {
 		reason, err = g.reserve(ctx, of, count-credit) // 4
 	}
 	if err == nil && reason != "" {
@@ -94,6 +94,15 @@ func (j *Job) credit(ctx context.Context, of string, count int) error {
 	}
 	_, err := j.Progress(ctx)
 	return err
+}
+
+// Spent says that so many of what the guard let pass are removed on the target. It
+// becomes durable with the next Progress.
+func (j *Job) Spent(of string, count int) {
+	link := j.Record.Link
+	if credit := link.GetGuardCredits()[of]; credit > 0 {
+		link.GuardCredits[of] = credit - min(credit, uint32(count)) //nolint:gosec // a number of members
+	}
 }
 
 // PermitPart is Permit for a part of a job: where a person is to decide, the rest

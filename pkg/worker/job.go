@@ -50,6 +50,7 @@ type Job struct {
 	// parts and reasons are those of what the guard was asked about and held.
 	parts, reasons []string
 	wasAt          uint64 // sequence of the link before
+	givenUp        bool   // see GivenUp
 
 	// dry jobs only foretell; offline ones without a call to the target.
 	dry, offline bool

@@ -97,6 +97,7 @@ func (j *Job) TakeOver(ctx context.Context, resourceID string) (writes []bus.Wri
 		return nil, false, err
 	}
 	writes = append(writes, own)
+	j.givenUp = o.id == nil && o.revision > 0
 	if o.former == nil || o.former.Link.GetResourceId() != resourceID {
 		return writes, false, nil
 	}
@@ -104,6 +105,10 @@ func (j *Job) TakeOver(ctx context.Context, resourceID string) (writes []bus.Wri
 	moved, err := j.Links().WriteLink(o.former)
 	return append(writes, moved), true, err
 }
+
+// GivenUp says whether the resource that TakeOver gave to this entry was given up by
+// another one: it may have been deleted since it was found.
+func (j *Job) GivenUp() bool { return j.givenUp }
 
 // CommitCreated commits the link to a resource that was just created together with
 // its ownership. A resource that another entry owns is one that the target

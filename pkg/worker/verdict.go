@@ -185,17 +185,22 @@ var resultOf = map[provisioningv1.ProblemKind]provisioningv1.Result{
 	provisioningv1.ProblemKind_PROBLEM_KIND_HELD:    provisioningv1.Result_RESULT_HELD,
 }
 
-// dissolve forgets what was held of an entry, now that nothing is.
+// dissolve forgets what was held of an entry, now that nothing is; but not what
+// another replica has held of a newer change.
 func (w *Worker) dissolve(ctx context.Context, j *Job) error {
-	if !j.asked && !j.wasHeld {
-		if !j.Requested {
-			return nil
-		}
-		if h, err := w.guard.held.Get(ctx, j.Record.Kind, j.Record.ID); h == nil || err != nil {
-			return err // what a crash left behind is found when somebody asks
-		}
+	if !j.asked && !j.wasHeld && !j.Requested { // what a crash left behind is found when somebody asks
+		return nil
 	}
-	return w.guard.held.Drop(ctx, j.Record.Kind, j.Record.ID)
+	return w.guard.held.DropUnless(ctx, j.Record.Kind, j.Record.ID, func(h *provisioningv1.Held) (bool, error) {
+		if h.GetSequence() <= j.Sequence {
+			return false, nil
+		}
+		newest, err := j.Newest(ctx) // a stream that was made anew counts from one
+		if errors.Is(err, bus.ErrNotFound) {
+			return false, nil
+		}
+		return h.GetSequence() <= newest, err
+	})
 }
 
 // weigh is dispose, but that an entry is not blamed for what is the target's fault.
@@ -231,7 +236,7 @@ func (w *Worker) record(ctx context.Context, j *Job, d disposition, err error) e
 		l.Attempts++
 	}
 	if d.kind != 0 {
-		l.Problem = w.problem(l.GetProblem(), d.kind, err)
+		l.Problem = w.problem(l.GetProblem(), d.kind, j.Sequence, err)
 		j.Outcome.Problem = proto.CloneOf(l.GetProblem())
 		j.Outcome.Problem.Request, j.Outcome.Problem.Answer = "", "" // for 90 days, and for more eyes
 	}
@@ -287,9 +292,9 @@ func plain(err error) string {
 
 // problem describes an error in words for a person. The first time is kept as
 // long as the message is the same.
-func (w *Worker) problem(former *provisioningv1.Problem, kind provisioningv1.ProblemKind, err error) *provisioningv1.Problem {
+func (w *Worker) problem(former *provisioningv1.Problem, kind provisioningv1.ProblemKind, sequence uint64, err error) *provisioningv1.Problem {
 	now := timestamppb.Now()
-	p := &provisioningv1.Problem{Kind: kind, Message: err.Error(), FirstAt: now, LastAt: now}
+	p := &provisioningv1.Problem{Kind: kind, Message: err.Error(), FirstAt: now, LastAt: now, Sequence: sequence}
 	if answer, ok := errors.AsType[*scim.Error](err); ok {
 		p.HttpStatus, p.ScimType = uint32(max(0, answer.Status)), answer.ScimType //nolint:gosec // an HTTP status
 		shown := w.mask.show(answer.RequestBody, answer.ResponseBody, p.GetMessage())

@@ -158,8 +158,8 @@ func (w *Worker) consume(ctx context.Context) error {
 	defer cancel()
 	opts := bus.ConsumeOptions{Connection: w.cfg.Connection, Concurrency: w.cfg.Concurrency, Slots: w.deps.Slots, Settled: w.settled}
 	var wg sync.WaitGroup
-	var errs [3]error
-	wg.Go(func() { errs[2] = w.guard.watchFirstRun(ctx) })
+	var errs [2]error
+	wg.Go(func() { w.watchFirstRun(ctx) })
 	wg.Go(func() {
 		defer cancel()
 		errs[0] = w.deps.Bus.Consume(ctx, w.cfg.Kind.Stream(), ChangesConsumer(w.cfg.Kind, w.cfg.Connection, w.cfg.Hash), opts, w.Handle)

@@ -261,7 +261,7 @@ func (c *converger) findStrangers(ctx context.Context, job *worker.Job, w *wante
 func (c *converger) permitted(ctx context.Context, job *worker.Job, w *wanted, steps []step) ([]step, error) {
 	asked := map[entryID]bool{}
 	strangers := 0
-	for _, s := range steps {
+	for i, s := range steps {
 		if s.stranger {
 			strangers++
 		}
@@ -273,11 +273,11 @@ func (c *converger) permitted(ctx context.Context, job *worker.Job, w *wanted, s
 			return nil, err
 		}
 		if !ended {
-			asked[s.id] = true
+			asked[s.id], steps[i].counted = true, true
 		}
 	}
 	count := len(asked)
-	job.Record.Link.UnwantedMembers, w.kept = uint32(strangers), 0 //nolint:gosec // a number of members
+	job.Record.Link.UnwantedMembers, w.kept = uint32(strangers), 0
 	if count == 0 {
 		return steps, nil
 	}

@@ -290,3 +290,28 @@ func TestDryRunLeavesStrangersAlone(t *testing.T) {
 		t.Errorf("a dry run sent %v", got)
 	}
 }
+
+// A batch of removals that the target took is used up: what comes then is counted.
+func TestMembersAreCountedAfterAPartOfThemWasRemoved(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	b.Unguarded()
+	b.Start(groupsync.Run)
+	staffed(t, b, 130)
+	var count atomic.Int32
+	failed := make(chan struct{}, 1)
+	b.Target.SetFault(func(r scimtest.Request) *scimtest.Fault {
+		if r.Method == http.MethodPatch && strings.Contains(r.Path, "/Groups/") && count.Add(1) == 2 {
+			failed <- struct{}{}
+			return &scimtest.Fault{Status: http.StatusInternalServerError}
+		}
+		return nil
+	})
+	b.Group(staff, "staff", numbers(110, 130)...)
+	<-failed
+	b.Until(group, staff, workertest.Applied(b.Group(staff, "staff", numbers(120, 130)...)))
+	n, err := held.OfConnection(b.Bus, "wiki").Earlier(t.Context(), guard.Limits{Window: b.Config.Connections["wiki"].Guard.Window}, guard.Members)
+	if err != nil || n != 120 {
+		t.Errorf("%d removals of members are counted, want 120: %v", n, err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/guard"
 	"github.com/rollcall-scim/rollcall/pkg/links"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
@@ -82,6 +83,8 @@ type step struct {
 	remove   bool
 	// stranger says that the member stands in no record of ours.
 	stranger bool
+	// counted says that the guard counts it.
+	counted bool
 }
 
 // difference is what turns the applied membership into the wanted one: removals
@@ -294,15 +297,20 @@ func (c *converger) progress(ctx context.Context, job *worker.Job, a *applied, s
 	if err != nil {
 		return err
 	}
+	spent := 0
 	for _, s := range steps {
 		switch {
 		case s.resource == "":
 		case s.remove:
 			job.Outcome.MembersRemoved++
+			if s.counted {
+				spent++
+			}
 		default:
 			job.Outcome.MembersAdded++
 		}
 	}
+	job.Spent(guard.Members, spent)
 	l := job.Record.Link
 	l.MembersApplied, l.MemberChunks = a.count(), uint32(len(a.chunks)) //nolint:gosec // at most 512
 	revisions, err := job.Progress(ctx, writes...)

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -151,6 +152,12 @@ func inOrder(lines []line) []line {
 // run lets Rollcall work until nothing is left to do, and returns what it did.
 func (w *world) run() []line {
 	w.Helper()
+	w.work()
+	return w.did()
+}
+
+func (w *world) work() {
+	w.Helper()
 	ctx, cancel := context.WithCancel(w.Context())
 	done := make(chan error, 1)
 	go func() { done <- service.Run(ctx, "rollcall", w.cfg, allinone.Run) }()
@@ -159,7 +166,6 @@ func (w *world) run() []line {
 	if err := <-done; err != nil {
 		w.Fatal(err)
 	}
-	return w.did()
 }
 
 const (
@@ -305,5 +311,26 @@ func TestPlanIsWhatRunDoes(t *testing.T) {
 		if len(planned) != step.want {
 			t.Errorf("%s: %d entries are planned, want %d", step.name, len(planned), step.want)
 		}
+	}
+}
+
+// What waits for the next change is no work of a run until that change comes.
+func TestPlanOfWhatIsParked(t *testing.T) {
+	w := newWorld(t)
+	w.directory.LDIF(t, person(1, "")+person(2, ""))
+	w.target.SetFault(func(r scimtest.Request) *scimtest.Fault {
+		if r.Method == http.MethodPost && strings.Contains(r.Body, "Sur1") {
+			return &scimtest.Fault{Status: 400}
+		}
+		return nil
+	})
+	w.work()
+	w.target.SetFault(nil)
+	if lines := w.plan(); len(lines) != 0 {
+		t.Errorf("planned though it is parked: %v", lines)
+	}
+	w.directory.LDIF(t, "dn: uid=u1,ou=people,dc=example,dc=com\nchangetype: modify\nreplace: title\ntitle: Boss\n")
+	if lines := w.plan(); len(lines) != 1 {
+		t.Errorf("planned: %v, want the new change", lines)
 	}
 }

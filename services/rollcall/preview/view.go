@@ -98,7 +98,13 @@ func (v *view) settled(ctx context.Context, d detector.Desired) (bool, error) {
 		return false, err
 	}
 	applied := link.GetEpoch() == epoch && link.GetSequence() >= d.Sequence && link.GetConfigurationHash() == hash
-	return applied || link.GetProblem() != nil, nil
+	return applied || waits(link.GetProblem(), d.Sequence), nil
+}
+
+// waits says whether a change waits for something else than the next attempt: for a
+// person, for another entry, or for the next change.
+func waits(p *provisioningv1.Problem, sequence uint64) bool {
+	return p != nil && p.GetKind() != provisioningv1.ProblemKind_PROBLEM_KIND_RETRYING && p.GetSequence() >= sequence
 }
 
 // users foresees every user, and which resource each will have.

@@ -127,12 +127,30 @@ func (c *converger) adopt(ctx context.Context, job *worker.Job, w *wanted, a pla
 	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_UPDATE, writes...); err != nil {
 		return err
 	}
-	if err := c.send(ctx, job, w, a, resource); err != nil {
+	err = c.send(ctx, job, w, a, resource)
+	if err == nil && job.GivenUp() && !sends(a) {
+		err = c.there(ctx, job, a.ResourceID)
+	}
+	if scim.IsNotFound(err) { // its former owner's worker deleted it after it was found
+		return c.vanished(ctx, job, w)
+	}
+	if err != nil {
 		return err
 	}
 	job.Settle(a, w.Attributes)
 	return job.Done(ctx)
 }
+
+// there asks whether a resource is still there.
+func (c *converger) there(ctx context.Context, job *worker.Job, id string) error {
+	call, cancel := job.Target(ctx)
+	defer cancel()
+	_, err := c.target.Get(call, scim.KindUser, id)
+	return err
+}
+
+// sends says whether an action has something to write.
+func sends(a plan.Action) bool { return len(a.Set)+len(a.Clear) > 0 || a.Active != nil }
 
 // foreign are the multi-valued attributes in which the resource has values that
 // nobody mapped.
@@ -182,7 +200,7 @@ func (c *converger) vanished(ctx context.Context, job *worker.Job, w *wanted) er
 // and so is the resource of a target that has no PATCH (RFC 7644 section 3.5.2: it
 // is optional).
 func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, a plan.Action, resource *scim.Resource) error {
-	if len(a.Set)+len(a.Clear) == 0 && a.Active == nil {
+	if !sends(a) {
 		return nil
 	}
 	needs := !c.profile.PatchSupported || slices.ContainsFunc(job.Outcome.GetAttributes(), func(p string) bool {

@@ -3,7 +3,9 @@ package usersync_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/rollcall-scim/rollcall/pkg/connection"
@@ -516,4 +518,65 @@ func TestAbandonedOwnerAndWhoWaitsForHerDoNotBlockEachOther(t *testing.T) {
 	if n := active(b); n != 1 {
 		t.Errorf("%d users are active, want 1", n)
 	}
+}
+
+// It also outlives that another part of the entry fails meanwhile.
+func TestHoldOfANewConfigurationOutlivesAFailure(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	stop := b.Start(usersync.Run)
+	people(b, 20)
+	stop()
+	c := b.Config.Connections["wiki"].Users.Attributes
+	c["userName"] = withValue(c["userName"], `user.uid + "@x"`)
+	b.Advance()
+	b.Start(usersync.Run)
+	b.Eventually("everything is held", func() bool { return len(b.Held(user)) == 20 })
+	var failing atomic.Bool
+	failing.Store(true)
+	b.Target.SetFault(func(r scimtest.Request) *scimtest.Fault {
+		if failing.Load() && r.Method == http.MethodPatch {
+			return &scimtest.Fault{Status: http.StatusInternalServerError}
+		}
+		return nil
+	})
+	b.Publish(workertest.User(3, "u3", "Boss", "u3@x"))
+	b.Until(user, 3, func(l *provisioningv1.Link) bool {
+		return l.GetProblem().GetKind() == provisioningv1.ProblemKind_PROBLEM_KIND_RETRYING
+	})
+	b.Publish(workertest.User(3, "u3", "Chief", "u3@x"))
+	failing.Store(false)
+	b.Eventually("the title is there", func() bool {
+		u, found := b.Target.User("u3")
+		if !found {
+			u, _ = b.Target.User("u3@x")
+		}
+		return u["title"] == "Chief"
+	})
+	if _, renamed := b.Target.User("u3@x"); renamed {
+		t.Error("renamed though nobody approved")
+	}
+}
+
+// What was approved under a connection's former name is done under the new one.
+func TestApprovalOutlivesTheRenameOfItsConnection(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	stop := b.Start(usersync.Run)
+	people(b, 20)
+	leave(b, 12)
+	b.Eventually("the removals are held", func() bool { return len(b.Held(user)) > 0 })
+	for n := range b.Held(user) {
+		b.Until(user, n, workertest.Waiting)
+	}
+	stop()
+	b.Mark(user, provisioningv1.Mark_MARK_APPROVED)
+	p := worker.PlanOf(b.Config, "wiki")
+	p.Connection, p.RenamedFrom = "handbook", "wiki"
+	if err := worker.Advance(t.Context(), b.Bus, p); err != nil {
+		t.Fatal(err)
+	}
+	b.Rename("handbook")
+	b.Start(usersync.Run)
+	b.Eventually("what was approved is done", func() bool { return active(b) == 8 })
 }

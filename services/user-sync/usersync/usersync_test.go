@@ -8,6 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/links"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	"github.com/rollcall-scim/rollcall/pkg/scim/scimtest"
 	"github.com/rollcall-scim/rollcall/pkg/worker/workertest"
@@ -117,6 +119,55 @@ func TestForeignValuesOfAnAdoptedUserStay(t *testing.T) {
 	if diff := cmp.Diff(map[string]string{"work": "new@x", "home": "home@x"}, values); diff != "" {
 		t.Errorf("emails: -want +got\n%s", diff)
 	}
+}
+
+// A resource may end between the search that finds it and its adoption: the worker
+// of the former owner deletes it.
+func TestUserDeletedWhileAdoptedIsCreated(t *testing.T) {
+	t.Parallel()
+	for name, title := range map[string]any{"something to write": "Former", "nothing to write": nil} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := workertest.New(t, "remove: delete", scimtest.Options{})
+			seeded := b.Target.Seed(scim.KindUser, map[string]any{"userName": "ann", "active": true, "title": title})
+			former(t, b, seeded)
+			b.Target.SetFault(func(r scimtest.Request) *scimtest.Fault {
+				if strings.HasSuffix(r.Path, "/"+seeded) {
+					_ = b.Target.Remove(scim.KindUser, seeded) // twice is once
+				}
+				return nil
+			})
+			b.Start(usersync.Run)
+			link := b.Until(user, 1, func(l *provisioningv1.Link) bool {
+				return workertest.Parked(l) || l.GetSequence() > 0 && l.GetClaim() == nil
+			})
+			if u, found := b.Target.User("ann"); !found || u["id"] != link.GetResourceId() || u["id"] == seeded {
+				t.Errorf("link %v, target %v", link, b.Target.Users())
+			}
+		})
+	}
+}
+
+// former lets another entry have owned a resource and given it up, and publishes
+// the person who matches it.
+func former(t *testing.T, b *workertest.Bench, resource string) {
+	t.Helper()
+	store := links.Open(b.Bus, nil, "wiki", "")
+	own, err := store.Own(user, resource, workertest.ID(9), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Bus.Commit(t.Context(), []bus.Write{own}); err != nil {
+		t.Fatal(err)
+	}
+	disown, err := store.Disown(t.Context(), user, resource, workertest.ID(9))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Bus.Commit(t.Context(), disown); err != nil {
+		t.Fatal(err)
+	}
+	b.Publish(workertest.User(1, "ann", "", ""))
 }
 
 func TestUserDeletedBehindOurBackIsCreatedAgain(t *testing.T) {
