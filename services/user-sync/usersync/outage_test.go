@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
@@ -255,7 +254,6 @@ func TestPauseRightAfterAResumeHolds(t *testing.T) {
 		}
 	}
 	pauseBy(t, b, manual, "")
-	time.Sleep(100 * time.Millisecond) // longer than a resume takes
 	for stream, consumer := range map[string]string{
 		user.Stream():                 worker.ChangesConsumer(user, "wiki", b.Config.Hash("wiki")),
 		provisioningv1.StreamRequests: worker.RequestsConsumer(user, "wiki"),
