@@ -93,7 +93,7 @@ func moveAll(ctx context.Context, b *bus.Bus, from, to string) error {
 		var failed error
 		err := links.Open(b, nil, to, "").Each(ctx, kind, func(id []byte, l *provisioningv1.Link) {
 			if l.GetDeleteAt() != nil && failed == nil {
-				failed = b.ScheduleRequestAt(ctx, kind, to, id, "delete", l.GetDeleteAt().AsTime())
+				failed = b.ScheduleRequestAt(ctx, kind, to, id, reasonDelete, l.GetDeleteAt().AsTime())
 			}
 		})
 		if err := errors.Join(err, failed); err != nil {

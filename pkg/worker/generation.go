@@ -39,6 +39,17 @@ func RequestsConsumer(kind directoryv1.Kind, connection string) string {
 	return kind.Token() + "-" + connection
 }
 
+// consumer names a durable consumer of a stream.
+type consumer struct{ stream, name string }
+
+// consumersOf are the consumers of one kind of a connection's configuration.
+func consumersOf(kind directoryv1.Kind, connection, hash string) []consumer {
+	return []consumer{
+		{kind.Stream(), ChangesConsumer(kind, connection, hash)},
+		{provisioningv1.StreamRequests, RequestsConsumer(kind, connection)},
+	}
+}
+
 // windowFactor is how many messages may be in flight for each call in flight.
 const windowFactor = 8
 

@@ -232,13 +232,9 @@ func (j *Job) afterUsers(ctx context.Context) error {
 
 // UsersBacklog is how many users of a connection are still to be looked at.
 func UsersBacklog(ctx context.Context, b *bus.Bus, connection, hash string) (uint64, error) {
-	const user = directoryv1.Kind_KIND_USER
 	var total uint64
-	for _, c := range [][2]string{
-		{user.Stream(), ChangesConsumer(user, connection, hash)},
-		{provisioningv1.StreamRequests, RequestsConsumer(user, connection)},
-	} {
-		g, err := b.Backlog(ctx, c[0], c[1])
+	for _, c := range consumersOf(directoryv1.Kind_KIND_USER, connection, hash) {
+		g, err := b.Backlog(ctx, c.stream, c.name)
 		if err != nil && !errors.Is(err, bus.ErrNotFound) {
 			return 0, err
 		}

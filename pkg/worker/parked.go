@@ -4,11 +4,11 @@ import (
 	"cmp"
 	"context"
 	"encoding/hex"
-	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/links"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
@@ -39,22 +39,16 @@ func problemName(k provisioningv1.ProblemKind) string {
 // longest first.
 func Parked(ctx context.Context, b *bus.Bus, connection string) ([]ParkedEntry, error) {
 	var found []ParkedEntry
-	bucket := bus.OpenBucket[provisioningv1.Link](b, provisioningv1.BucketLinks)
-	for _, kind := range []directoryv1.Kind{directoryv1.Kind_KIND_USER, directoryv1.Kind_KIND_GROUP} {
-		err := bucket.Read(ctx, provisioningv1.LinkFilter(connection, kind), func(e bus.Entry[provisioningv1.Link, *provisioningv1.Link]) error {
-			_, _, id, err := provisioningv1.ParseLinkKey(e.Key)
-			if err != nil {
-				return err
-			}
-			switch p := e.Value.GetProblem(); p.GetKind() {
+	for _, kind := range kinds {
+		err := links.Open(b, nil, connection, "").Each(ctx, kind, func(id []byte, l *provisioningv1.Link) {
+			switch p := l.GetProblem(); p.GetKind() {
 			case provisioningv1.ProblemKind_PROBLEM_KIND_PARKED, provisioningv1.ProblemKind_PROBLEM_KIND_BLOCKED:
-				found = append(found, ParkedEntry{connection, kind, id, p, e.Value.GetAttempts()})
+				found = append(found, ParkedEntry{connection, kind, id, p, l.GetAttempts()})
 			case provisioningv1.ProblemKind_PROBLEM_KIND_RETRYING, provisioningv1.ProblemKind_PROBLEM_KIND_HELD, provisioningv1.ProblemKind_PROBLEM_KIND_UNSPECIFIED:
 			}
-			return nil
 		})
 		if err != nil {
-			return nil, fmt.Errorf("read what is parked of %s: %w", connection, err)
+			return nil, err
 		}
 	}
 	slices.SortStableFunc(found, func(x, y ParkedEntry) int {

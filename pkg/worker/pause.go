@@ -10,7 +10,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
-	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
 
@@ -133,12 +132,9 @@ func steer(ctx context.Context, b *bus.Bus, connection string, paused bool) erro
 	if err != nil && !errors.Is(err, bus.ErrNotFound) {
 		return err
 	}
-	for _, kind := range []directoryv1.Kind{directoryv1.Kind_KIND_USER, directoryv1.Kind_KIND_GROUP} {
-		for _, c := range [][2]string{
-			{kind.Stream(), ChangesConsumer(kind, connection, generation.Hash)},
-			{provisioningv1.StreamRequests, RequestsConsumer(kind, connection)},
-		} {
-			if err := steerOne(ctx, b, c[0], c[1], paused); err != nil && !errors.Is(err, bus.ErrNotFound) {
+	for _, kind := range kinds {
+		for _, c := range consumersOf(kind, connection, generation.Hash) {
+			if err := steerOne(ctx, b, c.stream, c.name, paused); err != nil && !errors.Is(err, bus.ErrNotFound) {
 				return err
 			}
 		}
