@@ -93,14 +93,52 @@ func TestFenceKeepsAStaleDetectorOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := old.Publish(t.Context(), []bus.Message{{Subject: subject(3), Data: []byte("c")}}); !errors.Is(err, bus.ErrFenced) {
-		t.Errorf("stale detector: got %v, want ErrFenced", err)
+	lone := []bus.Message{{Subject: subject(3), Data: []byte("c")}}
+	two := []bus.Message{{Subject: subject(4), Data: []byte("d")}, {Subject: subject(3), Data: []byte("c"), Expect: new(uint64(7777))}}
+	for _, messages := range [][]bus.Message{lone, two} {
+		if _, err := old.Publish(t.Context(), messages); !errors.Is(err, bus.ErrFenced) {
+			t.Errorf("stale detector, %d messages: got %v, want ErrFenced", len(messages), err)
+		}
 	}
-	if _, err := fresh.Publish(t.Context(), []bus.Message{{Subject: subject(3), Data: []byte("c"), Expect: new(uint64(7777))}}); !errors.Is(err, bus.ErrConflict) {
+	if _, err := fresh.Publish(t.Context(), two); !errors.Is(err, bus.ErrConflict) {
 		t.Errorf("changed entry: got %v, want ErrConflict", err)
 	}
-	if _, err := fresh.Publish(t.Context(), []bus.Message{{Subject: subject(3), Data: []byte("c")}}); err != nil {
-		t.Errorf("publish after a refused batch: %v", err)
+	if seqs, err := fresh.Publish(t.Context(), lone); err != nil || len(seqs) != 1 {
+		t.Errorf("publish after a refused batch: %v, %v", seqs, err)
+	}
+}
+
+// A lone message of which no answer came may be stored late: whatever is published
+// next must not be overwritten by it.
+func TestFenceIsRenewedAfterALoneMessageWithoutAnswer(t *testing.T) {
+	t.Parallel()
+	b := bustest.Start(t)
+	fence, err := b.TakeFence(t.Context(), users, "corp", "one")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := b.Last(t.Context(), directoryv1.StreamUsers, directoryv1.FenceSubject(users, "corp"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := fence.Publish(ended, []bus.Message{{Subject: subject(1), Data: []byte("unknown")}}); err == nil {
+		t.Fatal("published though nobody waited for the answer")
+	}
+	if _, err := fence.Publish(t.Context(), []bus.Message{{Subject: subject(1), Data: []byte("newest")}}); err != nil {
+		t.Fatalf("publish after it: %v", err)
+	}
+	after, err := b.Last(t.Context(), directoryv1.StreamUsers, directoryv1.FenceSubject(users, "corp"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after.Sequence == before.Sequence {
+		t.Error("the fence is as before: what was sent without an answer could still be stored")
+	}
+	last, err := b.Last(t.Context(), directoryv1.StreamUsers, subject(1))
+	if err != nil || string(last.Data) != "newest" {
+		t.Errorf("got %v, %v", last, err)
 	}
 }
 
