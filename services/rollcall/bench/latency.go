@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,11 +11,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	"github.com/rollcall-scim/rollcall/pkg/scim/scimtest"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldaptest"
+	"github.com/rollcall-scim/rollcall/services/rollcall/allinone"
 )
 
 const (
@@ -27,8 +31,17 @@ var errChangeTimeout = errors.New("a change did not arrive within " + changeTime
 
 // latencies are the times of single changes, counted from sending the modify.
 type latencies struct {
-	modify, persist, request, own []time.Duration
+	modify, persist, publish, request, own []time.Duration
+
+	sent []time.Time // when each modify was sent
 }
+
+// What a published change may take, in times of what a bare consumer of the same
+// changes takes.
+const (
+	publishP50 = 3
+	publishP99 = 2
+)
 
 // latency is the figure of reacting: one change at a time, from the directory to
 // the target.
@@ -36,6 +49,7 @@ type latencies struct {
 //  1. a directory, a target in this process, `rollcall run`, and the first sync
 //  2. another consumer of the directory's changes, which does nothing
 //  3. changes, each when the one before has reached both
+//  4. what the stream says of when they were stored
 //
 // The target runs here so that its clock is the one that counts and an arrival
 // needs no polling.
@@ -74,6 +88,10 @@ func (b *bench) latency(ctx context.Context) (err error) {
 	}
 	b.report.percentiles("directory: modify round trip", l.modify, "", nil)
 	b.report.percentiles("directory: modify to bare persist consumer", l.persist, "", nil)
+	if err := l.readPublished(ctx, cfg); err != nil { // 4
+		return fmt.Errorf("change to publish: %w", err)
+	}
+	b.report.within("change to publish", l.publish, "persist consumer", l.persist, publishP50, publishP99)
 	b.report.percentiles(fmt.Sprintf("change to request, %d changes", len(l.request)), l.request, "persist consumer", l.persist)
 	b.report.percentiles("change to request, without the directory's part", l.own, "", nil)
 	return nil
@@ -152,11 +170,31 @@ func (l *latencies) change(ctx context.Context, m *modifier, n, users int, persi
 	if err != nil {
 		return fmt.Errorf("wait for the request: %w", err)
 	}
+	l.sent = append(l.sent, sent)
 	l.modify = append(l.modify, answered.Sub(sent))
 	l.persist = append(l.persist, persist.Sub(sent))
 	l.request = append(l.request, request.Sub(sent))
 	l.own = append(l.own, max(0, request.Sub(persist)))
 	return nil
+}
+
+// readPublished finds out when the changes were stored. Of a person who changed more
+// than once the stream knows the last time.
+func (l *latencies) readPublished(ctx context.Context, cfg *connection.Config) error {
+	events, err := allinone.Attach(ctx, cfg)
+	if err != nil {
+		return fmt.Errorf("attach to NATS: %w", err)
+	}
+	defer events.Close()
+	opts := bus.ReadOptions{Filters: []string{directoryv1.EntryFilter(directoryv1.Kind_KIND_USER, sourceName)}}
+	return events.Read(ctx, directoryv1.StreamUsers, opts, func(s *bus.Stored) error {
+		for n, sent := range l.sent {
+			if bytes.Contains(s.Data, fmt.Appendf(nil, "%s%d.", mark, n)) {
+				l.publish = append(l.publish, s.Published.Sub(sent))
+			}
+		}
+		return nil
+	})
 }
 
 func await(ctx context.Context, sightings <-chan sighting, title string) (time.Time, error) {
@@ -205,11 +243,16 @@ func (p *persist) Wake() <-chan struct{} { return nil }
 
 // directory starts a directory server that holds a shape.
 func (b *bench) directory(ctx context.Context, name string, s shape) (*ldaptest.Server, error) {
+	return b.load(ctx, name, s.ldif())
+}
+
+// load starts a directory server that holds these entries.
+func (b *bench) load(ctx context.Context, name, ldif string) (*ldaptest.Server, error) {
 	dir := filepath.Join(b.scratch, name, "slapd")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make a directory: %w", err)
 	}
-	server, err := ldaptest.Launch(ctx, dir, ldaptest.Options{LDIF: s.ldif()})
+	server, err := ldaptest.Launch(ctx, dir, ldaptest.Options{LDIF: ldif})
 	if err != nil {
 		return nil, fmt.Errorf("start the directory server: %w", err)
 	}

@@ -26,6 +26,7 @@ const (
 
 const (
 	ldapVersion = 3
+	opAdd       = 0
 	opReplace   = 2
 	ldapTimeout = 10 * time.Second
 	maxMessage  = 1 << 20
@@ -58,9 +59,14 @@ func newModifier(conn net.Conn) *modifier { return &modifier{conn: conn, in: buf
 
 func (m *modifier) close() error { return m.conn.Close() }
 
-// replace gives an attribute one value and waits for the server's answer.
+// replace gives an attribute one value.
 func (m *modifier) replace(dn, attribute, value string) error {
-	change := ber(tagSequence, ber(tagEnumerated, []byte{opReplace}),
+	return m.change(dn, opReplace, attribute, value)
+}
+
+// change changes an attribute by one value and waits for the server's answer.
+func (m *modifier) change(dn string, op byte, attribute, value string) error {
+	change := ber(tagSequence, ber(tagEnumerated, []byte{op}),
 		ber(tagSequence, ber(tagOctets, []byte(attribute)), ber(tagSet, ber(tagOctets, []byte(value)))))
 	if err := m.exchange(ber(tagModify, ber(tagOctets, []byte(dn)), ber(tagSequence, change))); err != nil {
 		return fmt.Errorf("modify %s: %w", dn, err)

@@ -64,7 +64,10 @@ func execute(args []string, out, errOut io.Writer) int {
 type options struct {
 	small, large  shape
 	runs, changes int
+	members       int // of the big group that somebody joins
+	joins         int
 	minRatio      float64
+	only          string // the one step to do; empty for all
 	skipLarge     bool
 	format        string
 	dir, programs string
@@ -76,8 +79,11 @@ func parse(args []string, errOut io.Writer) (options, error) {
 	flags.SetOutput(errOut)
 	flags.IntVar(&o.runs, "runs", 3, "first syncs, of which the fastest counts")
 	flags.IntVar(&o.changes, "changes", 500, "changes whose way to the target is timed")
+	flags.IntVar(&o.members, "members", 20_000, "members of the group that somebody joins")
+	flags.IntVar(&o.joins, "joins", 30, "how many join it")
 	flags.IntVar(&o.large.users, "users", 100_000, "users of the large directory; it has a group for each fifty")
 	flags.BoolVar(&o.skipLarge, "skip-large", false, "leave the large directory out, and do one first sync only")
+	flags.StringVar(&o.only, "only", "", "do one step only: first-sync, latency, join or full-pass")
 	flags.Float64Var(&o.minRatio, "min-ratio", 0, "fail where a first sync has a smaller ratio to bare; 0: only state it")
 	flags.StringVar(&o.format, "o", "text", "output format: text or json")
 	flags.StringVar(&o.dir, "dir", "", "where the scratch directory is made; its disk counts. Empty: the system's")
@@ -89,11 +95,16 @@ func parse(args []string, errOut io.Writer) (options, error) {
 	if o.skipLarge {
 		o.runs = 1
 	}
-	if flags.NArg() > 0 || o.runs < 1 || o.changes < 1 || o.large.users < 1 || (o.format != "text" && o.format != "json") {
+	if flags.NArg() > 0 || o.runs < 1 || o.changes < 1 || o.members < 1 || o.joins < 1 || o.large.users < 1 || (o.format != "text" && o.format != "json") {
 		flags.Usage()
 		return o, errors.New("wrong arguments")
 	}
 	return o, nil
+}
+
+// skips says whether a step is left out.
+func (o options) skips(step string) bool {
+	return o.only != "" && o.only != step || o.skipLarge && step == "full-pass"
 }
 
 // bench is one run.
@@ -112,7 +123,8 @@ type bench struct {
 //  2. state what the disk costs
 //  3. first sync, beside bare
 //  4. change to request, beside the directory's own times
-//  5. full pass over a large directory, beside a bare read
+//  5. a person joins a big group, beside a bare read of the group
+//  6. full pass over a large directory, beside a bare read
 //
 // Everything that was started has ended, and the scratch directory is gone, when
 // it returns.
@@ -132,12 +144,14 @@ func run(ctx context.Context, o options, progress io.Writer) (r *report, err err
 			return nil, err
 		}
 	}
-	steps := []func(context.Context) error{b.disk, b.firstSync, b.latency} // 2, 3, 4
-	if !o.skipLarge {
-		steps = append(steps, b.fullPass) // 5
-	}
-	for _, step := range steps {
-		if err := step(ctx); err != nil {
+	for _, step := range []struct {
+		name string
+		do   func(context.Context) error
+	}{{"disk", b.disk}, {"first-sync", b.firstSync}, {"latency", b.latency}, {"join", b.join}, {"full-pass", b.fullPass}} { // 2 to 6
+		if o.skips(step.name) {
+			continue
+		}
+		if err := step.do(ctx); err != nil {
 			return nil, err
 		}
 	}

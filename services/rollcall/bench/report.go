@@ -84,6 +84,23 @@ func (r *report) percentiles(name string, all []time.Duration, base string, othe
 	}
 }
 
+// within adds p50 and p99 of durations, of which each may be so many times that of a
+// baseline; 0 is no limit.
+func (r *report) within(name string, all []time.Duration, base string, other []time.Duration, p50, p99 float64) {
+	for i, times := range []float64{p50, p99} {
+		p := []int{50, 99}[i]
+		own, bare := millis(percentile(all, p)), millis(percentile(other, p))
+		limit := 0.0
+		if times > 0 {
+			limit = 1 / times
+		}
+		r.ratio(figure{
+			Name: fmt.Sprintf("%s, p%d", name, p), Value: own, Unit: "ms",
+			Baseline: &baseline{fmt.Sprintf("%s, p%d", base, p), bare}, Ratio: bare / own,
+		}, limit)
+	}
+}
+
 // close says whether no figure failed.
 func (r *report) close() {
 	r.Passed = !slices.ContainsFunc(r.Figures, func(f figure) bool { return f.Verdict == failed })
