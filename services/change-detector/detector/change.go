@@ -13,14 +13,33 @@ import (
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
 )
 
-// hashSize is how much of a SHA-256 is kept.
-const hashSize = 16
+const (
+	// hashSize is how much of a SHA-256 is kept.
+	hashSize = 16
+	// signSize is what most users take when they are hashed.
+	signSize = 1024
+)
+
+// digest is the hash of what is published of an entry.
+type digest [hashSize]byte
+
+func (d digest) String() string { return hex.EncodeToString(d[:]) }
+
+// parseDigest reads a digest in hex; of a text that is none, one that no entry has.
+func parseDigest(text string) (d digest) {
+	if n, err := hex.Decode(d[:], []byte(text)); err != nil || n != hashSize {
+		return digest{}
+	}
+	return d
+}
+
+var deterministic = proto.MarshalOptions{Deterministic: true}
 
 // publication is what the stream should hold for one entry.
 type publication struct {
 	change *directoryv1.Change
 	data   []byte
-	hash   string
+	hash   digest
 	// chunks are a group's members, by chunk number; nil for a user.
 	chunks [][]byte
 	entry  *entry // nil when the entry is gone
@@ -51,20 +70,27 @@ func (p *publication) key() held.Key {
 // id is the entry's id.
 func (p *publication) id() ID { return ID(p.change.GetEntryId()) }
 
-// present makes the publication of an entry that is in scope. before is what the
-// stream holds of it now: a group never gets fewer chunks than it has, and a user of
-// whom nobody can say whether it is enabled stays what it is.
+// present makes the publication of an entry that is in scope.
 func (m *mirror) present(e *entry, kind directoryv1.Kind, before *published) (*publication, error) {
-	attributes, err := e.attributes()
+	p, err := m.outline(e, kind, before, newNesting(m))
 	if err != nil {
 		return nil, err
 	}
+	return p, p.complete()
+}
+
+// outline is the publication of an entry that is in scope without the attributes:
+// all that it takes to tell whether the entry is what the stream holds, for a
+// hundred thousand of which nearly all are. before is what the stream holds of it
+// now: a group never gets fewer chunks than it has, and a user of whom nobody can say
+// whether it is enabled stays what it is.
+func (m *mirror) outline(e *entry, kind directoryv1.Kind, before *published, nested *nesting) (*publication, error) {
 	p := &publication{entry: e, change: &directoryv1.Change{
 		EntryId: e.id[:], Kind: kind, Op: directoryv1.Op_OP_PRESENT,
-		AttributeSet: m.rules.set.ID(), SchemaVersion: directoryv1.SchemaVersion,
+		AttributeSet: m.rules.setID, SchemaVersion: directoryv1.SchemaVersion,
 	}}
 	if kind == directoryv1.Kind_KIND_USER {
-		user := &directoryv1.User{Id: e.id[:], Dn: e.dn, Enabled: e.enabled, Attributes: attributes}
+		user := &directoryv1.User{Id: e.id[:], Dn: e.dn, Enabled: e.enabled}
 		if e.broken != "" {
 			user.Enabled = before.has(directoryv1.FieldEnabled)
 		}
@@ -72,14 +98,38 @@ func (m *mirror) present(e *entry, kind directoryv1.Kind, before *published) (*p
 			user.Groups = m.groupNames(e)
 		}
 		p.change.Entry = &directoryv1.Change_User{User: user}
-		p.change.References = m.references(attributes)
-		return p, p.seal()
+		if err := m.refer(p); err != nil {
+			return nil, err
+		}
+		return p, p.sign(e.packed)
 	}
-	p.chunks = pack(m.membersOf(e), before.chunks())
-	p.change.Entry = &directoryv1.Change_Group{Group: &directoryv1.Group{
-		Id: e.id[:], Dn: e.dn, Attributes: attributes, Members: manifest(p.chunks),
-	}}
-	return p, p.seal()
+	p.chunks = nested.pack(e, before.chunks())
+	p.change.Entry = &directoryv1.Change_Group{Group: &directoryv1.Group{Id: e.id[:], Dn: e.dn, Members: manifest(p.chunks)}}
+	return p, p.sign(e.packed)
+}
+
+// refer adds the references of a user, where a mapping asks for any.
+func (m *mirror) refer(p *publication) error {
+	if len(m.rules.references) == 0 {
+		return nil
+	}
+	attributes, err := p.entry.attributes()
+	p.change.References = m.references(attributes)
+	return err
+}
+
+// complete adds what an outline leaves out.
+func (p *publication) complete() error {
+	attributes, err := p.entry.attributes()
+	if err != nil {
+		return err
+	}
+	if user := p.change.GetUser(); user != nil {
+		user.Attributes = attributes
+	} else {
+		p.change.GetGroup().Attributes = attributes
+	}
+	return p.encode()
 }
 
 // references resolves the attributes that name other entries (manager).
@@ -108,19 +158,55 @@ func (m *mirror) references(attributes []*directoryv1.Attribute) []*directoryv1.
 func (m *mirror) absent(id ID, e *entry, kind directoryv1.Kind, reason directoryv1.Reason, chunks int) (*publication, error) {
 	p := &publication{entry: e, chunks: make([][]byte, chunks), change: &directoryv1.Change{
 		EntryId: id[:], Kind: kind, Op: directoryv1.Op_OP_ABSENT, Reason: reason,
-		AttributeSet: m.rules.set.ID(), SchemaVersion: directoryv1.SchemaVersion,
+		AttributeSet: m.rules.setID, SchemaVersion: directoryv1.SchemaVersion,
 	}}
 	return p, p.seal()
 }
 
-// seal encodes the change; equal states have equal hashes.
+// seal signs and encodes a change that is complete.
 func (p *publication) seal() error {
-	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(p.change)
+	user, group := p.change.GetUser(), p.change.GetGroup()
+	attributes := append(user.GetAttributes(), group.GetAttributes()...)
+	packed, err := proto.Marshal(&directoryv1.User{Attributes: attributes})
+	if err != nil {
+		return fmt.Errorf("pack entry: %w", err)
+	}
+	if user != nil {
+		user.Attributes = nil
+	}
+	if group != nil {
+		group.Attributes = nil
+	}
+	if err := p.sign(packed); err != nil {
+		return err
+	}
+	if user != nil {
+		user.Attributes = attributes
+	}
+	if group != nil {
+		group.Attributes = attributes
+	}
+	return p.encode()
+}
+
+// sign hashes a change that is without its attributes together with those, packed;
+// equal states have equal hashes.
+func (p *publication) sign(packed []byte) error {
+	data, err := deterministic.MarshalAppend(make([]byte, 0, signSize), p.change)
 	if err != nil {
 		return fmt.Errorf("encode change: %w", err)
 	}
-	sum := sha256.Sum256(data)
-	p.data, p.hash = data, hex.EncodeToString(sum[:hashSize])
+	sum := sha256.Sum256(append(data, packed...))
+	p.hash = digest(sum[:hashSize])
+	return nil
+}
+
+func (p *publication) encode() error {
+	data, err := deterministic.Marshal(p.change)
+	if err != nil {
+		return fmt.Errorf("encode change: %w", err)
+	}
+	p.data = data
 	return nil
 }
 
@@ -136,7 +222,7 @@ func (m *mirror) groupNames(u *entry) []string {
 		}
 	}
 	for _, key := range m.keys(u) {
-		for id := range m.holders[key] {
+		for id := range m.holders[key].all() {
 			collect(id)
 		}
 	}

@@ -43,6 +43,7 @@ func Run(ctx context.Context, cfg *connection.Config, b *bus.Bus, log *slog.Logg
 		detectors = append(detectors, d)
 	}
 	var running sync.WaitGroup
+	running.Go(func() { paceCollector(ctx) })
 	for _, d := range detectors {
 		running.Go(func() { d.run(ctx) })
 	}

@@ -1,6 +1,12 @@
 package detector
 
 import (
+	"iter"
+	"maps"
+	"runtime"
+	"slices"
+	"sync"
+
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 )
 
@@ -9,7 +15,10 @@ type pass struct {
 	upserts  []*publication
 	removals []*publication
 	// stuck are the entries of which nobody can say what they should be.
-	stuck []*publication
+	stuck  []*publication
+	nested *nesting
+	// flow takes what takes nothing away.
+	flow func(*publication) error
 	// doubt is why nothing that this pass takes away may be believed, or empty.
 	doubt string
 }
@@ -17,46 +26,67 @@ type pass struct {
 var kinds = []directoryv1.Kind{directoryv1.Kind_KIND_USER, directoryv1.Kind_KIND_GROUP}
 
 // diff compares the mirror with what was published, for the given entries or,
-// where ids is nil, for all. It is pure: it changes neither.
-func diff(m *mirror, mem memory, ids map[ID]struct{}, scope closures) (pass, error) {
-	var p pass
+// where ids is nil, for all. What takes nothing away flows at once, so that a first
+// pass need not hold a hundred thousand publications. It is pure: it changes neither.
+func diff(m *mirror, mem memory, ids map[ID]struct{}, scope closures, flow func(*publication) error) (pass, error) {
+	p := pass{flow: flow, nested: newNesting(m)}
 	for _, kind := range kinds {
 		closure := scope.users
 		if kind == directoryv1.Kind_KIND_GROUP {
 			closure = scope.groups
 		}
-		visit := func(id ID) error { return p.compare(m, id, kind, mem[kind][id], closure) }
-		if err := each(m, mem[kind], ids, visit); err != nil {
-			return p, err
+		visit := maps.Keys(ids)
+		if ids == nil {
+			visit = suspects(m, kind, mem[kind], closure)
+		}
+		for id := range visit {
+			if err := p.compare(m, id, kind, mem[kind][id], closure); err != nil {
+				return p, err
+			}
 		}
 	}
 	return p, nil
 }
 
-// each visits the given ids, or everything that the mirror or the memory knows.
-func each(m *mirror, known map[ID]*published, ids map[ID]struct{}, visit func(ID) error) error {
-	for id := range ids {
-		if err := visit(id); err != nil {
-			return err
+// suspects are, of everything that the mirror or the memory knows, the entries that
+// may differ. Nearly all can be told to be the same by their hash, which every
+// processor helps to compute.
+func suspects(m *mirror, kind directoryv1.Kind, known map[ID]*published, closure map[ID]struct{}) iter.Seq[ID] {
+	entries := slices.Collect(maps.Values(m.entries))
+	shares := slices.Collect(slices.Chunk(entries, len(entries)/runtime.GOMAXPROCS(0)+1))
+	found := make([][]ID, len(shares))
+	var running sync.WaitGroup
+	for i, share := range shares {
+		running.Go(func() {
+			nested := newNesting(m)
+			for _, e := range share {
+				if !m.unchanged(e, kind, known[e.id], closure, nested) {
+					found[i] = append(found[i], e.id)
+				}
+			}
+		})
+	}
+	running.Wait()
+	for id, p := range known {
+		if _, there := m.entries[id]; !there && p.present {
+			found = append(found, []ID{id})
 		}
 	}
-	if ids != nil {
-		return nil
+	return slices.Values(slices.Concat(found...))
+}
+
+// unchanged says whether an entry is published as it is. Of one that is not
+// published nothing is computed.
+func (m *mirror) unchanged(e *entry, kind directoryv1.Kind, before *published, closure map[ID]struct{}, nested *nesting) bool {
+	in, _ := m.inScope(e, kind, closure)
+	switch {
+	case !in:
+		return before == nil || !before.present
+	case before == nil || !before.present || e.broken != "":
+		return false
 	}
-	for id := range m.entries {
-		if err := visit(id); err != nil {
-			return err
-		}
-	}
-	for id := range known {
-		if _, there := m.entries[id]; there {
-			continue
-		}
-		if err := visit(id); err != nil {
-			return err
-		}
-	}
-	return nil
+	now, err := m.outline(e, kind, before, nested)
+	return err == nil && now.hash == before.hash // the error comes again, where it is told
 }
 
 // compare adds what has to be published for one entry as one kind.
@@ -79,7 +109,7 @@ func (p *pass) compare(m *mirror, id ID, kind directoryv1.Kind, before *publishe
 		p.removals = append(p.removals, gone)
 		return nil
 	}
-	now, err := m.present(e, kind, before)
+	now, err := m.outline(e, kind, before, p.nested)
 	if err != nil {
 		return err
 	}
@@ -89,10 +119,26 @@ func (p *pass) compare(m *mirror, id ID, kind directoryv1.Kind, before *publishe
 			return nil // nothing is published of it
 		}
 	}
-	if before == nil || before.hash != now.hash {
-		now.fields = fieldsOf(now.change)
-		now.lost = lost(before, now.fields, m.rules.set)
-		p.upserts = append(p.upserts, now)
+	if before != nil && before.hash == now.hash {
+		return nil
 	}
+	if err := now.complete(); err != nil {
+		return err
+	}
+	now.fields = fieldsOf(now.change)
+	now.lost = lost(before, now.fields, m.rules.set)
+	if m.harmless(now, before) {
+		return p.flow(now)
+	}
+	p.upserts = append(p.upserts, now)
 	return nil
+}
+
+// harmless says whether a publication takes nothing away. Where an expression reads
+// the groups of users, a user may lose the name of one.
+func (m *mirror) harmless(now *publication, before *published) bool {
+	if before == nil || !before.present {
+		return true
+	}
+	return len(now.lost) == 0 && !m.rules.usesGroups && sameChunks(before, now.chunks)
 }

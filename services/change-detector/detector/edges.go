@@ -2,6 +2,7 @@ package detector
 
 import (
 	"bytes"
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -14,18 +15,14 @@ import (
 // again that held its name for another entry.
 func (m *mirror) touchHolders(e *entry) {
 	m.touchKeys(e)
-	for id := range m.former[e.name] {
-		m.reread[id] = struct{}{}
-	}
+	m.former[e.name].mark(m.reread)
 	delete(m.former, e.name)
 }
 
 // touchKeys looks again at the groups that hold an entry.
 func (m *mirror) touchKeys(e *entry) {
 	for _, key := range m.keys(e) {
-		for id := range m.holders[key] {
-			m.dirty[id] = struct{}{}
-		}
+		m.holders[key].mark(m.dirty)
 	}
 }
 
@@ -49,9 +46,7 @@ func (m *mirror) touchMembership(old, fresh *entry) {
 	if before.name != fresh.name || before.class != fresh.class || !bytes.Equal(before.packed, fresh.packed) {
 		changed = difference(nil, append(slices.Clone(before.members), fresh.members...))
 		for _, name := range []string{before.name, fresh.name} {
-			for id := range m.joiners[name] {
-				m.dirty[id] = struct{}{}
-			}
+			m.joiners[name].mark(m.dirty)
 		}
 	}
 	for key := range changed {
@@ -61,8 +56,68 @@ func (m *mirror) touchMembership(old, fresh *entry) {
 	}
 }
 
+// relate remembers whom a group holds, and which groups a user names: what old said
+// is forgotten, what fresh says is added. Either may be nil.
+func (m *mirror) relate(old, fresh *entry) {
+	var none entry
+	was, is := cmp.Or(old, &none), cmp.Or(fresh, &none)
+	head, tail := common(was.members, is.members)
+	copy(is.members, was.members[:head])
+	copy(is.members[len(is.members)-tail:], was.members[len(was.members)-tail:])
+	m.unhold(was, head, tail)
+	gained := is.members[head : len(is.members)-tail]
+	for i, key := range gained {
+		if known, ok := m.byName[key]; ok {
+			gained[i] = m.at(known).name // one string for all who hold it
+		} else if now := m.renamedTo(key, is.id); now != "" {
+			gained[i] = now
+		}
+		m.holders.add(gained[i], is.id)
+	}
+	for _, group := range was.memberOf {
+		m.joiners.remove(group, was.id)
+	}
+	for _, group := range is.memberOf {
+		m.joiners.add(group, is.id)
+	}
+}
+
+// unhold forgets the members of a group but for those at the head and the tail. One
+// may stand in the list twice, where two of its names are the same to us.
+func (m *mirror) unhold(g *entry, head, tail int) {
+	lost := map[string]bool{}
+	for _, key := range g.members[head : len(g.members)-tail] {
+		m.holders.remove(key, g.id)
+		lost[key] = true
+	}
+	if len(lost) == 0 {
+		return
+	}
+	for _, stays := range [][]string{g.members[:head], g.members[len(g.members)-tail:]} {
+		for _, key := range stays {
+			if lost[key] {
+				m.holders.add(key, g.id)
+			}
+		}
+	}
+}
+
+// common is how many strings two lists have in common at their beginning and at
+// their end: the values of a big group are sent in the order of the time before.
+func common(a, b []string) (head, tail int) {
+	for head < min(len(a), len(b)) && a[head] == b[head] {
+		head++
+	}
+	for tail < min(len(a), len(b))-head && a[len(a)-1-tail] == b[len(b)-1-tail] {
+		tail++
+	}
+	return head, tail
+}
+
 // difference is what stands in one of the lists and not in the other.
 func difference(a, b []string) map[string]struct{} {
+	head, tail := common(a, b)
+	a, b = a[head:len(a)-tail], b[head:len(b)-tail]
 	in := make(map[string]struct{}, len(a))
 	for _, s := range a {
 		in[s] = struct{}{}
@@ -238,11 +293,11 @@ func (m *mirror) buryPublished(mem memory) int {
 // new name drops it.
 func (m *mirror) swapName(from, to string) {
 	if m.rules.memberValues != membersByID && m.rules.memberValues != membersByUID {
-		for id := range m.holders[from] {
+		for id := range m.holders[from].all() {
 			m.swapMember(id, from, to)
 		}
 	}
-	for id := range m.joiners[from] {
+	for id := range m.joiners[from].all() {
 		m.swapJoined(id, from, to)
 	}
 }
@@ -256,11 +311,11 @@ func (m *mirror) swapMember(group ID, from, to string) {
 		return
 	}
 	g.members = swap(g.members, from, to)
-	remove(m.holders, from, group)
+	m.holders.remove(from, group)
 	if to != "" {
-		add(m.holders, to, group)
+		m.holders.add(to, group)
 	}
-	add(m.former, from, group)
+	m.former.add(from, group)
 	m.dirty[group] = struct{}{}
 }
 
@@ -272,11 +327,11 @@ func (m *mirror) swapJoined(user ID, from, to string) {
 		return
 	}
 	u.memberOf = swap(u.memberOf, from, to)
-	remove(m.joiners, from, user)
+	m.joiners.remove(from, user)
 	if to != "" {
-		add(m.joiners, to, user)
+		m.joiners.add(to, user)
 	}
-	add(m.former, from, user)
+	m.former.add(from, user)
 	m.dirty[user] = struct{}{}
 }
 

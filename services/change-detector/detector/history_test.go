@@ -106,7 +106,11 @@ func (st *stream) settleIf(tb testing.TB, m *mirror, may func(*publication) bool
 		st.mem = memory{directoryv1.Kind_KIND_USER: {}, directoryv1.Kind_KIND_GROUP: {}}
 		st.changes = map[ID]*directoryv1.Change{}
 	}
-	err := settle(m, &st.derived, st.mem, func(p *pass) error {
+	flow := func(pub *publication) error {
+		st.take(pub)
+		return nil
+	}
+	err := settle(m, &st.derived, st.mem, flow, func(p *pass) error {
 		st.held = map[ID]struct{}{}
 		for _, pub := range append(p.upserts, p.removals...) {
 			id := ID(pub.change.GetEntryId())
@@ -114,14 +118,20 @@ func (st *stream) settleIf(tb testing.TB, m *mirror, may func(*publication) bool
 				st.held[id] = struct{}{}
 				continue
 			}
-			st.changes[id] = pub.change
-			st.mem[pub.change.GetKind()][id] = &published{hash: pub.hash, present: !pub.removal(), manifest: pub.change.GetGroup().GetMembers()}
+			st.take(pub)
 		}
 		return nil
 	})
 	if err != nil {
 		tb.Fatal(err)
 	}
+}
+
+// take remembers a publication as the stream does.
+func (st *stream) take(pub *publication) {
+	id := ID(pub.change.GetEntryId())
+	st.changes[id] = pub.change
+	st.mem[pub.change.GetKind()][id] = &published{hash: pub.hash, present: !pub.removal(), manifest: pub.change.GetGroup().GetMembers()}
 }
 
 // content is what is published as present, readable. How many chunks a group has

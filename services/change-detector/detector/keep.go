@@ -24,7 +24,7 @@ const manyReads = 100
 // what may have to be kept. It is good while neither changes.
 type old struct {
 	sequence   uint64 // of the message on the stream
-	raw        string // hash of what the directory says
+	raw        digest // of what the directory says
 	attributes map[string]*directoryv1.Attribute
 	groups     []string // of a user
 	name       string   // of a group

@@ -3,7 +3,6 @@ package detector
 import (
 	"cmp"
 	"crypto/sha256"
-	"hash/fnv"
 	"slices"
 
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
@@ -20,15 +19,12 @@ const (
 // membersOf are a group's members as the source's nesting rule says: users alone
 // (ignore), users of member groups too (flatten), or users and groups (preserve).
 func (m *mirror) membersOf(g *entry) []member {
-	found := map[member]struct{}{}
-	m.walk(g, map[ID]struct{}{}, found)
-	delete(found, member{id: g.id, kind: directoryv1.Kind_KIND_GROUP})
-	members := make([]member, 0, len(found))
-	for one := range found {
-		members = append(members, one)
-	}
+	members := make([]member, 0, len(g.members))
+	m.walk(g, map[ID]struct{}{}, func(one member) { members = append(members, one) })
 	slices.SortFunc(members, member.compare)
-	return members
+	members = slices.Compact(members)
+	self := member{id: g.id, kind: directoryv1.Kind_KIND_GROUP}
+	return slices.DeleteFunc(members, func(one member) bool { return one == self })
 }
 
 type member struct {
@@ -40,7 +36,7 @@ func (a member) compare(b member) int {
 	return cmp.Or(slices.Compare(a.id[:], b.id[:]), cmp.Compare(a.kind, b.kind))
 }
 
-func (m *mirror) walk(g *entry, visited map[ID]struct{}, found map[member]struct{}) {
+func (m *mirror) walk(g *entry, visited map[ID]struct{}, found func(member)) {
 	if _, seen := visited[g.id]; seen {
 		return
 	}
@@ -48,9 +44,9 @@ func (m *mirror) walk(g *entry, visited map[ID]struct{}, found map[member]struct
 	m.eachMember(g, func(e *entry) {
 		switch {
 		case e.class.user:
-			found[member{e.id, directoryv1.Kind_KIND_USER}] = struct{}{}
+			found(member{e.id, directoryv1.Kind_KIND_USER})
 		case e.class.group && m.rules.groupNesting == nestedPreserve:
-			found[member{e.id, directoryv1.Kind_KIND_GROUP}] = struct{}{}
+			found(member{e.id, directoryv1.Kind_KIND_GROUP})
 		case e.class.group && m.rules.groupNesting != nestedIgnore:
 			m.walk(e, visited, found)
 		}
@@ -68,6 +64,9 @@ func pack(members []member, atLeast int) [][]byte {
 		count *= 2
 	}
 	chunks := make([][]byte, count)
+	for n := range chunks {
+		chunks[n] = make([]byte, 0, (len(members)/count+len(members)/count/4)*recordSize)
+	}
 	for _, one := range members {
 		n := chunkOf(one.id, count)
 		chunks[n] = append(append(chunks[n], one.id[:]...), byte(one.kind)) //nolint:gosec // a Kind is small
@@ -105,11 +104,14 @@ func without(a, b []member) []member {
 	})
 }
 
-// chunkOf is the chunk in which a member stands.
+// chunkOf is the chunk in which a member stands: by the 64-bit FNV-1a hash of its id.
 func chunkOf(id ID, count int) int {
-	h := fnv.New64a()
-	h.Write(id[:])
-	return int(h.Sum64() % uint64(count)) //nolint:gosec // count is 1 to 512
+	const offset, prime = 14695981039346656037, 1099511628211
+	h := uint64(offset)
+	for _, b := range id {
+		h = (h ^ uint64(b)) * prime
+	}
+	return int(h % uint64(count)) //nolint:gosec // count is 1 to 512
 }
 
 // manifest describes the chunks.

@@ -15,7 +15,7 @@ import (
 // published is what the stream holds for one entry.
 type published struct {
 	sequence uint64
-	hash     string
+	hash     digest
 	present  bool
 	fields   fields
 	manifest *directoryv1.MemberManifest // groups only
@@ -46,7 +46,7 @@ func recall(entries map[ID]*published, s *bus.Stored) error {
 		return err
 	}
 	p := &published{
-		sequence: s.Sequence, hash: s.Header[directoryv1.HeaderContentHash],
+		sequence: s.Sequence, hash: parseDigest(s.Header[directoryv1.HeaderContentHash]),
 		present: s.Header[directoryv1.HeaderOp] == directoryv1.Op_OP_PRESENT.String(),
 		fields:  unique.Make(s.Header[directoryv1.HeaderFields]),
 	}

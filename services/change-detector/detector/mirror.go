@@ -1,7 +1,9 @@
 package detector
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -30,7 +32,7 @@ type entry struct {
 	uid      string   // for groups that name members by uid
 	members  []string // keys of the members, for groups
 	memberOf []string // normalised DNs of groups, from the user's side
-	detected time.Time
+	detected int64    // Unix time in nanoseconds
 }
 
 // class says which filters an entry matches.
@@ -47,13 +49,13 @@ type mirror struct {
 	byName map[string]ID
 	byUID  map[string]ID
 	// holders are the groups that hold a member key.
-	holders map[string]map[ID]struct{}
+	holders idIndex
 	// joiners are the users that name a group on their own side.
-	joiners map[string]map[ID]struct{}
+	joiners idIndex
 	// former are entries that held a name whose entry went away or was renamed. A
 	// server may have cleaned them up in silence, so that they are read again
 	// before an entry that takes the name becomes a member.
-	former map[string]map[ID]struct{}
+	former idIndex
 	// renames are the names that entries had until a moment ago. A server follows a
 	// rename in its groups a moment later and in silence; a group that is written
 	// within that moment is sent with the former name.
@@ -77,7 +79,7 @@ type mirror struct {
 func newMirror(r *rules) *mirror {
 	return &mirror{
 		rules: r, entries: map[ID]*entry{}, ghosts: map[ID]*entry{}, byName: map[string]ID{}, byUID: map[string]ID{},
-		holders: map[string]map[ID]struct{}{}, joiners: map[string]map[ID]struct{}{}, former: map[string]map[ID]struct{}{}, below: map[string]int{},
+		holders: idIndex{}, joiners: idIndex{}, former: idIndex{}, below: map[string]int{},
 		renames: map[string]rename{}, suspects: map[ID]time.Time{}, replaced: map[ID]ID{}, dirty: map[ID]struct{}{}, reread: map[ID]struct{}{},
 	}
 }
@@ -115,21 +117,26 @@ func (m *mirror) Put(e *ldapsource.Entry) {
 		m.rules.complain(e.ID, err)
 		return
 	}
+	delete(m.replaced, fresh.id)
+	if known := m.entries[e.ID]; known != nil && known.same(fresh) {
+		known.version = fresh.version
+		return
+	}
 	m.replace(m.at(e.ID), fresh)
 }
 
 func (m *mirror) replace(old, fresh *entry) {
-	delete(m.replaced, fresh.id)
 	moved := false
 	if old != nil {
 		moved = old.name != fresh.name && m.byName[old.name] == old.id
-		m.unindex(old)
+		m.unname(old)
 	}
 	m.displace(fresh)
 	if moved {
 		m.renamed(old, fresh)
 	}
-	m.index(fresh)
+	m.name(fresh)
+	m.relate(old, fresh)
 	m.dirty[fresh.id] = struct{}{}
 	if old == nil || old.class != fresh.class || old.name != fresh.name || old.uid != fresh.uid {
 		m.touchHolders(fresh)
@@ -168,6 +175,18 @@ func (m *mirror) Complete() {
 
 // index makes an entry findable and remembers which groups hold what.
 func (m *mirror) index(e *entry) {
+	m.name(e)
+	m.relate(nil, e)
+}
+
+// unindex is the opposite of index.
+func (m *mirror) unindex(e *entry) {
+	m.unname(e)
+	m.relate(e, nil)
+}
+
+// name makes an entry findable.
+func (m *mirror) name(e *entry) {
 	m.entries[e.id] = e
 	m.byName[e.name] = e.id
 	m.below[ldapsource.Parent(e.name)]++
@@ -180,20 +199,9 @@ func (m *mirror) index(e *entry) {
 			m.reread[id] = struct{}{}
 		}
 	}
-	for i, key := range e.members {
-		if known, ok := m.byName[key]; ok {
-			e.members[i] = m.at(known).name // one string for all who hold it
-		} else if now := m.renamedTo(key, e.id); now != "" {
-			e.members[i] = now
-		}
-		add(m.holders, e.members[i], e.id)
-	}
-	for _, group := range e.memberOf {
-		add(m.joiners, group, e.id)
-	}
 }
 
-func (m *mirror) unindex(e *entry) {
+func (m *mirror) unname(e *entry) {
 	delete(m.entries, e.id)
 	delete(m.ghosts, e.id)
 	if m.byName[e.name] == e.id {
@@ -206,12 +214,6 @@ func (m *mirror) unindex(e *entry) {
 	}
 	if m.byUID[e.uid] == e.id {
 		delete(m.byUID, e.uid)
-	}
-	for _, key := range e.members {
-		remove(m.holders, key, e.id)
-	}
-	for _, group := range e.memberOf {
-		remove(m.joiners, group, e.id)
 	}
 }
 
@@ -257,16 +259,9 @@ func (e *entry) attributes() ([]*directoryv1.Attribute, error) {
 	return u.GetAttributes(), nil
 }
 
-func add[K comparable](index map[K]map[ID]struct{}, key K, id ID) {
-	if index[key] == nil {
-		index[key] = map[ID]struct{}{}
-	}
-	index[key][id] = struct{}{}
-}
-
-func remove[K comparable](index map[K]map[ID]struct{}, key K, id ID) {
-	delete(index[key], id)
-	if len(index[key]) == 0 {
-		delete(index, key)
-	}
+// same says whether an entry is what it was, whatever its version.
+func (e *entry) same(as *entry) bool {
+	return e.dn == as.dn && e.class == as.class && e.enabled == as.enabled && e.broken == as.broken && e.flat == as.flat &&
+		e.uid == as.uid && bytes.Equal(e.packed, as.packed) &&
+		slices.Equal(e.members, as.members) && slices.Equal(e.memberOf, as.memberOf)
 }

@@ -183,3 +183,46 @@ func TestGroupSentWithAFormerNameKeepsItsMember(t *testing.T) {
 		t.Errorf("members %v", members)
 	}
 }
+
+// BenchmarkJoin is somebody who joins, and leaves, a group of many members that is
+// nested eight deep, in scope groups and with groups above it.
+func BenchmarkJoin(b *testing.B) {
+	const members, depth = 20_000, 8
+	dir := &model{objects: map[ID]*object{}}
+	add := func(i int, o *object) *object {
+		o.id = makeID(i)
+		dir.objects[o.id] = o
+		return o
+	}
+	for i := range members + 1 {
+		add(i, &object{uid: fmt.Sprintf("u%d", i), dn: fmt.Sprintf("uid=u%d,%s", i, people)})
+	}
+	below := map[ID]bool{}
+	for i := range members {
+		below[makeID(i)] = true
+	}
+	var big *object
+	for level := range depth {
+		name := fmt.Sprintf("nest%d", level)
+		g := add(members+1+level, &object{group: true, cn: name, dn: "cn=" + name + "," + groupsBase, members: below})
+		if big == nil {
+			big = g
+		}
+		below = map[ID]bool{g.id: true}
+	}
+	m := newMirror(testRules(b, connection.NestedFlatten, []string{"cn=nest7," + groupsBase}, false))
+	m.Begin()
+	for _, o := range dir.objects {
+		m.Put(dir.entry(o))
+	}
+	m.Complete()
+	var st stream
+	st.settle(b, m)
+	without := dir.entry(big)
+	big.members[makeID(members)] = true
+	with := dir.entry(big)
+	for i := 0; b.Loop(); i++ {
+		m.Put([]*ldapsource.Entry{with, without}[i%2])
+		st.settle(b, m)
+	}
+}

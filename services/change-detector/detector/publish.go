@@ -25,6 +25,7 @@ type publisher struct {
 	fences map[directoryv1.Kind]*bus.Fence
 	memory memory
 	tracer trace.Tracer
+	next   batch
 	// would, where it is not nil, takes what would be published instead.
 	would map[held.Key]*publication
 }
@@ -51,42 +52,50 @@ type item struct {
 	spans    []trace.Span
 }
 
-// publish stores publications in batches; each stands whole in one batch.
+// batch is what is stored next, all of one kind.
+type batch struct {
+	kind     directoryv1.Kind
+	items    []*item
+	messages int
+}
+
+// publish stores publications in batches, users first.
 func (p *publisher) publish(ctx context.Context, publications []*publication) error {
-	if p.would != nil {
-		for _, one := range publications {
-			p.would[one.key()] = one
-			var sequence uint64 // the stream stays as it is
-			if before := p.memory[one.key().Kind][one.id()]; before != nil {
-				sequence = before.sequence
-			}
-			p.memory[one.key().Kind][one.id()] = one.published(sequence)
-		}
-		return nil
-	}
 	for _, kind := range kinds {
-		var batch []*item
-		size := 0
 		for _, pub := range publications {
-			if pub.change.GetKind() != kind {
+			if pub.key().Kind != kind {
 				continue
 			}
-			one, err := p.item(ctx, pub)
-			if err != nil {
+			if err := p.add(ctx, pub); err != nil {
 				return err
 			}
-			if size+len(one.messages) > bus.MaxBatch-1 {
-				if err := p.flush(ctx, kind, batch); err != nil {
-					return err
-				}
-				batch, size = nil, 0
-			}
-			batch, size = append(batch, one), size+len(one.messages)
 		}
-		if err := p.flush(ctx, kind, batch); err != nil {
+	}
+	return p.flush(ctx)
+}
+
+// add stores a publication with the next batch; each stands whole in one batch.
+func (p *publisher) add(ctx context.Context, pub *publication) error {
+	kind := pub.key().Kind
+	if p.would != nil {
+		p.would[pub.key()] = pub
+		var sequence uint64 // the stream stays as it is
+		if before := p.memory[kind][pub.id()]; before != nil {
+			sequence = before.sequence
+		}
+		p.memory[kind][pub.id()] = pub.published(sequence)
+		return nil
+	}
+	one, err := p.item(ctx, pub)
+	if err != nil {
+		return err
+	}
+	if p.next.kind != kind || p.next.messages+len(one.messages) > bus.MaxBatch-1 {
+		if err := p.flush(ctx); err != nil {
 			return err
 		}
 	}
+	p.next.kind, p.next.items, p.next.messages = kind, append(p.next.items, one), p.next.messages+len(one.messages)
 	return nil
 }
 
@@ -97,7 +106,7 @@ func (p *publisher) item(ctx context.Context, pub *publication) (*item, error) {
 	before := p.memory[kind][id]
 	detected := time.Now()
 	if pub.entry != nil {
-		detected = pub.entry.detected
+		detected = time.Unix(0, pub.entry.detected)
 	}
 	ctx, span := p.tracer.Start(ctx, "detect "+kind.Token(), trace.WithNewRoot(), trace.WithTimestamp(detected),
 		trace.WithAttributes(attribute.String("rollcall.source", p.name), attribute.String("rollcall.entry.id", id.String()),
@@ -105,7 +114,7 @@ func (p *publisher) item(ctx context.Context, pub *publication) (*item, error) {
 	m := bus.Message{
 		Subject: directoryv1.EntrySubject(kind, p.name, id[:]), Data: pub.data, Expect: new(uint64(0)),
 		Header: map[string]string{
-			directoryv1.HeaderContentHash: pub.hash, directoryv1.HeaderOp: pub.change.GetOp().String(),
+			directoryv1.HeaderContentHash: pub.hash.String(), directoryv1.HeaderOp: pub.change.GetOp().String(),
 			directoryv1.HeaderDetectedAt: detected.UTC().Format(time.RFC3339Nano),
 		},
 	}
@@ -133,31 +142,43 @@ func (p *publisher) item(ctx context.Context, pub *publication) (*item, error) {
 	return one, nil
 }
 
-// flush stores one batch. When an entry's message is not the remembered one,
+// flush stores the next batch. When an entry's message is not the remembered one,
 // the memory is read again and the session begins anew.
-func (p *publisher) flush(ctx context.Context, kind directoryv1.Kind, batch []*item) error {
-	if len(batch) == 0 {
+func (p *publisher) flush(ctx context.Context) error {
+	kind, items := p.next.kind, p.next.items
+	p.next = batch{}
+	if len(items) == 0 {
 		return nil
 	}
 	var messages []bus.Message
-	for _, one := range batch {
+	for _, one := range items {
 		messages = append(messages, one.messages...)
 	}
 	sequences, err := p.fences[kind].Publish(ctx, messages)
-	for _, one := range batch {
+	for _, one := range items {
 		for _, span := range one.spans {
 			span.End()
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("publish %d changes: %w", len(batch), p.again(ctx, err))
+		return fmt.Errorf("publish %d changes: %w", len(items), p.again(ctx, err))
 	}
-	for _, one := range batch {
+	for _, one := range items {
 		p.memory[kind][ID(one.change.GetEntryId())] = one.published(sequences[0])
 		sequences = sequences[len(one.messages):]
 	}
-	p.metrics.published(ctx, kind, len(batch))
+	p.metrics.published(ctx, kind, len(items))
 	return nil
+}
+
+// drop forgets the next batch: the pass that made it failed.
+func (p *publisher) drop() {
+	for _, one := range p.next.items {
+		for _, span := range one.spans {
+			span.End()
+		}
+	}
+	p.next = batch{}
 }
 
 // again reads the memory again where an error says that the streams hold something

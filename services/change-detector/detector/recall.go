@@ -87,7 +87,7 @@ func (r *rules) undigest(ghosts map[ID]*entry, stored *bus.Stored) error {
 	id := ID(change.GetEntryId())
 	e := ghosts[id]
 	if e == nil {
-		e = &entry{id: id, dn: dn, name: name, detected: time.Now()}
+		e = &entry{id: id, dn: dn, name: name, detected: time.Now().UnixNano()}
 		ghosts[id] = e
 	}
 	e.class.user, e.class.group = e.class.user || user != nil, e.class.group || group != nil
@@ -150,26 +150,26 @@ func (s *session) recallEdges(ctx context.Context, ghosts map[ID]*entry) error {
 		}
 		for record := range slices.Chunk(chunk.GetMembers(), recordSize) {
 			if len(record) == recordSize {
-				s.mirror.relate(group, s.mirror.at(ID(record[:directoryv1.IDSize])), silent)
+				s.mirror.recallEdge(group, s.mirror.at(ID(record[:directoryv1.IDSize])), silent)
 			}
 		}
 		return nil
 	})
 }
 
-// relate makes an entry a member of a group again, where one of them is a ghost
+// recallEdge makes an entry a member of a group again, where one of them is a ghost
 // that cannot say so.
-func (m *mirror) relate(group, member *entry, silent func(*entry) bool) {
+func (m *mirror) recallEdge(group, member *entry, silent func(*entry) bool) {
 	switch {
 	case member == nil:
 	case m.ghosts[group.id] != nil:
-		group.flat = m.rules.groupNesting != nestedIgnore && m.rules.groupNesting != nestedPreserve
+		group.flat = m.rules.flattens()
 		for _, key := range m.keys(member) {
 			group.members = append(group.members, key)
-			add(m.holders, key, group.id)
+			m.holders.add(key, group.id)
 		}
 	case m.ghosts[member.id] != nil && silent(member):
 		member.memberOf = append(member.memberOf, group.name)
-		add(m.joiners, group.name, member.id)
+		m.joiners.add(group.name, member.id)
 	}
 }

@@ -29,6 +29,7 @@ const (
 // what is in scope, and how membership is written.
 type rules struct {
 	set          mapping.Set
+	setID        string
 	usesGroups   bool
 	references   []string // attributes whose values name other entries
 	enabled      *mapping.Expression
@@ -53,7 +54,7 @@ type area struct {
 func newRules(cfg *connection.Source, enabled *mapping.Expression, set mapping.Set, log *slog.Logger) (*rules, error) {
 	_, usesGroups := set[mapping.GroupsMarker]
 	r := &rules{
-		set: set, usesGroups: usesGroups, enabled: enabled, nested: cfg.Users.Nested,
+		set: set, setID: set.ID(), usesGroups: usesGroups, enabled: enabled, nested: cfg.Users.Nested,
 		membersName: strings.ToLower(cfg.Groups.Members), memberOfName: strings.ToLower(cfg.Users.MemberOf),
 		memberValues: cfg.Groups.MemberValues, groupNesting: cfg.Groups.Nested, log: log, complained: map[ID]struct{}{},
 	}
@@ -99,6 +100,11 @@ func (a area) covers(name string) bool {
 	return false
 }
 
+// flattens says whether a group has the members of its member groups.
+func (r *rules) flattens() bool {
+	return r.groupNesting != nestedPreserve && r.groupNesting != nestedIgnore
+}
+
 // digest makes the mirror's entry of what the server sent.
 func (r *rules) digest(e *ldapsource.Entry) (*entry, error) {
 	name, err := ldapsource.NormalizeDN(e.DN)
@@ -106,7 +112,7 @@ func (r *rules) digest(e *ldapsource.Entry) (*entry, error) {
 		return nil, fmt.Errorf("entry name: %w", err)
 	}
 	d := &entry{
-		id: e.ID, dn: e.DN, name: name, version: e.Version, detected: time.Now(),
+		id: e.ID, dn: e.DN, name: name, version: e.Version, detected: time.Now().UnixNano(),
 		class: class{user: r.users.filter.Match(e), group: r.groups.filter.Match(e)},
 	}
 	if d.class.group || r.scopes(name) {

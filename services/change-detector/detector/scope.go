@@ -85,7 +85,7 @@ func (m *mirror) eachMember(g *entry, visit func(*entry)) {
 			visit(member)
 		}
 	}
-	for id := range m.joiners[g.name] {
+	for id := range m.joiners[g.name].all() {
 		if member := m.at(id); member != nil {
 			visit(member)
 		}
@@ -107,7 +107,7 @@ func (m *mirror) above(dirty map[ID]struct{}) map[ID]struct{} {
 			return
 		}
 		for _, key := range m.keys(e) {
-			for holder := range m.holders[key] {
+			for holder := range m.holders[key].all() {
 				up(holder)
 			}
 		}

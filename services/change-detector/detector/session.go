@@ -127,7 +127,8 @@ func (s *session) Complete(p ldapsource.Proof) {
 //
 //  1. recall what was published and is not found; read entries again that the
 //     server may have changed in silence
-//  2. compare what may have changed with what was published
+//  2. compare what may have changed with what was published; publish what takes
+//     nothing away
 //  3. ask the server for entries that seem to be gone
 //  4. read which members groups lose
 //  5. guard: decide about everything that the pass takes away, by what people said,
@@ -148,7 +149,9 @@ func (s *session) Settled(ctx context.Context) error {
 		return err
 	}
 	s.full, s.published, s.confirmed = s.mirror.full, 0, map[ID]bool{}
-	if err := settle(s.mirror, &s.derived, s.publisher.memory, func(p *pass) error { return s.round(ctx, p) }); err != nil { // 2, 9
+	flow := func(pub *publication) error { return s.flow(ctx, pub) }
+	if err := settle(s.mirror, &s.derived, s.publisher.memory, flow, func(p *pass) error { return s.round(ctx, p) }); err != nil { // 2, 9
+		s.publisher.drop()
 		return err
 	}
 	if s.publisher.would != nil {
@@ -166,8 +169,17 @@ func (s *session) Settled(ctx context.Context) error {
 	return nil
 }
 
+// flow publishes what takes nothing away, while the pass goes on.
+func (s *session) flow(ctx context.Context, pub *publication) error {
+	s.published++
+	return s.publisher.add(ctx, pub)
+}
+
 // round is steps 3 to 8 of a pass.
 func (s *session) round(ctx context.Context, p *pass) error {
+	if err := s.publisher.flush(ctx); err != nil {
+		return err
+	}
 	if err := s.confirm(ctx, p); err != nil { // 3
 		return err
 	}

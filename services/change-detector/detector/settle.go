@@ -15,14 +15,15 @@ type derived struct {
 // settle is the pure part of a pass, in rounds until nothing changes any more:
 //
 //  1. evaluate the scope groups and choose what to compare
-//  2. compare it with what was published
+//  2. compare it with what was published; what takes nothing away flows at once,
+//     which is the caller's
 //  3. apply: decide, publish and remember, which is the caller's
 //  4. bury the ghosts whose removal is published; that changes their groups, and
 //     who is in scope
-func settle(m *mirror, d *derived, mem memory, apply func(*pass) error) error {
+func settle(m *mirror, d *derived, mem memory, flow func(*publication) error, apply func(*pass) error) error {
 	for range maxRounds {
-		ids := m.affected(d)                 // 1
-		p, err := diff(m, mem, ids, d.scope) // 2
+		ids := m.affected(d)                       // 1
+		p, err := diff(m, mem, ids, d.scope, flow) // 2
 		if err != nil {
 			return err
 		}

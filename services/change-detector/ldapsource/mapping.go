@@ -130,7 +130,8 @@ func (s *Source) entry(in *ldap.Entry) (*Entry, error) {
 		return nil, err
 	}
 	e := &Entry{ID: id, DN: strings.Clone(in.DN), Attributes: make([]*directoryv1.Attribute, 0, len(in.Attributes))}
-	for _, a := range in.Attributes {
+	memory := make([]directoryv1.Attribute, len(in.Attributes)) // one piece for all of them
+	for i, a := range in.Attributes {
 		name := strings.ToLower(a.Name)
 		if name == "entrycsn" && len(a.Values) == 1 {
 			e.Version = strings.Clone(a.Values[0])
@@ -138,7 +139,8 @@ func (s *Source) entry(in *ldap.Entry) (*Entry, error) {
 		if len(a.ByteValues) == 0 || Secret(name) || !s.wants(name) {
 			continue
 		}
-		e.Attributes = append(e.Attributes, &directoryv1.Attribute{Name: name, Values: compact(a.ByteValues)})
+		memory[i].Name, memory[i].Values = name, compact(a.ByteValues)
+		e.Attributes = append(e.Attributes, &memory[i])
 	}
 	slices.SortFunc(e.Attributes, func(a, b *directoryv1.Attribute) int { return strings.Compare(a.GetName(), b.GetName()) })
 	e.Attributes = mergeNames(e.Attributes)

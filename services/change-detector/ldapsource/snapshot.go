@@ -13,7 +13,9 @@ const (
 	defaultPageSize = 1000
 	defaultInterval = 5 * time.Second
 	// streamBuffer is how many results go-ldap reads ahead.
-	streamBuffer = 64
+	streamBuffer = 16
+	// readAhead is how many entries wait for the sink before the server does.
+	readAhead = 256
 	// maxEmptyPages in a row are more than any server has a reason to send.
 	maxEmptyPages = 1000
 )
@@ -72,12 +74,37 @@ func pause(ctx context.Context, d time.Duration) error {
 func (s *Source) pass(ctx context.Context, c *conn, server *Server, sink Sink, saw func(int, *Entry, container)) error {
 	sink.Begin()
 	proof := Proof{Mode: ModeSnapshot, Bases: len(s.bases)}
+	// The sink works while the next page is on its way: a server makes a page only
+	// when it is asked for.
+	ahead, failed := make(chan found, readAhead), make(chan error, 1)
+	go func() {
+		defer close(ahead)
+		failed <- s.readBases(ctx, c, server, &proof, ahead)
+	}()
+	for one := range ahead {
+		sink.Put(one.entry)
+		saw(one.base, one.entry, one.holds)
+	}
+	if err := <-failed; err != nil {
+		return err
+	}
+	s.reportNoID(ctx, proof.WithoutID)
+	sink.Complete(proof)
+	return nil
+}
+
+// found is an entry that was read in a base.
+type found struct {
+	entry *Entry
+	holds container
+	base  int
+}
+
+// readBases reads all bases.
+func (s *Source) readBases(ctx context.Context, c *conn, server *Server, proof *Proof, into chan<- found) error {
 	for i, base := range s.bases {
-		t := &treeReader{source: s, conn: c, base: base, proof: &proof}
-		t.put = func(e *Entry, c container) {
-			sink.Put(e)
-			saw(i, e, c)
-		}
+		t := &treeReader{source: s, conn: c, base: base, proof: proof}
+		t.put = func(e *Entry, holds container) { into <- found{e, holds, i} }
 		read := t.unpaged
 		if server.Supports(ldap.ControlTypePaging) {
 			read = t.paged
@@ -89,8 +116,6 @@ func (s *Source) pass(ctx context.Context, c *conn, server *Server, sink Sink, s
 			return fmt.Errorf("read %s: %w", base, s.cure(err, base))
 		}
 	}
-	s.reportNoID(ctx, proof.WithoutID)
-	sink.Complete(proof)
 	return nil
 }
 
