@@ -31,7 +31,7 @@ func (s idSet) with(id ID) idSet {
 		s.many[id] = struct{}{}
 	case slices.Contains(s.few, id):
 	case len(s.few) < manyIDs:
-		s.few = append(s.few[:len(s.few):len(s.few)], id)
+		s.few = append(slices.Clip(s.few), id)
 	default:
 		s.many = make(map[ID]struct{}, 2*manyIDs)
 		for _, one := range s.few {
