@@ -22,7 +22,7 @@ fi
 
 # One at a time. A package asks policy-rc.d whether it may start its service; a
 # policy that is there already stays.
-exec 9>/run/lock/rollcall-directories
+exec 9>"${TMPDIR:-/tmp}/rollcall-directories.lock"
 flock 9
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then

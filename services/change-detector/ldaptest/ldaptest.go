@@ -95,11 +95,11 @@ func (s *Server) prepare(ctx context.Context) error {
 		return fmt.Errorf("make the database directory: %w", err)
 	}
 	var err error
-	if s.URL, err = freeURL(ctx, "ldap"); err != nil {
+	if s.URL, err = scratch.FreeURL(ctx, "ldap"); err != nil {
 		return err
 	}
 	if s.opts.TLS {
-		if s.TLSURL, err = freeURL(ctx, "ldaps"); err != nil {
+		if s.TLSURL, err = scratch.FreeURL(ctx, "ldaps"); err != nil {
 			return err
 		}
 		keys, err := scratch.WriteKeys(s.dir, net.IPv4(127, 0, 0, 1))
@@ -109,19 +109,6 @@ func (s *Server) prepare(ctx context.Context) error {
 		s.CAFile, s.ClientCert, s.ClientKey = keys.CA, keys.ClientCert, keys.ClientKey
 	}
 	return s.Load(ctx, s.baseTree()+"\n"+s.opts.LDIF)
-}
-
-func freeURL(ctx context.Context, scheme string) (string, error) {
-	var config net.ListenConfig
-	l, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	return scheme + "://" + address, nil
 }
 
 // Load adds entries to the database of a stopped server; made for many of them.

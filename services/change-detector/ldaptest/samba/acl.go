@@ -28,6 +28,6 @@ func (s *Server) Revoke(ctx context.Context, account, entry string, objects ...s
 func (s *Server) acl(ctx context.Context, action, account, entry string, objects []string) error {
 	// Samba's modules are the system's; another Python that comes first has none.
 	_, err := scratch.Run(ctx, os.Environ(), strings.Join(objects, "\n"),
-		"/usr/bin/python3", "-c", aclScript, s.path("smb.conf"), action, account, entry)
+		"/usr/bin/python3", "-c", aclScript, s.Path("smb.conf"), action, account, entry)
 	return err
 }

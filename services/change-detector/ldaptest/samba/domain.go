@@ -58,7 +58,7 @@ func fill(ctx context.Context, dir string) error {
 	}
 	s := newServer(dir)
 	for _, args := range furniture {
-		if _, err := scratch.Run(ctx, os.Environ(), "", "samba-tool", append(args, "-s", s.path("smb.conf"))...); err != nil {
+		if _, err := scratch.Run(ctx, os.Environ(), "", "samba-tool", append(args, "-s", s.Path("smb.conf"))...); err != nil {
 			return err
 		}
 	}

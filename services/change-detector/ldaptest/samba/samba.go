@@ -27,24 +27,13 @@ type Options struct {
 	LDIF string // entries added after the first start, below OU=people and OU=groups
 }
 
-// Account is somebody who may bind.
-type Account struct{ DN, Password string }
-
-// Server is a running, or for the moment stopped, domain controller.
+// Server is a running, or for the moment stopped, domain controller. Its reader is
+// an ordinary user: he reads entries and sees no tombstone.
 type Server struct {
-	URL    string // ldap://127.x.y.z
-	TLSURL string // ldaps://127.x.y.z
-	CAFile string
-	Suffix string
+	scratch.Server
 
-	AdminDN, AdminPassword     string // may do everything
-	ReaderDN, ReaderPassword   string // an ordinary user: reads entries, sees no tombstone
 	SyncerDN, SyncerPassword   string // also has the right "Replicating Directory Changes"
-	AuditorDN, AuditorPassword string // an ordinary user who also sees tombstones
-
-	dir     string
-	address string
-	process *scratch.Process
+	AuditorDN, AuditorPassword string // also sees tombstones
 }
 
 // Start runs a server for the length of a test, which it fails where it cannot.
@@ -54,11 +43,7 @@ func Start(tb testing.TB, opts Options) *Server {
 	if err != nil {
 		tb.Fatalf("start a Samba domain controller: %v", err)
 	}
-	tb.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			tb.Errorf("stop the Samba domain controller: %v", err)
-		}
-	})
+	s.RunFor(tb)
 	return s
 }
 
@@ -80,7 +65,7 @@ func Launch(ctx context.Context, dir string, opts Options) (*Server, error) {
 		return nil, err
 	}
 	s := newServer(dir)
-	if err := s.prepare(ctx); err != nil {
+	if err := s.prepare(ctx, dir); err != nil {
 		return nil, err
 	}
 	if err := s.Start(ctx); err != nil {
@@ -109,31 +94,32 @@ func installed(ctx context.Context) error {
 }
 
 func newServer(dir string) *Server {
-	return &Server{
-		Suffix: Suffix, dir: dir,
-		AdminDN: "CN=Administrator,CN=Users," + Suffix, AdminPassword: adminPassword,
-		ReaderDN: accountDN("reader"), ReaderPassword: userPassword,
-		SyncerDN: accountDN("syncer"), SyncerPassword: userPassword,
-		AuditorDN: accountDN("auditor"), AuditorPassword: userPassword,
-	}
+	// One process for everything, so that there are no children to look after.
+	s := &Server{Server: scratch.NewServer(dir, "samba", "-s", filepath.Join(dir, "smb.conf"),
+		"--interactive", "--model=single", "--debug-stdout")}
+	s.Suffix = Suffix
+	s.AdminDN, s.AdminPassword = "CN=Administrator,CN=Users,"+Suffix, adminPassword
+	s.ReaderDN, s.ReaderPassword = accountDN("reader"), userPassword
+	s.SyncerDN, s.SyncerPassword = accountDN("syncer"), userPassword
+	s.AuditorDN, s.AuditorPassword = accountDN("auditor"), userPassword
+	return s
 }
 
 func accountDN(name string) string { return "CN=" + name + ",OU=system," + Suffix }
 
 // prepare chooses the address and makes keys and configuration for it.
-func (s *Server) prepare(ctx context.Context) error {
+func (s *Server) prepare(ctx context.Context, dir string) error {
 	ip, err := freeAddress(ctx)
 	if err != nil {
 		return err
 	}
-	s.address = ip.String()
-	s.URL, s.TLSURL = "ldap://"+s.address, "ldaps://"+s.address
-	keys, err := scratch.WriteKeys(s.dir, ip)
+	s.URL, s.TLSURL = "ldap://"+ip.String(), "ldaps://"+ip.String()
+	keys, err := scratch.WriteKeys(dir, ip)
 	if err != nil {
 		return err
 	}
 	s.CAFile = keys.CA
-	return writeConfig(s.dir, s.address, keys)
+	return writeConfig(dir, ip.String(), keys)
 }
 
 // freeAddress is a loopback address where nobody listens on LDAP's port.
@@ -150,80 +136,3 @@ func freeAddress(ctx context.Context) (net.IP, error) {
 	}
 	return nil, fmt.Errorf("find a free loopback address: %w", last)
 }
-
-// Start starts a stopped server again, at the same address with the same data, and
-// waits until it answers.
-func (s *Server) Start(ctx context.Context) error {
-	if s.process != nil {
-		return errors.New("start the server: it runs")
-	}
-	// One process for everything, so that there are no children to look after.
-	p, err := scratch.Start(s.path("samba.log"), os.Environ(), "samba", "-s", s.path("smb.conf"),
-		"--interactive", "--model=single", "--debug-stdout")
-	if err != nil {
-		return err
-	}
-	s.process = p
-	if err := p.Ready(ctx, s.admin().Ask); err != nil {
-		return errors.Join(err, s.Close())
-	}
-	return nil
-}
-
-func (s *Server) admin() scratch.Client {
-	return scratch.Client{URL: s.URL, DN: s.AdminDN, Password: s.AdminPassword}
-}
-
-// LDIF applies change records, and entries without a changetype as adds, as the
-// administrator. It fails the test where that fails.
-func (s *Server) LDIF(tb testing.TB, ldif string) {
-	tb.Helper()
-	if err := s.Apply(tb.Context(), ldif); err != nil {
-		tb.Fatalf("change the directory: %v", err)
-	}
-}
-
-// Apply is LDIF without a test.
-func (s *Server) Apply(ctx context.Context, ldif string) error { return s.admin().Apply(ctx, ldif) }
-
-// Search runs ldapsearch as an account of this server and returns its LDIF.
-func (s *Server) Search(ctx context.Context, dn, password string, args ...string) (string, error) {
-	return scratch.Client{URL: s.URL, DN: dn, Password: password}.Search(ctx, args...)
-}
-
-// PID is the process id of the running server, 0 for a stopped one.
-func (s *Server) PID() int { return s.process.PID() }
-
-// Stop ends the server and waits for it; its data stays.
-func (s *Server) Stop() error { return s.end((*scratch.Process).Terminate) }
-
-// Kill ends the server without giving it a chance to clean up.
-func (s *Server) Kill() error { return s.end((*scratch.Process).Kill) }
-
-// Restart is Stop and Start.
-func (s *Server) Restart(ctx context.Context) error {
-	if err := s.Stop(); err != nil {
-		return err
-	}
-	return s.Start(ctx)
-}
-
-// Close ends the server. Its directory stays.
-func (s *Server) Close() error { return s.Kill() }
-
-func (s *Server) end(how func(*scratch.Process) error) error {
-	if s.process == nil {
-		return nil
-	}
-	p := s.process
-	s.process = nil
-	return how(p)
-}
-
-// Freeze stops the server's process in mid-air; its connections stay open.
-func (s *Server) Freeze() error { return s.process.Freeze() }
-
-// Thaw lets a frozen server go on.
-func (s *Server) Thaw() error { return s.process.Thaw() }
-
-func (s *Server) path(name string) string { return filepath.Join(s.dir, name) }

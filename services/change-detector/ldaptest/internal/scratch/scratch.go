@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -98,3 +99,17 @@ func (c Client) Search(ctx context.Context, args ...string) (string, error) {
 }
 
 func toolEnv() []string { return append(os.Environ(), "LDAPNOINIT=1") }
+
+// FreeURL is the address of a free loopback port.
+func FreeURL(ctx context.Context, scheme string) (string, error) {
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("find a free port: %w", err)
+	}
+	address := l.Addr().String()
+	if err := l.Close(); err != nil {
+		return "", fmt.Errorf("find a free port: %w", err)
+	}
+	return scheme + "://" + address, nil
+}
