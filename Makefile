@@ -50,6 +50,11 @@ test: deps ## Run every test with the race detector (RUN=TestName, PKG=./pkg/bus
 	go test -race -shuffle=on -json $(if $(RUN),-run '$(RUN)') $(or $(PKG),work) | \
 		GOWORK=off go -C scripts/tools run ./testsum -report $(CURDIR)/bin/tests.txt
 
+.PHONY: test-directories
+test-directories: deps ## Run the tests at Samba and 389 DS, which it installs as root (ARGS=-run=TestName)
+	@mkdir -p bin
+	scripts/test-directories.sh $(ARGS)
+
 .PHONY: deps
 deps: ## Bring what tests need: an LDAP server, a SCIM server that others wrote
 	@scripts/slapd.sh >/dev/null
@@ -131,4 +136,4 @@ tools: ## Install the pinned tools into the cache
 
 .PHONY: check
 check: ## Everything that CI runs, in order of cost
-	scripts/check.sh fmt-check generate-check sync-check alone build lint test fuzz bench-once chart
+	scripts/check.sh fmt-check generate-check sync-check alone build lint test test-directories fuzz bench-once chart

@@ -24,9 +24,6 @@ var (
 // checkValue reports what is wrong with one value by itself: its choice, its
 // range and its form. The faults have only a problem and a cure.
 func checkValue(k key, text string, v reflect.Value) Faults {
-	if cure, ok := reservedValue(k.path, text); ok {
-		return Faults{{Problem: fmt.Sprintf("%q is not supported by this version", text), Cure: cure}}
-	}
 	if k.enum != nil && !slices.Contains(k.enum, text) {
 		return Faults{{Problem: fmt.Sprintf("%q is no choice", text), Cure: choose(text, k.enum)}}
 	}

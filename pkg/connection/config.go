@@ -27,9 +27,12 @@ const (
 
 // Values of Detection.Mode.
 const (
-	ModeAuto     = "auto"
-	ModeSnapshot = "snapshot"
-	ModeSyncrepl = "syncrepl"
+	ModeAuto      = "auto"
+	ModeSnapshot  = "snapshot"
+	ModeSyncrepl  = "syncrepl"
+	ModeDirSync   = "dirsync"
+	ModeUSN       = "usn"
+	ModeTimestamp = "timestamp"
 )
 
 // Values of GroupSource.MemberValues.
@@ -133,7 +136,7 @@ type IDAttribute struct {
 
 // Detection is how changes are found.
 type Detection struct {
-	Mode          string        `yaml:"mode"` // auto | snapshot | syncrepl
+	Mode          string        `yaml:"mode"` // auto | snapshot | syncrepl | dirsync | usn | timestamp
 	Interval      time.Duration `yaml:"interval"`
 	SweepInterval time.Duration `yaml:"sweep_interval"`
 }

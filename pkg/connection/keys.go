@@ -77,8 +77,8 @@ func keys() []key {
 		{path: "sources.<name>.id.attribute", meaning: "Attribute that holds the directory's GUID.", form: formAttribute},
 		{path: "sources.<name>.id.encoding", meaning: "How the GUID is written.", enum: []string{EncodingText, EncodingBytes, EncodingMicrosoft}},
 		{path: "sources.<name>.detection", meaning: "How changes are found."},
-		{path: "sources.<name>.detection.mode", meaning: "`auto` asks the server what it can do and logs its choice.", enum: []string{ModeAuto, ModeSnapshot, ModeSyncrepl}},
-		{path: "sources.<name>.detection.interval", meaning: "Time between two reads, in the modes that poll.", min: 1, max: 24 * hour},
+		{path: "sources.<name>.detection.mode", meaning: "`auto` asks the server what it can do and logs its choice. docs/operations.md says what each mode needs.", enum: []string{ModeAuto, ModeSnapshot, ModeSyncrepl, ModeDirSync, ModeUSN, ModeTimestamp}},
+		{path: "sources.<name>.detection.interval", meaning: "Time between two reads of everything (`snapshot`) or of what changed (`dirsync`, `usn`, `timestamp`).", min: 1, max: 24 * hour},
 		{path: "sources.<name>.detection.sweep_interval", meaning: "Time between two full reads, in every mode.", min: minute, max: 30 * 24 * hour},
 		{path: "sources.<name>.users", meaning: "Which entries are users, and which of them are in scope."},
 		{path: "sources.<name>.users.base_dns", meaning: "Where users are.", required: true, form: formDN},
@@ -182,19 +182,6 @@ func reserved(pattern string) (cure string, ok bool) {
 	switch auth {
 	case "oauth2_client_credentials", "header", "mtls":
 		return "use bearer or basic", true
-	default:
-		return "", false
-	}
-}
-
-// reservedValue says the same of values.
-func reservedValue(pattern, value string) (cure string, ok bool) {
-	if pattern != "sources.<name>.detection.mode" {
-		return "", false
-	}
-	switch value {
-	case "dirsync", "usn", "timestamp":
-		return "use auto or snapshot, which work with every directory", true
 	default:
 		return "", false
 	}

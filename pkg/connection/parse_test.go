@@ -77,7 +77,7 @@ func TestParseReportsTenFaultsAtOnce(t *testing.T) {
 		"data_dir: ./data":            "datadir: ./data",
 		"ldaps://dc1.example.com":     "http://dc1.example.com",
 		"preset: openldap":            "preset: openldapp",
-		"mode: auto":                  "mode: usn",
+		"mode: auto":                  "mode: watch",
 		"(objectClass=inetOrgPerson)": "(objectClass=inetOrgPerson",
 		"user.all.employeeType":       "user.employeeType",
 		"source: corp":                "source: corpp",

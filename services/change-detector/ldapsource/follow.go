@@ -2,6 +2,7 @@ package ldapsource
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -15,77 +16,117 @@ const (
 	sweepRest = 10
 )
 
-// follow is the syncrepl mode: one feed for each base, one connection for the
-// heartbeat and look-ups, and a sweep now and then. Only this goroutine calls the
-// sink.
+// event is one piece of news from the directory, in the order of its base.
+type event struct {
+	base    int
+	put     *Entry
+	holds   container
+	live    bool // after the full read
+	gone    []ID
+	present []ID // there, content not sent
+	changed []ID // there or not, to be read
+	left    []ID // deleted, or no longer under a base
+	links   []link
+	done    bool // the refresh is proved to be complete
+	skipped int  // entries without a readable id
+	refs    int  // search references
+	err     error
+}
+
+// link is what the member attribute of a group gained and lost.
+type link struct {
+	id             ID
+	added, removed []string
+}
+
+// tracker finds out what changed, at a server that does not tell it by itself.
+type tracker interface {
+	// mark remembers where the server is.
+	mark(ctx context.Context, c *conn) error
+	// changes emits what changed since the mark and moves it on, once all of that was
+	// read and the read was proved to be complete.
+	changes(ctx context.Context, c *conn, emit func(event) error) error
+	// blind reports whether deletions, or moves out of the bases, are not among that.
+	blind(ctx context.Context, c *conn) (bool, error)
+}
+
+// follow is every mode but snapshot: a full read, then the changes: from one feed
+// for each base, or asked for again and again on a connection of their own. One
+// connection serves the heartbeat and look-ups. Only this goroutine calls the sink.
 func (s *Source) follow(ctx context.Context, server *Server, sink Sink) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel(context.Canceled)
-	control, err := s.dial(ctx, server.endpoint)
+	control, err := s.join(ctx)
 	if err != nil {
 		return err
 	}
 	defer control.close()
-	events := make(chan event, eventBuffer)
+	f := newFollower(s, server, control, sink)
 	h := &heartbeat{source: s, server: server, control: control}
-	for i := range s.bases {
-		c, err := s.dial(ctx, server.endpoint)
-		if err != nil {
+	if server.tracker != nil {
+		if f.conn, err = s.join(ctx); err != nil {
 			return err
 		}
-		f := &feed{source: s, conn: c, base: i, events: events}
-		h.feeds = append(h.feeds, f)
-		running.Go(func() {
-			defer c.close()
-			_ = f.send(ctx, event{err: f.run(ctx)}) // fails only when the session is over already
-		})
+		defer f.conn.close()
+		f.track(server.tracker)
+	} else if h.feeds, err = f.feed(ctx, &running); err != nil {
+		return err
 	}
 	running.Go(func() { h.run(ctx, cancel) })
-	return newFollower(s, server, control, sink, events).run(ctx)
+	return f.run(ctx)
 }
 
 // holder is what the follower remembers of an entry: which base it was last seen
-// in, and whether it may have entries below it.
+// in, whether it may have entries below it, and, where changes are asked for, what
+// it looked like.
 type holder struct {
+	print     fingerprint
 	base      int32
 	container bool
 }
 
-// follower turns the feeds' events into calls of the sink.
+// follower turns events into calls of the sink.
 type follower struct {
 	source  *Source
 	server  *Server
 	control *conn
 	sink    Sink
-	events  <-chan event
+	events  chan event // of the feeds
+	tracker tracker    // instead of feeds, with its connection
+	conn    *conn
 
 	known   map[ID]holder
-	pending map[ID]bool // reported gone by one of several bases
+	pending map[ID]bool // seems to be gone, or changed: to be looked up
 	missing map[ID]bool // reported present without content
-	done    []bool      // by base: its refresh is proved
+	links   []link
+	done    []bool // by base: its refresh is proved
 	proof   Proof
-	changed bool // since the sink settled
+	unsaid  bool // the sink has not settled since something changed
 
-	sweepAt   time.Time // when a sweep is due; zero for never
-	sweptIn   time.Duration
-	sweptLast time.Time
+	read                        func(context.Context) error // the full one of the beginning
+	sweeping, polling, counting duty
+	sweptIn                     time.Duration
+	sweptLast                   time.Time
 }
 
-func newFollower(s *Source, server *Server, control *conn, sink Sink, events <-chan event) *follower {
-	return &follower{
-		source: s, server: server, control: control, sink: sink, events: events,
+func newFollower(s *Source, server *Server, control *conn, sink Sink) *follower {
+	f := &follower{
+		source: s, server: server, control: control, sink: sink, events: make(chan event, eventBuffer),
 		known: map[ID]holder{}, pending: map[ID]bool{}, missing: map[ID]bool{},
 		done:  make([]bool, len(s.bases)),
-		proof: Proof{Mode: ModeSyncrepl, Bases: len(s.bases)},
+		proof: Proof{Mode: server.Mode, Server: server.name(), Bases: len(s.bases)},
 	}
+	f.read = f.refresh
+	f.sweeping.do = f.sweep
+	return f
 }
 
-// run is the session: the refresh of every base, then its changes as they come,
-// and sweeps when they are due.
+// run is the session: the full read, then changes as they come, and sweeps when
+// they are due.
 func (f *follower) run(ctx context.Context) error {
-	if err := f.refresh(ctx); err != nil {
+	if err := f.read(ctx); err != nil {
 		return err
 	}
 	f.scheduleSweep()
@@ -102,10 +143,10 @@ func (f *follower) run(ctx context.Context) error {
 // settle lets the sink act on what changed; many messages say only that something
 // outside the bases did.
 func (f *follower) settle(ctx context.Context) error {
-	if !f.changed {
+	if !f.unsaid {
 		return nil
 	}
-	f.changed = false
+	f.unsaid = false
 	return f.sink.Settled(ctx)
 }
 
@@ -126,9 +167,9 @@ func (f *follower) refresh(ctx context.Context) error {
 		return err
 	}
 	f.proof.Entries = len(f.known)
-	f.source.reportNoID(ctx, f.proof.WithoutID)
+	f.source.report(ctx, &f.proof)
 	f.sink.Complete(f.proof)
-	f.changed = true
+	f.unsaid = true
 	return nil
 }
 
@@ -144,15 +185,16 @@ func (f *follower) refreshed() bool {
 // wait takes whatever comes next, with all that is at hand then. The sink may ask
 // to be settled.
 func (f *follower) wait(ctx context.Context) error {
-	timer := f.sweepTimer()
+	next := earliest(&f.sweeping, &f.polling, &f.counting)
+	timer := next.timer()
 	defer timer.Stop()
 	select {
 	case ev := <-f.events:
 		return f.gather(ctx, ev)
 	case <-timer.C:
-		return f.sweep(ctx)
+		return next.do(ctx)
 	case <-f.sink.Wake():
-		f.changed = true
+		f.unsaid = true
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -196,22 +238,42 @@ func (f *follower) apply(ctx context.Context, ev event) error {
 			f.missing[id] = true
 		}
 	}
+	for _, id := range ev.changed {
+		f.changed(id)
+	}
+	for _, id := range ev.left {
+		if _, ok := f.known[id]; ok {
+			f.pending[id] = true
+		}
+	}
+	f.links = append(f.links, ev.links...)
 	f.done[ev.base] = f.done[ev.base] || ev.done
 	f.proof.WithoutID += ev.skipped
 	f.proof.Referrals += ev.refs
 	return nil
 }
 
+// changed has an entry read; if it is not there, it is gone.
+func (f *follower) changed(id ID) { f.pending[id] = true }
+
+// put takes an entry. Who asks for changes is told many things twice.
 func (f *follower) put(ev event) {
 	e := ev.put
-	if _, ok := f.known[e.ID]; ev.live && !ok && ev.holds.brings() {
-		f.sweepSoon() // what came along with a container is not reported
-	}
-	f.known[e.ID] = holder{base: int32(ev.base), container: ev.holds.holds()} //nolint:gosec // a handful of bases
+	h := holder{base: int32(ev.base), container: ev.holds.holds()} //nolint:gosec // a handful of bases
+	was, known := f.known[e.ID]
 	delete(f.pending, e.ID)
 	delete(f.missing, e.ID)
+	if f.tracker != nil {
+		if h.print = fingerprintOf(e); known && was == h {
+			return
+		}
+	}
+	if ev.live && !known && ev.holds.brings() {
+		f.sweepSoon() // what came along with a container is not reported
+	}
+	f.known[e.ID] = h
 	f.sink.Put(e)
-	f.changed = true
+	f.unsaid = true
 }
 
 // gone takes a base's word that it lost an entry. Another base may have got it,
@@ -236,14 +298,13 @@ func (f *follower) drop(id ID) {
 	}
 	delete(f.known, id)
 	f.sink.Gone(id)
-	f.changed = true
+	f.unsaid = true
 }
 
-// resolve looks for the entries of which the feeds did not say enough.
+// resolve looks for the entries of which not enough was said, and passes links on:
+// last, because an entry that a group lost may have got another name just now.
 func (f *follower) resolve(ctx context.Context) error {
-	if len(f.pending) == 0 && len(f.missing) == 0 {
-		return nil
-	}
+	f.whole()
 	ids := make([]ID, 0, len(f.pending)+len(f.missing))
 	for id := range f.pending {
 		ids = append(ids, id)
@@ -251,7 +312,11 @@ func (f *follower) resolve(ctx context.Context) error {
 	for id := range f.missing {
 		ids = append(ids, id)
 	}
-	err := f.source.lookup(ctx, f.control, ids, f.put)
+	live := f.refreshed()
+	err := f.source.lookup(ctx, f.control, ids, func(ev event) {
+		ev.live = live
+		f.put(ev)
+	})
 	if err != nil {
 		return err
 	}
@@ -260,5 +325,28 @@ func (f *follower) resolve(ctx context.Context) error {
 	}
 	clear(f.pending)
 	clear(f.missing)
+	f.link()
 	return nil
+}
+
+// whole has the groups read of which more than the members changed, or which are
+// not known; their links are in what is read.
+func (f *follower) whole() {
+	f.links = slices.DeleteFunc(f.links, func(l link) bool {
+		if _, known := f.known[l.id]; !known {
+			f.changed(l.id)
+		}
+		return f.pending[l.id]
+	})
+}
+
+func (f *follower) link() {
+	for _, l := range f.links {
+		h := f.known[l.id]
+		h.print = 0
+		f.known[l.id] = h
+		f.sink.Link(l.id, l.added, l.removed)
+		f.unsaid = true
+	}
+	f.links = nil
 }

@@ -16,8 +16,8 @@ func scripted(t *testing.T, s *Source, sink Sink) (*follower, chan event) {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.close)
-	events := make(chan event, 100)
-	return newFollower(s, &Server{}, c, sink, events), events
+	f := newFollower(s, &Server{}, c, sink)
+	return f, f.events
 }
 
 // An entry that the server only calls present is read; absent and unknown ones

@@ -68,23 +68,17 @@ func (h *heartbeat) beat() error {
 // contextCSN is the newest change that the server knows of; empty where it does
 // not say.
 func (h *heartbeat) contextCSN(base string) string {
-	normal, err := NormalizeDN(base)
+	context := h.server.contextOf(base)
+	if context == "" {
+		return ""
+	}
+	entry, err := h.source.readEntry(h.control, context, "contextCSN")
 	if err != nil {
 		return ""
 	}
-	for _, context := range h.server.NamingContexts {
-		if top, err := NormalizeDN(context); err != nil || !Under(normal, top) {
-			continue
-		}
-		entry, err := h.source.readEntry(h.control, context, "contextCSN")
-		if err != nil {
-			return ""
-		}
-		values := slices.Clone(entry.GetEqualFoldAttributeValues("contextCSN"))
-		slices.Sort(values)
-		return strings.Join(values, " ")
-	}
-	return ""
+	values := slices.Clone(entry.GetEqualFoldAttributeValues("contextCSN"))
+	slices.Sort(values)
+	return strings.Join(values, " ")
 }
 
 // pulse compares the directory's changes with what a feed heard from one beat to

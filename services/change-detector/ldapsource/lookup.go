@@ -27,7 +27,7 @@ var ErrIdentity = errors.New("the directory takes the account for another one th
 // and the server must say that we are who we were (RFC 4532), or it is ErrIdentity.
 // It uses a connection of its own and may be called while Watch runs.
 func (s *Source) Confirm(ctx context.Context, absent, canaries []ID) ([]*Entry, error) {
-	c, err := s.dial(ctx, s.where())
+	c, err := s.join(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -61,10 +61,11 @@ func (s *Source) Confirm(ctx context.Context, absent, canaries []ID) ([]*Entry, 
 // sameIdentity asks who we are, where the server could say so when the session
 // began.
 func (s *Source) sameIdentity(c *conn) error {
-	was := s.identity.Load()
-	if was == nil || *was == "" {
+	session := s.session.Load()
+	if session == nil || session.Identity == "" {
 		return nil
 	}
+	was := session.Identity
 	var is string
 	err := c.within(func() error {
 		who, err := c.WhoAmI(nil)
@@ -77,9 +78,9 @@ func (s *Source) sameIdentity(c *conn) error {
 	case c.lapsed.Load(), c.IsClosing(), isCode(err, ldap.ErrorNetwork):
 		return fmt.Errorf("ask the directory who we are: %w", err)
 	case err != nil:
-		return fmt.Errorf("%w: it was %s and cannot be told now: %w", ErrIdentity, *was, err)
-	case is != *was:
-		return fmt.Errorf("%w: it was %s and is %q", ErrIdentity, *was, is)
+		return fmt.Errorf("%w: it was %s and cannot be told now: %w", ErrIdentity, was, err)
+	case is != was:
+		return fmt.Errorf("%w: it was %s and is %q", ErrIdentity, was, is)
 	}
 	return nil
 }

@@ -131,10 +131,11 @@ func (s *Source) entry(in *ldap.Entry) (*Entry, error) {
 	}
 	e := &Entry{ID: id, DN: strings.Clone(in.DN), Attributes: make([]*directoryv1.Attribute, 0, len(in.Attributes))}
 	memory := make([]directoryv1.Attribute, len(in.Attributes)) // one piece for all of them
+	stamp := s.stamp()
 	for i, a := range in.Attributes {
 		name := strings.ToLower(a.Name)
-		if name == "entrycsn" && len(a.Values) == 1 {
-			e.Version = strings.Clone(a.Values[0])
+		if stamp.is(name) && len(a.Values) == 1 {
+			e.Version = max(e.Version, stamp.read(a.Values[0]))
 		}
 		if len(a.ByteValues) == 0 || Secret(name) || !s.wants(name) {
 			continue

@@ -21,11 +21,23 @@ type Server struct {
 	Mode           Mode   // chosen
 	Reason         string // why
 
-	endpoint endpoint // where the rest of the session goes
+	endpoint        endpoint // where the rest of the session goes
+	activeDirectory bool
+	controller      *controller // where every connection has to go to the same one
+	stamp           stamp
+	tracker         tracker // where changes are asked for
 }
 
 // Supports reports whether the server names the control.
 func (s *Server) Supports(oid string) bool { return slices.Contains(s.Controls, oid) }
+
+// name tells the server from its replicas as well as it can be told.
+func (s *Server) name() string {
+	if s.controller != nil {
+		return s.controller.id()
+	}
+	return s.URL
+}
 
 // Probe connects, binds and asks the server what it is, chooses the mode, and
 // reads each base once. Its error names the configuration key and the cure.
@@ -58,6 +70,8 @@ func (s *Source) rootDSE(c *conn) (*Server, error) {
 		Controls:       entry.GetEqualFoldAttributeValues("supportedControl"),
 		NamingContexts: entry.GetEqualFoldAttributeValues("namingContexts"),
 		SubschemaDN:    entry.GetEqualFoldAttributeValue("subschemaSubentry"),
+
+		activeDirectory: slices.Contains(entry.GetEqualFoldAttributeValues("supportedCapabilities"), capabilityAD),
 	}
 	err = c.within(func() error {
 		who, err := c.WhoAmI(nil)
@@ -77,63 +91,10 @@ func vendor(rootDSE *ldap.Entry) string {
 		return name
 	case slices.Contains(rootDSE.GetEqualFoldAttributeValues("objectClass"), "OpenLDAProotDSE"):
 		return "OpenLDAP"
-	case slices.Contains(rootDSE.GetEqualFoldAttributeValues("supportedCapabilities"), "1.2.840.113556.1.4.800"):
+	case slices.Contains(rootDSE.GetEqualFoldAttributeValues("supportedCapabilities"), capabilityAD):
 		return "Active Directory"
 	}
 	return "unknown"
-}
-
-// choose settles the mode.
-func (s *Source) choose(ctx context.Context, c *conn, server *Server) error {
-	mode := Mode(s.cfg.Detection.Mode)
-	switch mode {
-	case "", ModeAuto, ModeSyncrepl:
-	case ModeSnapshot:
-		server.Mode, server.Reason = mode, "configured"
-		return nil
-	default:
-		return fmt.Errorf("%s: %q is none of auto, snapshot and syncrepl", s.key("detection.mode"), mode)
-	}
-	err := s.trySync(ctx, c, server)
-	switch {
-	case err == nil:
-		server.Mode, server.Reason = ModeSyncrepl, "the server offers content synchronization (RFC 4533)"
-	case c.lapsed.Load(), c.IsClosing(), isCode(err, ldap.ErrorNetwork):
-		return fmt.Errorf("try content synchronization: %w", err)
-	case mode == ModeSyncrepl:
-		return fmt.Errorf("%s: syncrepl, but content synchronization (RFC 4533) does not work: %w: load the syncprov overlay on "+
-			"OpenLDAP or the Content Synchronization plug-in on 389 DS, or choose auto or snapshot", s.key("detection.mode"), err)
-	default:
-		server.Mode, server.Reason = ModeSnapshot, fmt.Sprintf("content synchronization (RFC 4533) does not work: %v", err)
-	}
-	return nil
-}
-
-// trySync synchronises each base entry alone, once: a server may name the control
-// for one of its databases and refuse it for another.
-func (s *Source) trySync(ctx context.Context, c *conn, server *Server) error {
-	if !server.Supports(ldap.ControlTypeSyncRequest) {
-		return errors.New("the server does not name the control " + ldap.ControlTypeSyncRequest)
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	for _, base := range s.bases {
-		request := ldap.NewSearchRequest(base, ldap.ScopeBaseObject, ldap.NeverDerefAliases, 0, 0, false, everything, []string{"1.1"}, nil)
-		results := c.Syncrepl(ctx, request, streamBuffer, ldap.SyncRequestModeRefreshOnly, nil, false)
-		states := 0
-		for c.next(results, true) {
-			if results.Entry() != nil && ldap.FindControl(results.Controls(), ldap.ControlTypeSyncState) != nil {
-				states++
-			}
-		}
-		if err := c.explain(results.Err()); err != nil {
-			return fmt.Errorf("synchronize %s: %w", base, err)
-		}
-		if states == 0 {
-			return fmt.Errorf("synchronize %s: the server ignores the control", base)
-		}
-	}
-	return nil
 }
 
 // readBase proves that the base exists and may be read.

@@ -42,7 +42,11 @@ func TestProbe_mode(t *testing.T) {
 		{sync, ModeSnapshot, ModeSnapshot, ""},
 		{sync, "", ModeSyncrepl, ""},
 		{sync, "other", "", `sources.corp.detection.mode: "other" is none of`},
-		{plain, ModeAuto, ModeSnapshot, ""},
+		{plain, ModeAuto, ModeTimestamp, ""},
+		{plain, ModeTimestamp, ModeTimestamp, ""},
+		{sync, ModeTimestamp, ModeTimestamp, ""},
+		{sync, ModeUSN, "", "is no Active Directory domain controller"},
+		{sync, ModeDirSync, "", "does not name the control"},
 		{plain, ModeSyncrepl, "", "load the syncprov overlay"},
 	} {
 		got, err := source(t, config(test.srv, mode(test.mode))).Probe(t.Context())

@@ -25,6 +25,7 @@ type recorder struct {
 	fresh   map[ID]bool // put since Begin
 	reading bool
 	log     []string
+	links   []link
 	proof   Proof
 
 	settled chan state
@@ -61,6 +62,11 @@ func (r *recorder) Gone(id ID) {
 		r.log = append(r.log, "gone "+e.DN)
 	}
 	delete(r.mirror, id)
+}
+
+func (r *recorder) Link(id ID, added, removed []string) {
+	r.log = append(r.log, fmt.Sprintf("link %s +%v -%v", r.mirror[id].DN, added, removed))
+	r.links = append(r.links, link{id, added, removed})
 }
 
 func (r *recorder) Complete(p Proof) {

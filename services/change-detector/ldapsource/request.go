@@ -112,7 +112,7 @@ func wantedAttributes(cfg *connection.Source, attributes []string) (map[string]b
 
 // requestedAttributes adds what the source reads for itself and sorts the names.
 func requestedAttributes(visible map[string]bool, id string) []string {
-	names := []string{strings.ToLower(id), "entryuuid", "entrycsn", "hassubordinates"}
+	names := []string{strings.ToLower(id), "entryuuid", "hassubordinates"}
 	for name := range visible {
 		names = append(names, name)
 	}
@@ -120,10 +120,17 @@ func requestedAttributes(visible map[string]bool, id string) []string {
 	return slices.Compact(names)
 }
 
+// requested are the attributes that searches of the session ask for.
+func (s *Source) requested() []string {
+	names := append(slices.Clone(s.attributes), s.stamp().attributes()...)
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
 // search is a fresh request for a whole subtree: go-ldap appends its controls to the one it gets.
 func (s *Source) search(base, filter string, controls ...ldap.Control) *ldap.SearchRequest {
 	return ldap.NewSearchRequest(base, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 0, 0, false,
-		filter, slices.Clone(s.attributes), controls)
+		filter, s.requested(), controls)
 }
 
 func baseName(name string) string {

@@ -2,22 +2,15 @@ package ldapsource
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/go-ldap/ldap/v3"
 )
 
 const (
-	defaultPageSize = 1000
 	defaultInterval = 5 * time.Second
-	// streamBuffer is how many results go-ldap reads ahead.
-	streamBuffer = 16
 	// readAhead is how many entries wait for the sink before the server does.
 	readAhead = 256
-	// maxEmptyPages in a row are more than any server has a reason to send.
-	maxEmptyPages = 1000
 )
 
 // poll is the snapshot mode: read everything, settle, wait, again.
@@ -73,7 +66,7 @@ func pause(ctx context.Context, d time.Duration) error {
 // each entry with the number of its base.
 func (s *Source) pass(ctx context.Context, c *conn, server *Server, sink Sink, saw func(int, *Entry, container)) error {
 	sink.Begin()
-	proof := Proof{Mode: ModeSnapshot, Bases: len(s.bases)}
+	proof := Proof{Mode: server.Mode, Server: server.name(), Bases: len(s.bases)}
 	// The sink works while the next page is on its way: a server makes a page only
 	// when it is asked for.
 	ahead, failed := make(chan found, readAhead), make(chan error, 1)
@@ -88,7 +81,7 @@ func (s *Source) pass(ctx context.Context, c *conn, server *Server, sink Sink, s
 	if err := <-failed; err != nil {
 		return err
 	}
-	s.reportNoID(ctx, proof.WithoutID)
+	s.report(ctx, &proof)
 	sink.Complete(proof)
 	return nil
 }
@@ -103,182 +96,34 @@ type found struct {
 // readBases reads all bases.
 func (s *Source) readBases(ctx context.Context, c *conn, server *Server, proof *Proof, into chan<- found) error {
 	for i, base := range s.bases {
-		t := &treeReader{source: s, conn: c, base: base, proof: proof}
-		t.put = func(e *Entry, holds container) { into <- found{e, holds, i} }
-		read := t.unpaged
-		if server.Supports(ldap.ControlTypePaging) {
-			read = t.paged
-		}
-		if err := read(ctx); err != nil {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
+		t := &treeReader{source: s, conn: c, base: base, filter: everything, attributes: s.requested()}
+		t.each = func(in *ldap.Entry) error {
+			e, err := s.entry(in)
+			if err != nil {
+				proof.WithoutID++
+				return nil //nolint:nilerr // counted and reported, never guessed
 			}
-			return fmt.Errorf("read %s: %w", base, s.cure(err, base))
-		}
-	}
-	return nil
-}
-
-// reportNoID warns once of entries that cannot be followed.
-func (s *Source) reportNoID(ctx context.Context, n int) {
-	if n > 0 && s.warned.CompareAndSwap(false, true) {
-		s.deps.Log.WarnContext(ctx, "entries without a readable id are left out", "source", s.cfg.Name,
-			"entries", n, "attribute", s.cfg.ID.Attribute,
-			"cure", "let the account read the attribute, or correct "+s.key("id"))
-	}
-}
-
-// treeReader reads one base.
-type treeReader struct {
-	source *Source
-	conn   *conn
-	base   string
-	proof  *Proof
-	put    func(*Entry, container)
-	ranged []*ldap.Entry // whose values came in part
-}
-
-// paged reads page by page until the server returns an empty cookie, which is the
-// proof of completeness. The page size is halved while the server refuses it.
-func (t *treeReader) paged(ctx context.Context) error {
-	var cookie []byte
-	for empty := 0; empty < maxEmptyPages; {
-		n, next, err := t.page(ctx, cookie)
-		if isCode(err, ldap.LDAPResultAdminLimitExceeded) && cookie == nil && n == 0 && t.halve(ctx) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if err := t.complete(ctx); err != nil {
-			return err
-		}
-		if len(next) == 0 {
+			proof.Entries++
+			into <- found{e, containerOf(in), i}
 			return nil
 		}
-		cookie = next
-		if empty++; n > 0 {
-			empty = 0
+		if err := t.read(ctx, server); err != nil {
+			return err
 		}
+		proof.Referrals += t.referrals
 	}
-	return fmt.Errorf("%w: %d empty pages in a row", ErrIncomplete, maxEmptyPages)
-}
-
-func (t *treeReader) pageSize() int64 {
-	if n := t.source.pageSize.Load(); n > 0 {
-		return n
-	}
-	return defaultPageSize
-}
-
-func (t *treeReader) halve(ctx context.Context) bool {
-	size := t.pageSize()
-	if size <= 1 {
-		return false
-	}
-	t.source.pageSize.Store(size / 2)
-	t.source.deps.Log.InfoContext(ctx, "page size halved, the server refuses a larger one",
-		"source", t.source.cfg.Name, "page_size", size/2)
-	return true
-}
-
-// page reads one page and returns the number of its entries and the next cookie.
-func (t *treeReader) page(ctx context.Context, cookie []byte) (int, []byte, error) {
-	paging := ldap.NewControlPaging(uint32(min(t.pageSize(), 1<<20))) //nolint:gosec // bounded
-	paging.SetCookie(cookie)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // releases go-ldap's goroutine on an early return
-	results := t.conn.SearchAsync(ctx, t.request(paging), streamBuffer)
-	n := 0
-	var answer *ldap.ControlPaging
-	for t.conn.next(results, true) {
-		if e := results.Entry(); e != nil {
-			n++
-			t.take(e)
-			continue
-		}
-		if results.Referral() != "" {
-			t.proof.Referrals++
-		}
-		if control, ok := ldap.FindControl(results.Controls(), ldap.ControlTypePaging).(*ldap.ControlPaging); ok {
-			answer = control
-		}
-	}
-	if err := t.conn.explain(results.Err()); err != nil {
-		return n, nil, err
-	}
-	if answer == nil {
-		return n, nil, t.unproved(ctx)
-	}
-	return n, answer.Cookie, nil
-}
-
-func (t *treeReader) request(controls ...ldap.Control) *ldap.SearchRequest {
-	return t.source.search(t.base, everything, controls...)
-}
-
-// unproved is the error for a stream that ended without an error and without a
-// proof: a closed connection looks like an empty directory in go-ldap.
-func (t *treeReader) unproved(ctx context.Context) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return fmt.Errorf("%w: %w", ErrIncomplete, orElse(t.conn.GetLastError(), "the connection was lost or the server ignored the paging control"))
-}
-
-// unpaged is for servers without paging: one search, whose result code is the proof.
-func (t *treeReader) unpaged(ctx context.Context) error {
-	var result *ldap.SearchResult
-	err := t.conn.within(func() (err error) {
-		result, err = t.conn.Search(t.request())
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	for _, e := range result.Entries {
-		t.take(e)
-	}
-	t.proof.Referrals += len(result.Referrals)
-	return t.complete(ctx)
-}
-
-// take passes an entry on, or keeps it until the rest of its values are read.
-func (t *treeReader) take(in *ldap.Entry) {
-	if hasRange(in) {
-		t.ranged = append(t.ranged, in)
-		return
-	}
-	e, err := t.source.entry(in)
-	if err != nil {
-		t.proof.WithoutID++
-		return
-	}
-	t.proof.Entries++
-	t.put(e, containerOf(in))
-}
-
-// complete reads the missing values of the entries that came in part.
-func (t *treeReader) complete(ctx context.Context) error {
-	for _, in := range t.ranged {
-		whole, err := joinRanges(in, func(name string) (*ldap.Entry, error) {
-			if ctx.Err() != nil {
-				return nil, context.Cause(ctx)
-			}
-			return t.source.readEntry(t.conn, in.DN, name)
-		})
-		if err != nil {
-			return fmt.Errorf("read the values of %s: %w", in.DN, err)
-		}
-		t.take(whole)
-	}
-	t.ranged = t.ranged[:0]
 	return nil
 }
 
-func orElse(err error, text string) error {
-	if err != nil {
-		return err
+// report says once what a full read leaves out.
+func (s *Source) report(ctx context.Context, proof *Proof) {
+	if proof.WithoutID > 0 && s.first("without id") {
+		s.deps.Log.WarnContext(ctx, "entries without a readable id are left out", "source", s.cfg.Name,
+			"entries", proof.WithoutID, "attribute", s.cfg.ID.Attribute,
+			"cure", "let the account read the attribute, or correct "+s.key("id"))
 	}
-	return errors.New(text)
+	if proof.Referrals > 0 && s.first("referrals") {
+		s.deps.Log.InfoContext(ctx, "search references to other servers are not followed", "source", s.cfg.Name,
+			"references", proof.Referrals)
+	}
 }

@@ -172,7 +172,9 @@ func TestConfirmChecksWhoWeAre(t *testing.T) {
 	if _, err := s.Confirm(t.Context(), []ID{{1}}, []ID{known}); err != nil {
 		t.Fatal(err)
 	}
-	s.identity.Store(new("dn:cn=somebody else"))
+	other := *s.session.Load()
+	other.Identity = "dn:cn=somebody else"
+	s.session.Store(&other)
 	if _, err := s.Confirm(t.Context(), []ID{{1}}, []ID{known}); !errors.Is(err, ErrIdentity) {
 		t.Errorf("got %v, want %v", err, ErrIdentity)
 	}

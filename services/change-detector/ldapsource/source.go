@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,8 +35,9 @@ type Entry struct {
 	// Attributes are sorted by name; names are lower-case, values in the server's
 	// order and never empty.
 	Attributes []*directoryv1.Attribute
-	// Version is the entryCSN: a state with a smaller one is older. Empty when the
-	// server has none.
+	// Version says how new the state is: one with a smaller Version is older. It is
+	// the entryCSN, the padded uSNChanged or the normal form of the modifyTimestamp,
+	// one of them for a whole session; empty when the server has none.
 	Version string
 }
 
@@ -57,6 +59,9 @@ type Entries interface {
 	// Gone reports that an entry was deleted or left the searched bases. The id may
 	// be unknown.
 	Gone(ID)
+	// Link reports which values the member attribute of a group gained and lost since
+	// it was Put. Repeats are harmless.
+	Link(id ID, added, removed []string)
 }
 
 // Sink receives a directory. All calls come from one goroutine, the one that
@@ -78,11 +83,12 @@ type Sink interface {
 
 // Proof says why a full read may be believed to be complete, and what it saw.
 type Proof struct {
-	Mode      Mode
-	Bases     int // searched bases, each of them proved
-	Entries   int // entries put
-	WithoutID int // entries left out because they carry no readable id
-	Referrals int // search references, counted and not followed
+	Mode      Mode   // of the session
+	Server    string // what it calls itself, so that it can be told from its replicas; its URL where it does not say
+	Bases     int    // searched bases, each of them proved
+	Entries   int    // entries put
+	WithoutID int    // entries left out because they carry no readable id
+	Referrals int    // search references, counted and not followed
 }
 
 // Mode is how changes are found.
@@ -90,9 +96,12 @@ type Mode string
 
 // The modes.
 const (
-	ModeAuto     Mode = "auto"     // whichever of the others the server can do best
-	ModeSnapshot Mode = "snapshot" // read everything, again and again
-	ModeSyncrepl Mode = "syncrepl" // RFC 4533 refreshAndPersist
+	ModeAuto      Mode = "auto"      // whichever of the others the server can do best
+	ModeSnapshot  Mode = "snapshot"  // read everything, again and again
+	ModeSyncrepl  Mode = "syncrepl"  // RFC 4533 refreshAndPersist
+	ModeDirSync   Mode = "dirsync"   // Active Directory: what was replicated since a cookie
+	ModeUSN       Mode = "usn"       // Active Directory: what has a larger uSNChanged
+	ModeTimestamp Mode = "timestamp" // what has a larger entryCSN or modifyTimestamp
 )
 
 // Deps is what a Source needs from outside.
@@ -109,14 +118,15 @@ type Source struct {
 	attributes []string // requested from the server
 	visible    map[string]bool
 	bases      []string
+	normal     []string // the same, normalised
 	id         idReader
 	deps       Deps
 
 	pageSize  atomic.Int64 // what the server accepted last
 	heartbeat time.Duration
-	warned    atomic.Bool              // entries without id were reported
-	endpoint  atomic.Pointer[endpoint] // of the session
-	identity  atomic.Pointer[string]   // who the server said we are when the session began
+	census    time.Duration // between two, where deletions are not seen
+	told      sync.Map      // what was reported once
+	session   atomic.Pointer[Server]
 }
 
 // heartbeatInterval is how often a quiet session asks whether the server lives.
@@ -125,7 +135,7 @@ const heartbeatInterval = 20 * time.Second
 // New checks the configuration and returns a Source that reads the given
 // attributes besides those that the source itself needs. It does not connect.
 func New(cfg *connection.Source, attributes []string, deps Deps) (*Source, error) {
-	s := &Source{cfg: cfg, deps: deps, heartbeat: heartbeatInterval}
+	s := &Source{cfg: cfg, deps: deps, heartbeat: heartbeatInterval, census: censusInterval}
 	if s.deps.Log == nil {
 		s.deps.Log = slog.New(slog.DiscardHandler)
 	}
@@ -143,6 +153,13 @@ func New(cfg *connection.Source, attributes []string, deps Deps) (*Source, error
 	faults = append(faults, s.checkLDAP()...)
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
+	}
+	for _, base := range s.bases {
+		name, err := NormalizeDN(base)
+		if err != nil {
+			return nil, fmt.Errorf("base %s: %w", base, err)
+		}
+		s.normal = append(s.normal, name)
 	}
 	s.attributes = requestedAttributes(s.visible, cfg.ID.Attribute)
 	s.pageSize.Store(int64(max(cfg.LDAP.PageSize, 0)))
@@ -162,20 +179,39 @@ func (s *Source) Watch(ctx context.Context, sink Sink) error {
 	}
 	s.deps.Log.InfoContext(ctx, "directory session starts",
 		"url", server.URL, "vendor", server.Vendor, "mode", string(server.Mode), "reason", server.Reason)
-	s.endpoint.Store(&server.endpoint)
-	s.identity.Store(&server.Identity)
-	if server.Mode == ModeSyncrepl {
-		return s.follow(ctx, server, sink)
+	s.session.Store(server)
+	if server.Mode == ModeSnapshot {
+		return s.poll(ctx, server, sink)
 	}
-	return s.poll(ctx, server, sink)
+	return s.follow(ctx, server, sink)
 }
 
 // where is the server of the session, or any before the first one.
 func (s *Source) where() endpoint {
-	if at := s.endpoint.Load(); at != nil {
-		return *at
+	if server := s.session.Load(); server != nil {
+		return server.endpoint
 	}
 	return endpoint{}
+}
+
+// join opens one more connection of the session. Behind one address there may be
+// several servers.
+func (s *Source) join(ctx context.Context) (*conn, error) {
+	c, err := s.dial(ctx, s.where())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.sameServer(c); err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// first reports whether something is to be told, once.
+func (s *Source) first(what string) bool {
+	_, told := s.told.LoadOrStore(what, true)
+	return !told
 }
 
 // key is the full name of a configuration key of this source.

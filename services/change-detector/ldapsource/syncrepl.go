@@ -4,22 +4,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/go-ldap/ldap/v3"
 )
 
-// event is one message of a sync session, in the order of its base.
-type event struct {
-	base    int
-	put     *Entry
-	holds   container
-	live    bool // after the refresh
-	gone    []ID
-	present []ID // there, content not sent
-	done    bool // the refresh is proved to be complete
-	skipped int  // entries without a readable id
-	refs    int  // search references
-	err     error
+// feed starts one feed for each base.
+func (f *follower) feed(ctx context.Context, running *sync.WaitGroup) ([]*feed, error) {
+	var feeds []*feed
+	for i := range f.source.bases {
+		c, err := f.source.join(ctx)
+		if err != nil {
+			return nil, err
+		}
+		one := &feed{source: f.source, conn: c, base: i, events: f.events}
+		feeds = append(feeds, one)
+		running.Go(func() {
+			defer c.close()
+			_ = one.send(ctx, event{err: one.run(ctx)}) // fails only when the session is over already
+		})
+	}
+	return feeds, nil
 }
 
 // feed reads one base by RFC 4533 and sends what it says. Its connection carries

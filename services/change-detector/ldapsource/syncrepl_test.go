@@ -229,7 +229,7 @@ func TestSyncrepl_sweepRepairs(t *testing.T) {
 	r := watch(t, source(t, config(srv, func(c *connection.Source) { c.Detection.SweepInterval = 50 * time.Millisecond })))
 	first := r.next(t)
 	second := r.next(t)
-	if second.proof.Mode != ModeSnapshot || second.log[0] != "begin" {
+	if second.proof.Mode != ModeSyncrepl || second.log[0] != "begin" {
 		t.Fatalf("no sweep came: %+v %v", second.proof, second.log)
 	}
 	if diff := cmp.Diff(first.dns(), second.dns()); diff != "" {

@@ -1,15 +1,14 @@
 package ldaptest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
-	"strings"
+
+	"github.com/rollcall-scim/rollcall/services/change-detector/ldaptest/internal/scratch"
 )
 
 // installation is where OpenLDAP's programs and files are.
@@ -28,25 +27,18 @@ func findInstallation(ctx context.Context) (*installation, error) {
 	if i := installed(""); i != nil {
 		return i, nil
 	}
-	if cache, err := cacheRoot(); err == nil {
+	if cache, err := scratch.Cache("slapd"); err == nil {
 		if _, err := os.Stat(filepath.Join(cache, ".complete")); err == nil {
 			if i := installed(cache); i != nil {
 				return i, nil
 			}
 		}
 	}
-	script, err := findScript()
+	root, err := scratch.RunScript(ctx, "slapd.sh")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("find an OpenLDAP server: %w; install slapd and ldap-utils (openldap-servers and openldap-clients)", err)
 	}
-	var stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, script) //nolint:gosec // our own script
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("run %s: %w\n%s", script, err, stderr.String())
-	}
-	if i := installed(strings.TrimSpace(string(out))); i != nil {
+	if i := installed(root); i != nil {
 		return i, nil
 	}
 	return nil, errors.New("slapd is there, its schema files or modules are not: install the package slapd (openldap-servers) completely")
@@ -96,53 +88,9 @@ func firstGlob(root string, patterns ...string) string {
 	return ""
 }
 
-// cacheRoot is where scripts/slapd.sh unpacks to.
-func cacheRoot() (string, error) {
-	if dir := os.Getenv("ROLLCALL_CACHE"); dir != "" {
-		return filepath.Join(dir, "slapd"), nil
-	}
-	if dir := os.Getenv("XDG_CACHE_HOME"); dir != "" {
-		return filepath.Join(dir, "rollcall", "slapd"), nil
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return "", fmt.Errorf("find the cache directory: %w", err)
-	}
-	return filepath.Join(home, ".cache", "rollcall", "slapd"), nil
-}
-
-// findScript walks up from this source file and from the working directory.
-func findScript() (string, error) {
-	var starts []string
-	if _, file, _, ok := runtime.Caller(0); ok {
-		starts = append(starts, filepath.Dir(file))
-	}
-	if wd, err := os.Getwd(); err == nil {
-		starts = append(starts, wd)
-	}
-	for _, dir := range starts {
-		for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-			script := filepath.Join(dir, "scripts", "slapd.sh")
-			if _, err := os.Stat(script); err == nil {
-				return script, nil
-			}
-		}
-	}
-	return "", errors.New("no OpenLDAP server found: install slapd and ldap-utils (openldap-servers and openldap-clients), or run scripts/slapd.sh of the repository")
-}
-
 // run runs a program to its end and returns its output.
 func (i *installation) run(ctx context.Context, input, name string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, i.programs[name], args...) //nolint:gosec // our own arguments
-	cmd.Env = i.env()
-	cmd.Stdin = strings.NewReader(input)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return string(out), fmt.Errorf("run %s: %w: %s", name, err, strings.TrimSpace(stderr.String()))
-	}
-	return string(out), nil
+	return scratch.Run(ctx, i.env(), input, i.programs[name], args...)
 }
 
 func (i *installation) env() []string {

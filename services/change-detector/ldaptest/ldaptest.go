@@ -13,7 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/rollcall-scim/rollcall/services/change-detector/ldaptest/internal/scratch"
 )
 
 // Options is what a server should be like. The zero value is a good one.
@@ -46,10 +47,8 @@ type Server struct {
 	dir     string
 	opts    Options
 	install *installation
-	process *process
+	process *scratch.Process
 }
-
-const startTimeout = 30 * time.Second
 
 // Start runs a server for the length of a test, which it fails where it cannot.
 func Start(tb testing.TB, opts Options) *Server {
@@ -96,31 +95,20 @@ func (s *Server) prepare(ctx context.Context) error {
 		return fmt.Errorf("make the database directory: %w", err)
 	}
 	var err error
-	if s.URL, err = freeURL(ctx, "ldap"); err != nil {
+	if s.URL, err = scratch.FreeURL(ctx, "ldap"); err != nil {
 		return err
 	}
 	if s.opts.TLS {
-		if s.TLSURL, err = freeURL(ctx, "ldaps"); err != nil {
+		if s.TLSURL, err = scratch.FreeURL(ctx, "ldaps"); err != nil {
 			return err
 		}
-		if err := s.writeKeys(); err != nil {
+		keys, err := scratch.WriteKeys(s.dir, net.IPv4(127, 0, 0, 1))
+		if err != nil {
 			return err
 		}
+		s.CAFile, s.ClientCert, s.ClientKey = keys.CA, keys.ClientCert, keys.ClientKey
 	}
 	return s.Load(ctx, s.baseTree()+"\n"+s.opts.LDIF)
-}
-
-func freeURL(ctx context.Context, scheme string) (string, error) {
-	var config net.ListenConfig
-	l, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	return scheme + "://" + address, nil
 }
 
 // Load adds entries to the database of a stopped server; made for many of them.
@@ -171,12 +159,12 @@ func (s *Server) Start(ctx context.Context) error {
 		return err
 	}
 	urls := strings.TrimSpace(s.URL + "/ " + withSlash(s.TLSURL))
-	p, err := s.install.start(s.path("log"), "-f", s.path("slapd.conf"), "-h", urls, "-d", "0")
+	p, err := scratch.Start(s.path("log"), s.install.env(), s.install.programs["slapd"], "-f", s.path("slapd.conf"), "-h", urls, "-d", "0")
 	if err != nil {
 		return err
 	}
 	s.process = p
-	if err := s.ready(ctx); err != nil {
+	if err := p.Ready(ctx, s.ask); err != nil {
 		return errors.Join(err, s.Close())
 	}
 	return nil
@@ -189,26 +177,9 @@ func withSlash(u string) string {
 	return u + "/"
 }
 
-// ready waits until the server answers.
-func (s *Server) ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		_, err := s.install.run(ctx, "", "ldapsearch", "-x", "-H", s.URL, "-b", "", "-s", "base", "1.1")
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-s.process.ended:
-			log, _ := os.ReadFile(s.path("log")) // only for the message
-			return fmt.Errorf("the server ended at once: %s", log)
-		case <-ctx.Done():
-			return fmt.Errorf("wait for the server: %w", err)
-		case <-tick.C:
-		}
-	}
+func (s *Server) ask(ctx context.Context) error {
+	_, err := s.install.run(ctx, "", "ldapsearch", "-x", "-H", s.URL, "-b", "", "-s", "base", "1.1")
+	return err
 }
 
 // LDIF applies change records, and entries without a changetype as adds, through
@@ -236,18 +207,13 @@ func (s *Server) Search(ctx context.Context, dn, password string, args ...string
 func (s *Server) SetACL(lines ...string) { s.opts.ACL = lines }
 
 // PID is the process id of the running server, 0 for a stopped one.
-func (s *Server) PID() int {
-	if s.process == nil {
-		return 0
-	}
-	return s.process.pid()
-}
+func (s *Server) PID() int { return s.process.PID() }
 
 // Stop ends the server and waits for it; its data stays.
-func (s *Server) Stop() error { return s.end((*process).terminate) }
+func (s *Server) Stop() error { return s.end((*scratch.Process).Terminate) }
 
 // Kill ends the server without giving it a chance to clean up.
-func (s *Server) Kill() error { return s.end((*process).kill) }
+func (s *Server) Kill() error { return s.end((*scratch.Process).Kill) }
 
 // Restart is Stop and Start.
 func (s *Server) Restart(ctx context.Context) error {
@@ -260,7 +226,7 @@ func (s *Server) Restart(ctx context.Context) error {
 // Close ends the server. Its directory stays.
 func (s *Server) Close() error { return s.Kill() }
 
-func (s *Server) end(how func(*process) error) error {
+func (s *Server) end(how func(*scratch.Process) error) error {
 	if s.process == nil {
 		return nil
 	}
@@ -270,9 +236,9 @@ func (s *Server) end(how func(*process) error) error {
 }
 
 // Freeze stops the server's process in mid-air; its connections stay open.
-func (s *Server) Freeze() error { return s.process.freeze() }
+func (s *Server) Freeze() error { return s.process.Freeze() }
 
 // Thaw lets a frozen server go on.
-func (s *Server) Thaw() error { return s.process.thaw() }
+func (s *Server) Thaw() error { return s.process.Thaw() }
 
 func (s *Server) path(name string) string { return filepath.Join(s.dir, name) }

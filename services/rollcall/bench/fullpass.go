@@ -204,6 +204,9 @@ func (d *discard) Put(*ldapsource.Entry) {}
 // Gone does nothing.
 func (d *discard) Gone(ldapsource.ID) {}
 
+// Link does nothing.
+func (d *discard) Link(ldapsource.ID, []string, []string) {}
+
 // Complete stops the clock, and the session.
 func (d *discard) Complete(ldapsource.Proof) {
 	d.took = time.Since(d.began)

@@ -198,3 +198,6 @@ func (r *reads) Settled(context.Context) error { return nil }
 
 // Wake never does.
 func (r *reads) Wake() <-chan struct{} { return nil }
+
+// Link does nothing.
+func (r *reads) Link(ldapsource.ID, []string, []string) {}

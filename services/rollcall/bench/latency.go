@@ -232,6 +232,9 @@ func (p *persist) Put(e *ldapsource.Entry) {
 // Gone does nothing.
 func (p *persist) Gone(ldapsource.ID) {}
 
+// Link does nothing.
+func (p *persist) Link(ldapsource.ID, []string, []string) {}
+
 // Complete says that changes are followed from here on.
 func (p *persist) Complete(ldapsource.Proof) { close(p.ready) }
 

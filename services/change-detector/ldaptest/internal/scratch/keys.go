@@ -1,4 +1,4 @@
-package ldaptest
+package scratch
 
 import (
 	"crypto/ecdsa"
@@ -11,31 +11,43 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"path/filepath"
 	"time"
 )
 
-// writeKeys makes a certificate authority, the server's certificate and the
-// reader's client certificate.
-func (s *Server) writeKeys() error {
-	s.CAFile, s.ClientCert, s.ClientKey = s.path("ca.pem"), s.path("client.pem"), s.path("client.key")
+// Keys are the files of one server's own certificate authority.
+type Keys struct {
+	CA                    string
+	ServerCert, ServerKey string
+	ClientCert, ClientKey string // of the reader
+}
+
+// WriteKeys makes a certificate authority in a directory, a certificate of a server
+// at an address, and the reader's client certificate.
+func WriteKeys(dir string, address net.IP) (Keys, error) {
+	path := func(name string) string { return filepath.Join(dir, name) }
+	keys := Keys{
+		CA: path("ca.pem"), ServerCert: path("server.pem"), ServerKey: path("server.key"),
+		ClientCert: path("client.pem"), ClientKey: path("client.key"),
+	}
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return fmt.Errorf("make a key: %w", err)
+		return Keys{}, fmt.Errorf("make a key: %w", err)
 	}
 	ca := certificate(1, "ldaptest CA")
 	ca.IsCA, ca.BasicConstraintsValid, ca.KeyUsage = true, true, x509.KeyUsageCertSign
-	if err := writeCertificate(s.CAFile, ca, ca, caKey, caKey); err != nil {
-		return err
+	if err := writeCertificate(keys.CA, ca, ca, caKey, caKey); err != nil {
+		return Keys{}, err
 	}
 	server := certificate(2, "localhost")
-	server.DNSNames, server.IPAddresses = []string{"localhost"}, []net.IP{net.IPv4(127, 0, 0, 1)}
+	server.DNSNames, server.IPAddresses = []string{"localhost"}, []net.IP{address}
 	server.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	if err := writePair(s.path("server.pem"), s.path("server.key"), server, ca, caKey); err != nil {
-		return err
+	if err := writePair(keys.ServerCert, keys.ServerKey, server, ca, caKey); err != nil {
+		return Keys{}, err
 	}
 	client := certificate(3, "reader")
 	client.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
-	return writePair(s.ClientCert, s.ClientKey, client, ca, caKey)
+	return keys, writePair(keys.ClientCert, keys.ClientKey, client, ca, caKey)
 }
 
 func certificate(serial int64, name string) *x509.Certificate {
