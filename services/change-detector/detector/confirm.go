@@ -21,7 +21,7 @@ const canaries = 5
 // concluded and everything that the pass would take away waits.
 func (s *session) confirm(ctx context.Context, p *pass) error {
 	s.doubtScope(p)
-	if !slices.ContainsFunc(p.removals, deleted) {
+	if s.doubtReplica(p) || !slices.ContainsFunc(p.removals, deleted) {
 		return nil
 	}
 	if len(s.canaries()) == 0 {

@@ -207,6 +207,7 @@ func (p *publication) published(sequence uint64) *published {
 type Pass struct {
 	At         time.Time `json:"at"`
 	Mode       string    `json:"mode"`
+	Server     string    `json:"server,omitempty"` // that was read, as ldapsource.Proof has it
 	Entries    int       `json:"entries"`
 	Users      int       `json:"users"`
 	Groups     int       `json:"groups"`

@@ -2,12 +2,14 @@ package detector
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/rollcall-scim/rollcall/pkg/failpoint"
 	"github.com/rollcall-scim/rollcall/pkg/held"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
@@ -38,6 +40,7 @@ type session struct {
 	timer  *time.Timer
 	marked atomic.Bool // a person said something
 
+	replica   replica
 	began     time.Time
 	proof     ldapsource.Proof
 	last      Pass                              // the last full one
@@ -59,6 +62,7 @@ func openSession(d *detector, p *publisher, proven func()) *session {
 	s := &session{
 		detector: d, bench: newBench(), mirror: newMirror(d.rules), publisher: p, store: held.OfSource(d.bus, d.name),
 		pace: usualPace, proven: proven, wake: make(chan struct{}, 1), olds: map[held.Key]*old{}, counted: map[unitKey]int{},
+		replica: replica{lag: failpoint.Scale(replicaLag)},
 	}
 	s.board = s.store.Board(func() {
 		s.marked.Store(true)
@@ -80,7 +84,7 @@ func (s *session) attend(ctx context.Context, running *sync.WaitGroup, failed co
 	})
 	select {
 	case <-ready:
-		return s.recallWaves(ctx)
+		return errors.Join(s.recallWaves(ctx), s.recallReplica(ctx))
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -119,6 +123,7 @@ func (s *session) Gone(id ID) { s.mirror.Gone(id) }
 func (s *session) Complete(p ldapsource.Proof) {
 	s.mirror.Complete()
 	s.proof = p
+	s.replica.reads(p.Server, time.Now())
 	s.proven()
 }
 
@@ -264,7 +269,8 @@ func (s *session) idle() bool {
 	s.mirror.recheck(time.Now())
 	marked := s.marked.Swap(false)
 	due := s.due(s.pace)
-	return !marked && !s.mirror.full && len(s.mirror.dirty) == 0 && len(s.mirror.reread) == 0 && (due.IsZero() || time.Now().Before(due))
+	caughtUp := s.replica.caughtUp(time.Now())
+	return !marked && !caughtUp && !s.mirror.full && len(s.mirror.dirty) == 0 && len(s.mirror.reread) == 0 && (due.IsZero() || time.Now().Before(due))
 }
 
 // rouse sets the timer for what gathers, and for what is to be read again.
@@ -273,6 +279,9 @@ func (s *session) rouse() {
 	due := s.due(s.pace)
 	if next := s.mirror.nextSuspect(); due.IsZero() || !next.IsZero() && next.Before(due) {
 		due = next
+	}
+	if until := s.replica.until; due.IsZero() || !until.IsZero() && until.Before(due) {
+		due = until
 	}
 	if !due.IsZero() {
 		s.timer.Reset(time.Until(due))
@@ -324,7 +333,7 @@ func (s *session) summary(ctx context.Context) Pass {
 	s.log.InfoContext(ctx, "directory read", "mode", string(s.proof.Mode), "entries", s.proof.Entries, "users", users, "groups", groups,
 		"published", s.published, "held", s.waiting, "took", took.Round(time.Millisecond).String())
 	return Pass{
-		At: time.Now().UTC(), Mode: string(s.proof.Mode), Entries: s.proof.Entries, Users: users, Groups: groups,
+		At: time.Now().UTC(), Mode: string(s.proof.Mode), Server: s.proof.Server, Entries: s.proof.Entries, Users: users, Groups: groups,
 		Published: s.published, Held: s.waiting, HeldReason: s.whyNot(), TookMillis: took.Milliseconds(),
 	}
 }
