@@ -175,8 +175,12 @@ func (d *domain) blind(ctx context.Context, c *conn) (bool, error) {
 // place says where an entry is: the number of the base that covers it; or none for
 // one that is deleted or under no base.
 func (d *domain) place(in *ldap.Entry) (base int, ok bool) {
-	if strings.EqualFold(in.GetEqualFoldAttributeValue("isDeleted"), "TRUE") {
+	if deleted(in) {
 		return 0, false
 	}
 	return d.source.baseOf(in.DN)
+}
+
+func deleted(in *ldap.Entry) bool {
+	return strings.EqualFold(in.GetEqualFoldAttributeValue("isDeleted"), "TRUE")
 }

@@ -22,6 +22,7 @@ type dirsync struct {
 	*domain
 	flags   int64
 	cookies map[string][]byte // by naming context
+	shown   bool              // a deletion was among the changes
 }
 
 // dirsyncAttributes tell renames, moves and deletions. A change that touches none of
@@ -95,9 +96,10 @@ func (t *dirsync) changes(ctx context.Context, c *conn, emit func(event) error) 
 	return nil
 }
 
-// blind: with the right to replicate, every deletion is shown.
+// blind: with the right to replicate, Active Directory shows every deletion, and
+// Samba those that the account may see. One that was shown tells them apart.
 func (t *dirsync) blind(ctx context.Context, c *conn) (bool, error) {
-	if t.flags&ldap.DirSyncObjectSecurity == 0 {
+	if t.shown && t.flags&ldap.DirSyncObjectSecurity == 0 {
 		return false, nil
 	}
 	return t.domain.blind(ctx, c)
@@ -154,6 +156,7 @@ func (t *dirsync) read(in *ldap.Entry) event {
 		return event{skipped: 1}
 	}
 	if _, there := t.place(in); !there {
+		t.shown = t.shown || deleted(in) && !strings.EqualFold(in.DN[:min(len(deletedObjects), len(in.DN))], deletedObjects)
 		return event{left: []ID{id}}
 	}
 	l := link{id: id}

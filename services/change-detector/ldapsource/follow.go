@@ -343,7 +343,7 @@ func (f *follower) whole() {
 func (f *follower) link() {
 	for _, l := range f.links {
 		h := f.known[l.id]
-		h.print = 0
+		h.print = linked
 		f.known[l.id] = h
 		f.sink.Link(l.id, l.added, l.removed)
 		f.unsaid = true

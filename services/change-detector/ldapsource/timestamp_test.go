@@ -107,10 +107,9 @@ func TestTimestamp_losesNothing(t *testing.T) {
 	}, users(n))
 }
 
-// tracked is a follower that did its full read and asks when the test says so.
-func tracked(t *testing.T, cfg *connection.Source) (*follower, *recorder) {
+// follow is a follower that did its full read and asks when the test says so.
+func follow(t *testing.T, s *Source) (*follower, *recorder) {
 	t.Helper()
-	s := source(t, cfg)
 	server, err := s.Probe(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -142,7 +141,7 @@ func TestTimestamp_idleDirectoryIsQuiet(t *testing.T) {
 	t.Parallel()
 	stamps(t, func(t *testing.T, srv *ldaptest.Server) {
 		t.Helper()
-		f, r := tracked(t, config(srv))
+		f, r := follow(t, source(t, config(srv)))
 		r.log, f.unsaid = nil, false
 		for range 3 {
 			repeats := 0
