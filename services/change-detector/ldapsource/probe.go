@@ -69,6 +69,8 @@ func (s *Source) rootDSE(c *conn) (*Server, error) {
 	return server, err
 }
 
+const openLDAP = "OpenLDAP"
+
 func vendor(rootDSE *ldap.Entry) string {
 	name := strings.TrimSpace(rootDSE.GetEqualFoldAttributeValue("vendorName") + " " +
 		rootDSE.GetEqualFoldAttributeValue("vendorVersion"))
@@ -76,7 +78,7 @@ func vendor(rootDSE *ldap.Entry) string {
 	case name != "":
 		return name
 	case slices.Contains(rootDSE.GetEqualFoldAttributeValues("objectClass"), "OpenLDAProotDSE"):
-		return "OpenLDAP"
+		return openLDAP
 	case slices.Contains(rootDSE.GetEqualFoldAttributeValues("supportedCapabilities"), "1.2.840.113556.1.4.800"):
 		return "Active Directory"
 	}

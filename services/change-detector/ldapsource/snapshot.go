@@ -70,6 +70,9 @@ func pause(ctx context.Context, d time.Duration) error {
 // pass is one full read of all bases, from Begin to Complete. It calls saw for
 // each entry with the number of its base.
 func (s *Source) pass(ctx context.Context, c *conn, server *Server, sink Sink, saw func(int, *Entry, container)) error {
+	if err := s.mark(ctx, c, server); err != nil {
+		return err
+	}
 	sink.Begin()
 	proof := Proof{Mode: ModeSnapshot, Bases: len(s.bases)}
 	for i, base := range s.bases {
@@ -78,11 +81,7 @@ func (s *Source) pass(ctx context.Context, c *conn, server *Server, sink Sink, s
 			sink.Put(e)
 			saw(i, e, c)
 		}
-		read := t.unpaged
-		if server.Supports(ldap.ControlTypePaging) {
-			read = t.paged
-		}
-		if err := read(ctx); err != nil {
+		if err := t.read(ctx, server); err != nil {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
@@ -108,9 +107,18 @@ type treeReader struct {
 	source *Source
 	conn   *conn
 	base   string
+	clause string // a remote clause to find the ids of; empty to read everything
 	proof  *Proof
 	put    func(*Entry, container)
 	ranged []*ldap.Entry // whose values came in part
+}
+
+// read reads the base as the server can.
+func (t *treeReader) read(ctx context.Context, server *Server) error {
+	if server.Supports(ldap.ControlTypePaging) {
+		return t.paged(ctx)
+	}
+	return t.unpaged(ctx)
 }
 
 // paged reads page by page until the server returns an empty cookie, which is the
@@ -189,6 +197,9 @@ func (t *treeReader) page(ctx context.Context, cookie []byte) (int, []byte, erro
 }
 
 func (t *treeReader) request(controls ...ldap.Control) *ldap.SearchRequest {
+	if t.clause != "" {
+		return t.source.idSearch(t.base, t.clause, controls...)
+	}
 	return t.source.search(t.base, everything, controls...)
 }
 

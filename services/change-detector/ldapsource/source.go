@@ -37,6 +37,11 @@ type Entry struct {
 	// Version is the entryCSN: a state with a smaller one is older. Empty when the
 	// server has none.
 	Version string
+	// Schema says how values compare on the server that sent the entry; nil where
+	// that is not known.
+	Schema *Schema
+	// Matches are the remote clauses of the filters that the entry matches.
+	Matches []string
 }
 
 // Values returns the values of the attribute with this lower-case name, or nil.
@@ -111,6 +116,10 @@ type Source struct {
 	bases      []string
 	id         idReader
 	deps       Deps
+	remotes    remotes
+
+	schema     atomic.Pointer[learned]
+	unschooled atomic.Bool // a schema that cannot be read was reported
 
 	pageSize  atomic.Int64 // what the server accepted last
 	heartbeat time.Duration
@@ -137,7 +146,7 @@ func New(cfg *connection.Source, attributes []string, deps Deps) (*Source, error
 	if s.id, err = newIDReader(cfg); err != nil {
 		faults = append(faults, err)
 	}
-	if s.visible, err = wantedAttributes(cfg, attributes); err != nil {
+	if s.visible, err = s.wantedAttributes(attributes); err != nil {
 		faults = append(faults, err)
 	}
 	faults = append(faults, s.checkLDAP()...)
@@ -164,6 +173,12 @@ func (s *Source) Watch(ctx context.Context, sink Sink) error {
 		"url", server.URL, "vendor", server.Vendor, "mode", string(server.Mode), "reason", server.Reason)
 	s.endpoint.Store(&server.endpoint)
 	s.identity.Store(&server.Identity)
+	if err := s.learn(ctx, server); err != nil {
+		return err
+	}
+	if len(s.remotes.clauses) > 0 {
+		sink = &marker{Sink: sink, source: s, changed: map[ID]*Entry{}}
+	}
 	if server.Mode == ModeSyncrepl {
 		return s.follow(ctx, server, sink)
 	}
