@@ -21,10 +21,7 @@ var kinds = []directoryv1.Kind{directoryv1.Kind_KIND_USER, directoryv1.Kind_KIND
 func diff(m *mirror, mem memory, ids map[ID]struct{}, scope closures) (pass, error) {
 	var p pass
 	for _, kind := range kinds {
-		closure := scope.users
-		if kind == directoryv1.Kind_KIND_GROUP {
-			closure = scope.groups
-		}
+		closure := scope.of(kind)
 		visit := func(id ID) error { return p.compare(m, id, kind, mem[kind][id], closure) }
 		if err := each(m, mem[kind], ids, visit); err != nil {
 			return p, err
@@ -60,16 +57,16 @@ func each(m *mirror, known map[ID]*published, ids map[ID]struct{}, visit func(ID
 }
 
 // compare adds what has to be published for one entry as one kind.
-func (p *pass) compare(m *mirror, id ID, kind directoryv1.Kind, before *published, closure map[ID]struct{}) error {
+func (p *pass) compare(m *mirror, id ID, kind directoryv1.Kind, before *published, in *closure) error {
 	e := m.entries[id]
-	in, reason := false, directoryv1.Reason_REASON_DELETED
+	is, reason := false, directoryv1.Reason_REASON_DELETED
 	if e != nil {
-		in, reason = m.inScope(e, kind, closure)
+		is, reason = m.inScope(e, kind, in)
 	}
 	switch {
-	case !in && (before == nil || !before.present):
+	case !is && (before == nil || !before.present):
 		return nil // never published, or published as absent: nothing new
-	case !in:
+	case !is:
 		gone, err := m.absent(id, e, kind, reason, before.chunks())
 		if err != nil {
 			return err

@@ -22,6 +22,7 @@ type entry struct {
 	version string
 	packed  []byte // directoryv1.User with the attributes of the attribute set
 	class   class
+	tables  tables
 	enabled bool
 	// broken says why `enabled` could not be evaluated: what was published stays.
 	broken string
@@ -29,12 +30,16 @@ type entry struct {
 	flat     bool
 	uid      string   // for groups that name members by uid
 	members  []string // keys of the members, for groups
-	memberOf []string // normalised DNs of groups, from the user's side
+	memberOf []string // normalised DNs of groups, from the user's side, and the identifier of the primary one
+	sid      string   // security identifier, for groups that are primary ones
 	detected time.Time
 }
 
-// class says which filters an entry matches.
+// class says which filters an entry matches, perhaps only by its groups.
 type class struct{ user, group bool }
+
+// tables say by which groups.
+type tables struct{ user, group ldapsource.Table }
 
 // mirror holds the directory in memory, indexed by id and by name.
 type mirror struct {
@@ -44,7 +49,7 @@ type mirror struct {
 	// They are no longer in entries, so that diff sees them as deleted; the
 	// indexes still know them, so that who names them still finds them.
 	ghosts map[ID]*entry
-	byName map[string]ID
+	byName map[string]ID // by normalised DN; groups also by their security identifier
 	byUID  map[string]ID
 	// holders are the groups that hold a member key.
 	holders map[string]map[ID]struct{}
@@ -170,6 +175,9 @@ func (m *mirror) Complete() {
 func (m *mirror) index(e *entry) {
 	m.entries[e.id] = e
 	m.byName[e.name] = e.id
+	if e.sid != "" {
+		m.byName[e.sid] = e.id
+	}
 	m.below[ldapsource.Parent(e.name)]++
 	if e.uid != "" {
 		m.byUID[e.uid] = e.id
@@ -198,6 +206,9 @@ func (m *mirror) unindex(e *entry) {
 	delete(m.ghosts, e.id)
 	if m.byName[e.name] == e.id {
 		delete(m.byName, e.name)
+	}
+	if m.byName[e.sid] == e.id {
+		delete(m.byName, e.sid)
 	}
 	if parent := ldapsource.Parent(e.name); m.below[parent] > 1 {
 		m.below[parent]--
