@@ -149,7 +149,10 @@ type UserSource struct {
 	Nested      bool     `yaml:"nested"`       // members of member groups count
 	Exclude     []string `yaml:"exclude"`      // DNs; an entry or a whole subtree
 	MemberOf    string   `yaml:"member_of"`    // attribute that holds membership on the user side
-	Enabled     string   `yaml:"enabled"`      // CEL, never absent
+	// PrimaryGroup is the attribute that holds the end of the objectSid of a user's
+	// primary group, which the group does not name as a member.
+	PrimaryGroup string `yaml:"primary_group"`
+	Enabled      string `yaml:"enabled"` // CEL, never absent
 }
 
 // GroupSource says which entries are groups and which of them are in scope.

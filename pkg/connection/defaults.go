@@ -28,7 +28,7 @@ func defaultSource(p preset) *Source {
 		Preset:    p.name,
 		ID:        p.id,
 		Detection: Detection{Mode: ModeAuto, Interval: 5 * time.Second, SweepInterval: time.Hour},
-		Users:     UserSource{Filter: p.userFilter, Nested: true, Enabled: p.enabled},
+		Users:     UserSource{Filter: p.userFilter, Nested: true, PrimaryGroup: p.primary, Enabled: p.enabled},
 		Groups: GroupSource{
 			Filter:       p.groupFilter,
 			Members:      "member",

@@ -1,6 +1,7 @@
 package connection
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,22 @@ func TestCheckFilter(t *testing.T) {
 		{`(cn=\28a\29\5c)`, ""},
 		{"(cn=)", ""},
 		{"(cn=Zoë)", ""},
+		{"(memberOf=cn=g,dc=x)", ""},
+		{`(!(isMemberOf=cn=\2a\5c,g,dc=x))`, ""},
+		{"(memberOf:=cn=g,dc=x)", ""},
+		{"(memberOf:1.2.840.113556.1.4.1941:=cn=g,dc=x)", ""},
+		{"(manager:1.2.840.113556.1.4.1941:=cn=g,dc=x)", ""},
+		{"(|" + namedGroups(6) + namedGroups(6) + ")", ""},
+		{"(|" + namedGroups(7) + ")", "column 94: more than 6 groups are named by memberOf: use scope_groups"},
+		{"(memberOf=*)", "can only name a group"},
+		{"(memberof=cn=g*)", "write (memberof=<DN>) or (memberof:1.2.840.113556.1.4.1941:=<DN>), or use scope_groups"},
+		{"(memberOf>=cn=g)", "can only name a group"},
+		{"(memberOf:caseExactMatch:=cn=g)", "can only name a group"},
+		{"(memberOf:dn:1.2.840.113556.1.4.1941:=cn=g)", "can only name a group"},
+		{"(memberOf=staff)", "write the DN of a group"},
+		{"(memberOf=)", "write the DN of a group"},
+		{"(inGroup=*)", "can only name a group"},
+		{"(cn:DN:caseExactMatch:=x)", "incomplete"},
 		{"", "column 1: an opening parenthesis"},
 		{"uid=a", "column 1: an opening parenthesis"},
 		{"(uid=a", "a closing parenthesis"},
@@ -48,7 +65,7 @@ func TestCheckFilter(t *testing.T) {
 		{"(a=" + strings.Repeat("b", 20_000) + ")", "more than"},
 	}
 	for _, tt := range tests {
-		err := checkFilter(tt.filter)
+		err := checkFilter(tt.filter, "inGroup")
 		if tt.want == "" && err != nil {
 			t.Errorf("%s: %v", tt.filter, err)
 		}
@@ -56,6 +73,14 @@ func TestCheckFilter(t *testing.T) {
 			t.Errorf("%.60s: %v; want %q", tt.filter, err, tt.want)
 		}
 	}
+}
+
+func namedGroups(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "(memberOf=cn=%d)", i)
+	}
+	return b.String()
 }
 
 func FuzzCheckFilter(f *testing.F) {

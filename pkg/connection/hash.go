@@ -28,6 +28,7 @@ type effectiveSource struct {
 	Name, ID                                string
 	UserBases, UserGroups, UserExclude      []string
 	UserFilter, Enabled, MemberOf           string
+	PrimaryGroup                            string `json:",omitempty"` // absent in what was hashed before it was there
 	UserNested                              bool
 	GroupBases, GroupGroups, GroupExclude   []string
 	GroupFilter, Members, Values, GroupNest string
@@ -101,7 +102,7 @@ func (s *Source) effective() effectiveSource {
 		Name: s.Name, ID: strings.ToLower(s.ID.Attribute) + " " + s.ID.Encoding,
 		UserBases: sorted(s.Users.BaseDNs), UserGroups: sorted(s.Users.ScopeGroups), UserExclude: sorted(s.Users.Exclude),
 		UserFilter: s.Users.Filter, Enabled: strings.TrimSpace(s.Users.Enabled),
-		MemberOf: strings.ToLower(s.Users.MemberOf), UserNested: s.Users.Nested,
+		MemberOf: strings.ToLower(s.Users.MemberOf), PrimaryGroup: strings.ToLower(s.Users.PrimaryGroup), UserNested: s.Users.Nested,
 		GroupBases: sorted(s.Groups.BaseDNs), GroupGroups: sorted(s.Groups.ScopeGroups), GroupExclude: sorted(s.Groups.Exclude),
 		GroupFilter: s.Groups.Filter, Members: strings.ToLower(s.Groups.Members),
 		Values: s.Groups.MemberValues, GroupNest: s.Groups.Nested,

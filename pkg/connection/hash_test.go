@@ -94,6 +94,7 @@ func TestHashSees(t *testing.T) {
 		"profile":     {"profile: generic", "profile: permissive"},
 		"target":      {"wiki.example.com", "wiki2.example.com"},
 		"dry run":     {"dry_run: false", "dry_run: true"},
+		"primary":     {"member_of: \"\"", "primary_group: primaryGroupID"},
 		"identity":    {"attribute: entryUUID", "attribute: uid"},
 	} {
 		if got := edited(t, edit[0], edit[1]).Hash("wiki"); got == want || len(got) != 12 {

@@ -12,6 +12,7 @@ type preset struct {
 	userName    string
 	department  string
 	employee    string
+	primary     string // attribute of the primary group
 }
 
 const (
@@ -35,7 +36,7 @@ func presets() []preset {
 			enabled:     `math.bitAnd(int(user.?userAccountControl.orValue("unreadable")), 2) == 0`,
 			groupFilter: "(objectClass=group)",
 			userName:    "user.?userPrincipalName.orValue(user.sAMAccountName)",
-			department:  "user.department", employee: "user.employeeID",
+			department:  "user.department", employee: "user.employeeID", primary: "primaryGroupID",
 		},
 		{
 			name: Preset389DS, id: IDAttribute{Attribute: "nsUniqueId", Encoding: EncodingText},

@@ -19,6 +19,7 @@ func Reference() []byte {
 	r := &reference{out: &out, table: newKeyTable()}
 	r.object(reflect.ValueOf(example(p)).Elem(), place{})
 	writePresets(&out)
+	out.WriteString(filterText)
 	out.WriteString(expressionText)
 	writeFunctions(&out)
 	return out.Bytes()
@@ -43,6 +44,22 @@ line and its cure. Keys that are not in this table are faults.
 
 | Key | Type | Default | Meaning |
 |---|---|---|---|
+`
+
+const filterText = `
+## Filters
+
+Filters ([RFC 4515](https://www.rfc-editor.org/rfc/rfc4515)) are evaluated by Rollcall on what it has read, by the matching rules
+of the directory's own schema, so that whoever begins or ceases to match is found at once.
+
+- **Groups**: ` + "`(memberOf=cn=staff,ou=groups,dc=example,dc=com)`" + ` is a direct member of the group, and
+  ` + "`(memberOf:1.2.840.113556.1.4.1941:=cn=staff,…)`" + ` one of it or of its member groups, on every directory and wherever the
+  directory writes membership; ` + "`isMemberOf`" + ` and the attribute of ` + "`users.member_of`" + ` are read the same way. A filter can name 6
+  groups; for more, use ` + "`scope_groups`" + `. A primary group does not count here, as in Active Directory. While a group that a filter
+  names is not visible, nobody enters or leaves because of it.
+- **What only the directory can evaluate**, such as ` + "`(cn:caseExactMatch:=x)`" + `, it is asked for: at each full read, and about
+  entries that changed. The log names such clauses at the start.
+- **Passwords** cannot be asked for.
 `
 
 const expressionText = `
@@ -188,7 +205,7 @@ func defaultWords(k key, v reflect.Value) string {
 func presetKey(path string) bool {
 	switch path {
 	case "sources.<name>.id.attribute", "sources.<name>.id.encoding", "sources.<name>.users.filter",
-		"sources.<name>.users.enabled", "sources.<name>.groups.filter", "connections.<name>.users.attributes":
+		"sources.<name>.users.primary_group", "sources.<name>.users.enabled", "sources.<name>.groups.filter", "connections.<name>.users.attributes":
 		return true
 	default:
 		return false

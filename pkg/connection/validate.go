@@ -100,6 +100,18 @@ func (v *validator) source(key string, s *Source) {
 		}
 	}
 	v.enabled(key+".users.enabled", s)
+	v.filter(key+".users.filter", s.Users.Filter, s.Users.MemberOf)
+	v.filter(key+".groups.filter", s.Groups.Filter, s.Users.MemberOf)
+}
+
+// filter checks what depends on the attribute that holds the groups of a user.
+func (v *validator) filter(key, filter, memberOf string) {
+	if filter = strings.TrimSpace(filter); filter == "" || memberOf == "" {
+		return
+	}
+	if err := checkFilter(filter, memberOf); err != nil {
+		v.fault(key, err.Error(), "write a filter such as (objectClass=inetOrgPerson)")
+	}
 }
 
 func (v *validator) ldap(key string, l *LDAP) {

@@ -70,21 +70,32 @@ func (s *session) ask(ctx context.Context, ids []ID) ([]*ldapsource.Entry, error
 	return found, err
 }
 
-// doubtScope holds what left the scope groups while one of them is not visible.
+// doubtScope holds what left the scope groups, or the filter, while a group that
+// decides about it is not visible.
 func (s *session) doubtScope(p *pass) {
 	for _, kind := range kinds {
-		missing := s.mirror.missingScope(kind)
-		if len(missing) == 0 {
-			continue
-		}
-		why := fmt.Sprintf("sources.%s.%s.scope_groups: %s is not visible to the account, or not there: correct the name, or let the account read it",
-			s.name, kind.Token(), strings.Join(missing, " and "))
+		scope := s.hidden("scope_groups", kind, s.mirror.missingScope(kind))
+		filter := s.hidden("filter", kind, s.mirror.missingNamed(kind))
+		in := s.scope.of(kind)
 		for _, r := range p.removals {
-			if r.change.GetKind() == kind && r.change.GetReason() == directoryv1.Reason_REASON_GROUP {
-				r.why = why
+			switch reason := r.change.GetReason(); {
+			case r.change.GetKind() != kind:
+			case reason == directoryv1.Reason_REASON_GROUP && scope != "":
+				r.why = scope
+			case reason == directoryv1.Reason_REASON_FILTER && filter != "" && in.doubts(r.entry, kind):
+				r.why = filter
 			}
 		}
 	}
+}
+
+// hidden says that groups are not visible which a key names; empty for none.
+func (s *session) hidden(key string, kind directoryv1.Kind, groups []string) string {
+	if len(groups) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("sources.%s.%s.%s: %s is not visible to the account, or not there: correct the name, or let the account read it",
+		s.name, kind.Token(), key, strings.Join(groups, " and "))
 }
 
 // toConfirm are the entries that seem to be deleted and were not asked for in this
@@ -115,12 +126,12 @@ func (s *session) toConfirm(removals []*publication) []ID {
 	return ids
 }
 
-// canaries are entries that the mirror knows to be there: the scope groups, users
+// canaries are entries that the mirror knows to be there: the groups that decide, users
 // and groups of every base, and containers where there are not enough of them.
 func (s *session) canaries() []ID {
 	known := map[ID]bool{}
 	r := s.mirror.rules
-	for _, name := range slices.Concat(r.users.scopeGroups, r.groups.scopeGroups) {
+	for _, name := range slices.Concat(r.users.named(), r.groups.named()) {
 		if id, ok := s.mirror.byName[name]; ok && s.mirror.entries[id] != nil {
 			known[id] = true
 		}

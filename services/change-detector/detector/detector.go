@@ -119,6 +119,9 @@ func open(cfg *connection.Config, name string, set mapping.Set, log *slog.Logger
 	if source.Users.MemberOf != "" {
 		wanted = append(wanted, source.Users.MemberOf)
 	}
+	if source.Users.PrimaryGroup != "" {
+		wanted = append(wanted, source.Users.PrimaryGroup, sidAttribute)
+	}
 	if source.Groups.MemberValues == connection.MemberUID {
 		wanted = append(wanted, "uid")
 	}

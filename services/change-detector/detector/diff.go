@@ -31,10 +31,7 @@ var kinds = []directoryv1.Kind{directoryv1.Kind_KIND_USER, directoryv1.Kind_KIND
 func diff(m *mirror, mem memory, ids map[ID]struct{}, scope closures, flow func(*publication) error) (pass, error) {
 	p := pass{flow: flow, nested: newNesting(m)}
 	for _, kind := range kinds {
-		closure := scope.users
-		if kind == directoryv1.Kind_KIND_GROUP {
-			closure = scope.groups
-		}
+		closure := scope.of(kind)
 		visit := maps.Keys(ids)
 		if ids == nil {
 			visit = suspects(m, kind, mem[kind], closure)
@@ -51,7 +48,7 @@ func diff(m *mirror, mem memory, ids map[ID]struct{}, scope closures, flow func(
 // suspects are, of everything that the mirror or the memory knows, the entries that
 // may differ. Nearly all can be told to be the same by their hash, which every
 // processor helps to compute.
-func suspects(m *mirror, kind directoryv1.Kind, known map[ID]*published, closure map[ID]struct{}) iter.Seq[ID] {
+func suspects(m *mirror, kind directoryv1.Kind, known map[ID]*published, closure *closure) iter.Seq[ID] {
 	entries := slices.Collect(maps.Values(m.entries))
 	shares := slices.Collect(slices.Chunk(entries, len(entries)/runtime.GOMAXPROCS(0)+1))
 	found := make([][]ID, len(shares))
@@ -77,7 +74,7 @@ func suspects(m *mirror, kind directoryv1.Kind, known map[ID]*published, closure
 
 // unchanged says whether an entry is published as it is. Of one that is not
 // published nothing is computed.
-func (m *mirror) unchanged(e *entry, kind directoryv1.Kind, before *published, closure map[ID]struct{}, nested *nesting) bool {
+func (m *mirror) unchanged(e *entry, kind directoryv1.Kind, before *published, closure *closure, nested *nesting) bool {
 	in, _ := m.inScope(e, kind, closure)
 	switch {
 	case !in:
@@ -90,16 +87,16 @@ func (m *mirror) unchanged(e *entry, kind directoryv1.Kind, before *published, c
 }
 
 // compare adds what has to be published for one entry as one kind.
-func (p *pass) compare(m *mirror, id ID, kind directoryv1.Kind, before *published, closure map[ID]struct{}) error {
+func (p *pass) compare(m *mirror, id ID, kind directoryv1.Kind, before *published, in *closure) error {
 	e := m.entries[id]
-	in, reason := false, directoryv1.Reason_REASON_DELETED
+	is, reason := false, directoryv1.Reason_REASON_DELETED
 	if e != nil {
-		in, reason = m.inScope(e, kind, closure)
+		is, reason = m.inScope(e, kind, in)
 	}
 	switch {
-	case !in && (before == nil || !before.present):
+	case !is && (before == nil || !before.present):
 		return nil // never published, or published as absent: nothing new
-	case !in:
+	case !is:
 		gone, err := m.absent(id, e, kind, reason, before.chunks())
 		if err != nil {
 			return err

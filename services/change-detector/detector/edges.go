@@ -45,7 +45,7 @@ func (m *mirror) touchMembership(old, fresh *entry) {
 	changed := difference(before.members, fresh.members)
 	if before.name != fresh.name || before.class != fresh.class || !bytes.Equal(before.packed, fresh.packed) {
 		changed = difference(nil, append(slices.Clone(before.members), fresh.members...))
-		for _, name := range []string{before.name, fresh.name} {
+		for _, name := range []string{before.name, fresh.name, before.sid, fresh.sid} {
 			m.joiners[name].mark(m.dirty)
 		}
 	}

@@ -2,10 +2,12 @@ package detector
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -27,6 +29,8 @@ type object struct {
 	members map[ID]bool     // by DN
 	values  map[string]bool // by id or uid, as they were written
 	joined  map[ID]bool     // groups that a user names on its own side
+	number  int             // end of the security identifier
+	primary int             // that of the primary group, which may not be there
 }
 
 // model is a directory that cleans DNs up in silence, as real ones do; ids and
@@ -35,6 +39,7 @@ type model struct {
 	objects map[ID]*object
 	values  string // member_values; empty for DNs
 	joins   bool   // member_of
+	primary bool   // users have a primary group
 }
 
 func (m *model) entry(o *object) *ldapsource.Entry {
@@ -62,6 +67,10 @@ func (m *model) entry(o *object) *ldapsource.Entry {
 	if o.left {
 		set("employeetype", "left")
 	}
+	if m.primary {
+		set("objectsid", sidOf(o.number))
+		set("primarygroupid", strconv.Itoa(o.primary))
+	}
 	if o.group {
 		set("member", append(names(o.members), slices.Sorted(maps.Keys(o.values))...)...)
 		set("objectclass", "groupOfNames")
@@ -70,6 +79,11 @@ func (m *model) entry(o *object) *ldapsource.Entry {
 		set("memberof", names(o.joined)...)
 	}
 	return e
+}
+
+// sidOf is a security identifier of the model's domain.
+func sidOf(n int) string {
+	return string(binary.LittleEndian.AppendUint32([]byte("\x01\x02\x00\x00\x00\x00\x00\x05\x15\x00\x00\x00"), uint32(n))) //nolint:gosec // small
 }
 
 // desired is what a fresh full read publishes.
@@ -158,6 +172,16 @@ type story struct {
 	values  string // member_values; empty for DNs
 	joins   bool   // member_of
 	holding bool   // removals wait now and then
+	primary bool   // users have a primary group
+	filter  string // of users; empty for every one
+}
+
+// filtersOfStories name no groups, or some, in every place.
+var filtersOfStories = []string{
+	"(uid=*)",
+	"(&(uid=*)(memberOf=cn=g0," + groupsBase + "))",
+	"(&(uid=*)(!(memberOf:1.2.840.113556.1.4.1941:=cn=g1," + groupsBase + ")))",
+	"(&(uid=*)(|(memberOf:1.2.840.113556.1.4.1941:=cn=g0," + groupsBase + ")(memberOf=cn=g2," + groupsBase + ")(employeeType=left)))",
 }
 
 // TestIncrementalEqualsFresh plays random histories, reported as a server reports
@@ -167,11 +191,12 @@ func TestIncrementalEqualsFresh(t *testing.T) {
 	t.Parallel()
 	for _, nested := range []string{nestedPreserve, connection.NestedFlatten, nestedIgnore} {
 		for _, values := range []string{"", membersByID, membersByUID} {
-			for n := range 8 {
-				what := story{nested: nested, values: values, scoped: n&1 > 0, joins: n&2 > 0, holding: n&4 > 0}
+			for n := range 16 {
+				what := story{nested: nested, values: values, scoped: n&1 > 0, joins: n&2 > 0, holding: n&4 > 0, primary: n&8 > 0}
+				what.filter = filtersOfStories[rand.IntN(len(filtersOfStories))]
 				t.Run(fmt.Sprintf("%+v", what), func(t *testing.T) {
 					t.Parallel()
-					for range 2 {
+					for range 2 { // with 144 stories: many seeds in each run
 						seed := rand.Uint64()
 						if !history(t, seed, what) {
 							t.Fatalf("seed %d", seed)
@@ -196,6 +221,12 @@ func (w story) rules(t *testing.T, random *rand.Rand) *rules {
 	if w.joins {
 		r.memberOfName = "memberof"
 	}
+	if w.primary {
+		r.primaryGroup = "primarygroupid"
+	}
+	if err := r.users.filterBy("users", cmp.Or(w.filter, "(uid=*)"), ""); err != nil {
+		t.Fatal(err)
+	}
 	return r
 }
 
@@ -203,7 +234,7 @@ func history(t *testing.T, seed uint64, what story) bool {
 	t.Helper()
 	random := rand.New(rand.NewPCG(seed, 0))
 	r := what.rules(t, random)
-	dir := &model{objects: map[ID]*object{}, values: what.values, joins: what.joins}
+	dir := &model{objects: map[ID]*object{}, values: what.values, joins: what.joins, primary: what.primary}
 	live := newMirror(r)
 	live.Begin()
 	live.Complete()
@@ -236,16 +267,16 @@ func history(t *testing.T, seed uint64, what story) bool {
 
 // step changes the directory and reports to the mirror what a server reports.
 func (m *model) step(random *rand.Rand, live *mirror, next *int) string {
-	switch random.IntN(11) {
+	switch random.IntN(12) {
 	case 0, 1:
 		n := *next
 		*next++
-		return m.add(live, &object{id: makeID(n), uid: fmt.Sprintf("u%d", n), joined: map[ID]bool{}, dn: fmt.Sprintf("uid=u%d,%s", random.IntN(12), people)})
+		return m.add(live, &object{id: makeID(n), number: n, primary: random.IntN(n + 1), uid: fmt.Sprintf("u%d", n), joined: map[ID]bool{}, dn: fmt.Sprintf("uid=u%d,%s", random.IntN(12), people)})
 	case 2:
 		n := *next
 		*next++
 		return m.add(live, &object{
-			id: makeID(n), group: true, cn: fmt.Sprintf("g%d", n), members: map[ID]bool{}, values: map[string]bool{},
+			id: makeID(n), number: n, group: true, cn: fmt.Sprintf("g%d", n), members: map[ID]bool{}, values: map[string]bool{},
 			dn: fmt.Sprintf("cn=g%d,%s", random.IntN(5), groupsBase),
 		})
 	case 3, 4:
@@ -260,6 +291,8 @@ func (m *model) step(random *rand.Rand, live *mirror, next *int) string {
 		return m.toggleJoined(live, m.pick(random, true), m.pick(random, false))
 	case 9:
 		return m.changeUID(live, m.pick(random, false), fmt.Sprintf("u%d", random.IntN(*next+1)))
+	case 10:
+		return m.changePrimary(live, m.pick(random, false), random.IntN(*next+1))
 	default:
 		live.Begin()
 		for _, id := range m.ids() {
@@ -381,6 +414,15 @@ func (m *model) changeUID(live *mirror, o *object, uid string) string {
 	o.uid = uid
 	live.Put(m.entry(o))
 	return "uid of " + o.dn + " is " + uid
+}
+
+func (m *model) changePrimary(live *mirror, o *object, group int) string {
+	if o == nil || !m.primary {
+		return ""
+	}
+	o.primary = group
+	live.Put(m.entry(o))
+	return fmt.Sprintf("primary group of %s is %d", o.dn, group)
 }
 
 func toggle[K comparable](set map[K]bool, key K) {

@@ -24,6 +24,7 @@ type entry struct {
 	version string
 	packed  []byte // directoryv1.User with the attributes of the attribute set
 	class   class
+	tables  tables
 	enabled bool
 	// broken says why `enabled` could not be evaluated: what was published stays.
 	broken string
@@ -31,12 +32,16 @@ type entry struct {
 	flat     bool
 	uid      string   // for groups that name members by uid
 	members  []string // keys of the members, for groups
-	memberOf []string // normalised DNs of groups, from the user's side
+	memberOf []string // normalised DNs of groups, from the user's side, and the identifier of the primary one
+	sid      string   // security identifier, for groups that are primary ones
 	detected int64    // Unix time in nanoseconds
 }
 
-// class says which filters an entry matches.
+// class says which filters an entry matches, perhaps only by its groups.
 type class struct{ user, group bool }
+
+// tables say by which groups.
+type tables struct{ user, group ldapsource.Table }
 
 // mirror holds the directory in memory, indexed by id and by name.
 type mirror struct {
@@ -46,7 +51,7 @@ type mirror struct {
 	// They are no longer in entries, so that diff sees them as deleted; the
 	// indexes still know them, so that who names them still finds them.
 	ghosts map[ID]*entry
-	byName map[string]ID
+	byName map[string]ID // by normalised DN; groups also by their security identifier
 	byUID  map[string]ID
 	// holders are the groups that hold a member key.
 	holders idIndex
@@ -189,6 +194,9 @@ func (m *mirror) unindex(e *entry) {
 func (m *mirror) name(e *entry) {
 	m.entries[e.id] = e
 	m.byName[e.name] = e.id
+	if e.sid != "" {
+		m.byName[e.sid] = e.id
+	}
 	m.below[ldapsource.Parent(e.name)]++
 	if e.uid != "" {
 		m.byUID[e.uid] = e.id
@@ -206,6 +214,9 @@ func (m *mirror) unname(e *entry) {
 	delete(m.ghosts, e.id)
 	if m.byName[e.name] == e.id {
 		delete(m.byName, e.name)
+	}
+	if m.byName[e.sid] == e.id {
+		delete(m.byName, e.sid)
 	}
 	if parent := ldapsource.Parent(e.name); m.below[parent] > 1 {
 		m.below[parent]--
@@ -261,7 +272,7 @@ func (e *entry) attributes() ([]*directoryv1.Attribute, error) {
 
 // same says whether an entry is what it was, whatever its version.
 func (e *entry) same(as *entry) bool {
-	return e.dn == as.dn && e.class == as.class && e.enabled == as.enabled && e.broken == as.broken && e.flat == as.flat &&
+	return e.dn == as.dn && e.class == as.class && e.tables == as.tables && e.sid == as.sid && e.enabled == as.enabled && e.broken == as.broken && e.flat == as.flat &&
 		e.uid == as.uid && bytes.Equal(e.packed, as.packed) &&
 		slices.Equal(e.members, as.members) && slices.Equal(e.memberOf, as.memberOf)
 }

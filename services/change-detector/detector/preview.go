@@ -135,10 +135,7 @@ func (p *preview) place(e *entry, kind directoryv1.Kind) (in bool, reason direct
 	if e == nil {
 		return false, directoryv1.Reason_REASON_DELETED
 	}
-	if kind == directoryv1.Kind_KIND_GROUP {
-		return p.mirror.inScope(e, kind, p.scope.groups)
-	}
-	return p.mirror.inScope(e, kind, p.scope.users)
+	return p.mirror.inScope(e, kind, p.scope.of(kind))
 }
 
 // stored is what is published of an entry that keeps more than the directory says.

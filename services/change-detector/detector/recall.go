@@ -111,10 +111,11 @@ func first(attributes []*directoryv1.Attribute, name string) string {
 	return ""
 }
 
-// scopes says whether a name is that of a scope group. What is published of a
+// scopes says whether a name is that of a scope group, or of one that a filter
+// names. What is published of a
 // group is not enough to say who is in scope.
 func (r *rules) scopes(name string) bool {
-	return slices.Contains(r.users.scopeGroups, name) || slices.Contains(r.groups.scopeGroups, name)
+	return slices.Contains(r.users.named(), name) || slices.Contains(r.groups.named(), name)
 }
 
 // recallEdges gives ghosts the edges that only they themselves could tell, from
@@ -123,7 +124,7 @@ func (r *rules) scopes(name string) bool {
 func (s *session) recallEdges(ctx context.Context, ghosts map[ID]*entry) error {
 	silent := func(e *entry) bool {
 		byUID := s.mirror.rules.memberValues == membersByUID && e.uid == ""
-		return s.mirror.rules.memberOfName != "" || byUID
+		return s.mirror.rules.memberOfName != "" || s.mirror.rules.primaryGroup != "" || byUID
 	}
 	needed := false
 	for id, e := range ghosts {

@@ -38,8 +38,10 @@ type rules struct {
 	nested       bool // members of member groups of a scope group count
 	membersName  string
 	memberOfName string
+	primaryGroup string // attribute with the end of the primary group's objectSid; empty for none
 	memberValues string
 	groupNesting string
+	schema       *ldapsource.Schema // by which the filters evaluate
 	log          *slog.Logger
 	complained   map[ID]struct{}
 }
@@ -48,6 +50,7 @@ type rules struct {
 type area struct {
 	bases, exclude []string
 	filter         *ldapsource.Filter
+	memberships    []ldapsource.Membership // that the filter names, by their bits in its table
 	scopeGroups    []string
 }
 
@@ -56,22 +59,31 @@ func newRules(cfg *connection.Source, enabled *mapping.Expression, set mapping.S
 	r := &rules{
 		set: set, setID: set.ID(), usesGroups: usesGroups, enabled: enabled, nested: cfg.Users.Nested,
 		membersName: strings.ToLower(cfg.Groups.Members), memberOfName: strings.ToLower(cfg.Users.MemberOf),
-		memberValues: cfg.Groups.MemberValues, groupNesting: cfg.Groups.Nested, log: log, complained: map[ID]struct{}{},
+		primaryGroup: strings.ToLower(cfg.Users.PrimaryGroup), memberValues: cfg.Groups.MemberValues, groupNesting: cfg.Groups.Nested, log: log, complained: map[ID]struct{}{},
 	}
 	var errs [2]error
-	r.users, errs[0] = newArea("users", cfg.Users.BaseDNs, cfg.Users.Exclude, cfg.Users.Filter, cfg.Users.ScopeGroups)
-	r.groups, errs[1] = newArea("groups", cfg.Groups.BaseDNs, cfg.Groups.Exclude, cfg.Groups.Filter, cfg.Groups.ScopeGroups)
-	return r, errors.Join(errs[:]...)
+	users, groups := &cfg.Users, &cfg.Groups
+	r.users, errs[0] = newArea("users", users.BaseDNs, users.Exclude, users.ScopeGroups)
+	r.groups, errs[1] = newArea("groups", groups.BaseDNs, groups.Exclude, groups.ScopeGroups)
+	return r, errors.Join(errs[0], errs[1], r.users.filterBy("users", users.Filter, users.MemberOf), r.groups.filterBy("groups", groups.Filter, users.MemberOf))
 }
 
-func newArea(key string, bases, exclude []string, filter string, scopeGroups []string) (area, error) {
+func newArea(key string, bases, exclude, scopeGroups []string) (area, error) {
 	var a area
-	var errs [4]error
+	var errs [3]error
 	a.bases, errs[0] = normalised(key+".base_dns", bases)
 	a.exclude, errs[1] = normalised(key+".exclude", exclude)
 	a.scopeGroups, errs[2] = normalised(key+".scope_groups", scopeGroups)
-	a.filter, errs[3] = ldapsource.ParseFilter(filter)
 	return a, errors.Join(errs[:]...)
+}
+
+func (a *area) filterBy(key, filter, memberOf string) error {
+	parsed, err := ldapsource.ParseFilter(filter, memberOf)
+	if err != nil {
+		return fmt.Errorf("%s.filter: %w", key, err)
+	}
+	a.filter, a.memberships = parsed, parsed.Memberships()
+	return nil
 }
 
 func normalised(key string, dns []string) ([]string, error) {
@@ -111,12 +123,15 @@ func (r *rules) digest(e *ldapsource.Entry) (*entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("entry name: %w", err)
 	}
+	r.learn(e.Schema)
 	d := &entry{
 		id: e.ID, dn: e.DN, name: name, version: e.Version, detected: time.Now().UnixNano(),
-		class: class{user: r.users.filter.Match(e), group: r.groups.filter.Match(e)},
+		tables: tables{user: r.users.filter.Table(e), group: r.groups.filter.Table(e)},
 	}
+	d.class = class{user: d.tables.user != 0, group: d.tables.group != 0}
 	if d.class.group || r.scopes(name) {
 		d.members = r.memberKeys(e.Values(r.membersName))
+		d.sid = r.sid(e)
 	}
 	if !d.class.user && !d.class.group {
 		return d, nil
@@ -143,6 +158,9 @@ func (r *rules) digestUser(d *entry, e *ldapsource.Entry) {
 			}
 		}
 	}
+	if primary := r.primarySID(e); primary != "" {
+		d.memberOf = append(d.memberOf, primary)
+	}
 	user := &directoryv1.User{Id: e.ID[:], Dn: e.DN, Attributes: e.Attributes}
 	enabled, err := r.enabled.Bool(mapping.UserObject(user, r.set))
 	if err != nil {
@@ -150,6 +168,15 @@ func (r *rules) digestUser(d *entry, e *ldapsource.Entry) {
 		r.complain(e.ID, fmt.Errorf("users.enabled: %w", err))
 	}
 	d.enabled = enabled
+}
+
+// learn has the filters evaluate by the schema of the server that is read now.
+func (r *rules) learn(schema *ldapsource.Schema) {
+	if schema == r.schema {
+		return
+	}
+	r.schema = schema
+	r.users.filter, r.groups.filter = r.users.filter.With(schema), r.groups.filter.With(schema)
 }
 
 // complain reports a fault of an entry once.

@@ -51,13 +51,9 @@ func (m *mirror) affected(d *derived) map[ID]struct{} {
 		return nil
 	}
 	ids := m.above(m.dirty)
-	for _, both := range [][2]map[ID]struct{}{{former.users, d.scope.users}, {former.groups, d.scope.groups}} {
-		for i, set := range both {
-			for id := range set {
-				if _, stays := both[1-i][id]; !stays {
-					ids[id] = struct{}{}
-				}
-			}
+	for _, kind := range kinds {
+		if !former.of(kind).moved(d.scope.of(kind), ids) {
+			return nil // a group came or went that a filter names
 		}
 	}
 	for id := range d.held {

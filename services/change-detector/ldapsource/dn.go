@@ -267,13 +267,7 @@ func escapeDN(s string) string {
 
 // prepare makes two strings equal that LDAP's caseIgnoreMatch calls equal: lower
 // case, spaces squeezed and trimmed. Bytes that are no UTF-8 stay as they are.
-func prepare(s string) string {
-	s = fold(s)
-	if !strings.HasPrefix(s, " ") && !strings.HasSuffix(s, " ") && !strings.Contains(s, "  ") {
-		return s
-	}
-	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == ' ' }), " ")
-}
+func prepare(s string) string { return squeeze(fold(s)) }
 
 // fold brings a string to lower case and Unicode's compatibility form. Only ASCII
 // letters change in a string that is no UTF-8.

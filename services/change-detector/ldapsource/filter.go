@@ -1,26 +1,63 @@
 package ldapsource
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
-	ber "github.com/go-asn1-ber/asn1-ber"
 	"github.com/go-ldap/ldap/v3"
 )
 
-// maxFilterDepth bounds how deep a filter may nest.
-const maxFilterDepth = 100
+const (
+	// maxFilterDepth bounds how deep a filter may nest.
+	maxFilterDepth = 100
+	// maxMemberships bounds the memberships that a filter may name: a Table holds
+	// 2^6 answers.
+	maxMemberships = 6
+)
 
-// Filter is a parsed search filter (RFC 4515), evaluated on entries by the rules
-// of the well-known attributes; see rules.go. An attribute without such a rule
-// compares like caseIgnoreMatch.
+// Filter is a parsed search filter (RFC 4515). It is evaluated on entries as the
+// directory would do it, by the rules of its schema (see With) or else by those of
+// the well-known attributes.
+//
+// Two kinds of clauses do not show on the entry. A membership, (memberOf=…), is a
+// question for who knows the groups: Table answers for either case. A remote
+// clause, which only the directory can evaluate, is answered by Entry.Matches.
 type Filter struct {
-	op       uint64
-	children []*Filter
-	name     string // attribute description in lower case
-	match    func(value []byte) truth
+	root        clause
+	memberships []Membership
+	remote      []string
+}
+
+// Membership is a clause about a group: (memberOf=…), or, nested,
+// (memberOf:1.2.840.113556.1.4.1941:=…).
+type Membership struct {
+	Group  string // normalised DN
+	Nested bool   // members of member groups count, too
+}
+
+// Table says for each combination of memberships whether an entry matches: bit i
+// answers for a member of exactly those groups whose bits are set in i.
+type Table uint64
+
+// At reports whether an entry with these memberships matches.
+func (t Table) At(members uint) bool { return t>>members&1 != 0 }
+
+// Open reports whether an entry matches whatever the unknown memberships are, and
+// whether it does for some of them.
+func (t Table) Open(members, unknown uint) (always, possibly bool) {
+	members &^= unknown
+	always = true
+	for guess := unknown; ; guess = (guess - 1) & unknown { // every subset of unknown
+		if t.At(members | guess) {
+			possibly = true
+		} else {
+			always = false
+		}
+		if guess == 0 {
+			return always, possibly
+		}
+	}
 }
 
 // truth is LDAP's three-valued logic (RFC 4511 section 4.5.1.7): an assertion that
@@ -33,227 +70,140 @@ const (
 	yes       truth = 1
 )
 
-// ParseFilter parses a filter. Extensible match is refused, but for the two
-// bitwise rules of Active Directory.
-func ParseFilter(text string) (*Filter, error) {
+// clause is a part of a filter.
+type clause interface {
+	// eval looks at an entry; bit i of members says whether membership i is given.
+	eval(e *Entry, members uint) truth
+	// with is the same clause by the rules of a schema.
+	with(s *Schema) clause
+}
+
+// ParseFilter parses a filter. memberOf are attributes, besides memberOf and
+// isMemberOf, that hold the groups of an entry.
+func ParseFilter(text string, memberOf ...string) (*Filter, error) {
 	packet, err := ldap.CompileFilter(strings.TrimSpace(text))
 	if err != nil {
 		return nil, fmt.Errorf("parse the filter %q: %w", text, err)
 	}
-	f, err := newFilter(packet, 0)
-	if err != nil {
+	p := &filterParser{memberOf: memberOf, filter: &Filter{}}
+	if p.filter.root, err = p.clause(packet, 0, false); err != nil {
 		return nil, fmt.Errorf("parse the filter %q: %w", text, err)
 	}
-	return f, nil
+	return p.filter, nil
 }
 
-// Match reports whether the entry matches.
-func (f *Filter) Match(e *Entry) bool { return f.eval(e) == yes }
+// With returns the filter as the directory with this schema evaluates it; a nil
+// schema stands for the well-known attributes.
+func (f *Filter) With(s *Schema) *Filter {
+	return &Filter{root: f.root.with(s), memberships: f.memberships, remote: f.remote}
+}
 
-// Attributes are the attributes that the filter names, sorted, in lower case.
+// Match reports whether an entry matches that is in none of the groups.
+func (f *Filter) Match(e *Entry) bool { return f.root.eval(e, 0) == yes }
+
+// Table evaluates the filter for each combination of its memberships.
+func (f *Filter) Table(e *Entry) Table {
+	var t Table
+	for members := range uint(1) << len(f.memberships) {
+		if f.root.eval(e, members) == yes {
+			t |= 1 << members
+		}
+	}
+	return t
+}
+
+// Memberships are the clauses about groups; their places are the bits of Table.
+func (f *Filter) Memberships() []Membership { return slices.Clone(f.memberships) }
+
+// Remote are the clauses that only the directory can evaluate, as filters of their
+// own. One below a negation is asked for negated: what the directory cannot
+// evaluate either matches neither.
+func (f *Filter) Remote() []string { return slices.Clone(f.remote) }
+
+// Attributes are the attributes that the filter reads, sorted, in lower case.
 func (f *Filter) Attributes() []string {
 	var names []string
-	f.collect(&names)
+	for one := range leaves(f.root) {
+		if i, ok := one.(*item); ok {
+			names = append(names, i.description())
+		}
+	}
 	slices.Sort(names)
 	return slices.Compact(names)
 }
 
-func (f *Filter) collect(names *[]string) {
-	if f.name != "" {
-		*names = append(*names, f.name)
-	}
-	for _, child := range f.children {
-		child.collect(names)
-	}
-}
-
-func (f *Filter) eval(e *Entry) truth {
-	switch f.op {
-	case ldap.FilterAnd:
-		result := yes
-		for _, child := range f.children {
-			result = min(result, child.eval(e))
+// leaves visits the clauses that have no others in them.
+func leaves(c clause) func(yield func(clause) bool) {
+	return func(yield func(clause) bool) {
+		j, ok := c.(*junction)
+		if !ok {
+			yield(c)
+			return
 		}
-		return result
-	case ldap.FilterOr:
-		result := no
-		for _, child := range f.children {
-			result = max(result, child.eval(e))
-		}
-		return result
-	case ldap.FilterNot:
-		return -f.children[0].eval(e)
-	}
-	return f.evalItem(e)
-}
-
-// evalItem looks at each value of the attribute and of its subtypes (cn;lang-fr
-// for cn).
-func (f *Filter) evalItem(e *Entry) truth {
-	if f.match == nil {
-		return undefined
-	}
-	result := no
-	for _, a := range e.Attributes {
-		if !subtype(a.GetName(), f.name) {
-			continue
-		}
-		for _, v := range a.GetValues() {
-			if result = max(result, f.match(v)); result == yes {
-				return yes
+		for _, part := range j.parts {
+			for leaf := range leaves(part) {
+				if !yield(leaf) {
+					return
+				}
 			}
 		}
+	}
+}
+
+// junction is and, or, or not.
+type junction struct {
+	op    uint64
+	parts []clause
+}
+
+func (j *junction) eval(e *Entry, members uint) truth {
+	switch j.op {
+	case ldap.FilterNot:
+		return -j.parts[0].eval(e, members)
+	case ldap.FilterOr:
+		result := no
+		for _, part := range j.parts {
+			result = max(result, part.eval(e, members))
+		}
+		return result
+	}
+	result := yes
+	for _, part := range j.parts {
+		result = min(result, part.eval(e, members))
 	}
 	return result
 }
 
-// subtype reports whether the attribute description name is asked for by wanted:
-// the same type, with at least its options.
-func subtype(name, wanted string) bool {
-	if name == wanted {
-		return true
+func (j *junction) with(s *Schema) clause {
+	bound := &junction{op: j.op, parts: make([]clause, len(j.parts))}
+	for i, part := range j.parts {
+		bound.parts[i] = part.with(s)
 	}
-	if !strings.Contains(name, ";") {
-		return false
-	}
-	have, want := strings.Split(name, ";"), strings.Split(wanted, ";")
-	if have[0] != want[0] {
-		return false
-	}
-	for _, option := range want[1:] {
-		if !slices.Contains(have[1:], option) {
-			return false
-		}
-	}
-	return true
+	return bound
 }
 
-// newFilter translates the tree that go-ldap compiled.
-func newFilter(p *ber.Packet, depth int) (*Filter, error) {
-	if depth > maxFilterDepth {
-		return nil, fmt.Errorf("nested deeper than %d", maxFilterDepth)
-	}
-	f := &Filter{op: uint64(p.Tag)}
-	switch f.op {
-	case ldap.FilterAnd, ldap.FilterOr, ldap.FilterNot:
-		return f, f.addChildren(p, depth)
-	case ldap.FilterPresent:
-		return f.item(text(p), func([]byte) truth { return yes })
-	case ldap.FilterSubstrings:
-		return f.substrings(p)
-	case ldap.FilterExtensibleMatch:
-		return f.extensible(p)
-	case ldap.FilterEqualityMatch, ldap.FilterApproxMatch, ldap.FilterGreaterOrEqual, ldap.FilterLessOrEqual:
-		return f.assertion(p)
-	}
-	return nil, fmt.Errorf("unknown kind of filter %d", f.op)
+// membership is a clause about a group, by its place in Filter.memberships.
+type membership int
+
+func (m membership) eval(_ *Entry, members uint) truth { return truthOf(members>>m&1 != 0) }
+
+func (m membership) with(*Schema) clause { return m }
+
+// remote is a clause that the directory evaluated. Negated, it stands below a
+// negation, and its text says (!…).
+type remote struct {
+	text    string
+	negated bool
 }
 
-func (f *Filter) addChildren(p *ber.Packet, depth int) error {
-	if f.op == ldap.FilterNot && len(p.Children) != 1 {
-		return errors.New("(!…) takes one filter")
+func (r *remote) eval(e *Entry, _ uint) truth {
+	switch {
+	case !slices.Contains(e.Matches, r.text):
+		return undefined
+	case r.negated:
+		return no
 	}
-	for _, child := range p.Children {
-		c, err := newFilter(child, depth+1)
-		if err != nil {
-			return err
-		}
-		f.children = append(f.children, c)
-	}
-	return nil
+	return yes
 }
 
-func (f *Filter) item(name string, match func([]byte) truth) (*Filter, error) {
-	name = strings.ToLower(strings.TrimSpace(name))
-	if !isKey(baseName(name)) {
-		return nil, fmt.Errorf("%q is not an attribute name", name)
-	}
-	if Secret(name) {
-		return nil, fmt.Errorf("the attribute %s holds a password and is never read", name)
-	}
-	base, options, _ := strings.Cut(name, ";")
-	f.name = canonicalName(base)
-	if options != "" {
-		f.name += ";" + options
-	}
-	f.match = match
-	return f, nil
-}
-
-// assertion is =, ~=, >= and <=.
-func (f *Filter) assertion(p *ber.Packet) (*Filter, error) {
-	if len(p.Children) != 2 {
-		return nil, errors.New("an assertion needs an attribute and a value")
-	}
-	if _, err := f.item(text(p.Children[0]), nil); err != nil {
-		return nil, err
-	}
-	rule := ruleOf(baseName(f.name))
-	value := []byte(text(p.Children[1]))
-	switch f.op {
-	case ldap.FilterGreaterOrEqual:
-		f.match = rule.ordering(value, func(c int) bool { return c >= 0 })
-	case ldap.FilterLessOrEqual:
-		f.match = rule.ordering(value, func(c int) bool { return c <= 0 })
-	default:
-		f.match = rule.equality(value)
-	}
-	return f, nil
-}
-
-func (f *Filter) substrings(p *ber.Packet) (*Filter, error) {
-	if len(p.Children) != 2 {
-		return nil, errors.New("a substring assertion needs an attribute and parts")
-	}
-	if _, err := f.item(text(p.Children[0]), nil); err != nil {
-		return nil, err
-	}
-	var s substring
-	for _, part := range p.Children[1].Children {
-		switch uint64(part.Tag) {
-		case ldap.FilterSubstringsInitial:
-			s.initial = text(part)
-		case ldap.FilterSubstringsAny:
-			s.middle = append(s.middle, text(part))
-		case ldap.FilterSubstringsFinal:
-			s.final = text(part)
-		}
-	}
-	f.match = ruleOf(baseName(f.name)).substrings(s)
-	return f, nil
-}
-
-// The bitwise matching rules of Active Directory.
-const (
-	bitAnd = "1.2.840.113556.1.4.803"
-	bitOr  = "1.2.840.113556.1.4.804"
-)
-
-func (f *Filter) extensible(p *ber.Packet) (*Filter, error) {
-	var rule, name, value string
-	for _, part := range p.Children {
-		switch uint64(part.Tag) {
-		case ldap.MatchingRuleAssertionMatchingRule:
-			rule = text(part)
-		case ldap.MatchingRuleAssertionType:
-			name = text(part)
-		case ldap.MatchingRuleAssertionMatchValue:
-			value = text(part)
-		}
-	}
-	if name == "" || rule != bitAnd && rule != bitOr {
-		return nil, fmt.Errorf("extensible match (%s:%s:=…) is not supported: use scope_groups with nested for group membership, or a plain comparison", name, rule)
-	}
-	return f.item(name, bitwise(value, rule == bitAnd))
-}
-
-// text is the string that a node of the compiled filter carries.
-func text(p *ber.Packet) string {
-	if p.Data != nil && p.Data.Len() > 0 {
-		return p.Data.String()
-	}
-	if s, ok := p.Value.(string); ok {
-		return s
-	}
-	return string(p.ByteValue)
-}
+func (r *remote) with(*Schema) clause { return r }

@@ -55,7 +55,7 @@ func (s *Source) Confirm(ctx context.Context, absent, canaries []ID) ([]*Entry, 
 			return nil, fmt.Errorf("%w: %s", ErrCanary, id)
 		}
 	}
-	return there, nil
+	return there, s.remarkAll(ctx, c, there)
 }
 
 // sameIdentity asks who we are, where the server could say so when the session

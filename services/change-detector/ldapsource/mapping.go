@@ -123,13 +123,17 @@ func textOf(id ID, attribute string) string {
 }
 
 // entry translates a search result. It keeps the attributes that were asked for,
-// copies their values, and says errNoID where the id is missing.
+// with whatever options the server added, copies their values, and says errNoID where the id is missing.
 func (s *Source) entry(in *ldap.Entry) (*Entry, error) {
 	id, err := s.id.read(in)
 	if err != nil {
 		return nil, err
 	}
-	e := &Entry{ID: id, DN: strings.Clone(in.DN), Attributes: make([]*directoryv1.Attribute, 0, len(in.Attributes))}
+	e := &Entry{ID: id, DN: strings.Clone(in.DN), Matches: s.remotes.of(id), Attributes: make([]*directoryv1.Attribute, 0, len(in.Attributes))}
+	visible := s.visible
+	if l := s.schema.Load(); l != nil {
+		e.Schema, visible = l.schema, l.visible
+	}
 	memory := make([]directoryv1.Attribute, len(in.Attributes)) // one piece for all of them
 	stamp := s.stamp()
 	for i, a := range in.Attributes {
@@ -137,7 +141,7 @@ func (s *Source) entry(in *ldap.Entry) (*Entry, error) {
 		if stamp.is(name) && len(a.Values) == 1 {
 			e.Version = max(e.Version, stamp.read(a.Values[0]))
 		}
-		if len(a.ByteValues) == 0 || Secret(name) || !s.wants(name) {
+		if len(a.ByteValues) == 0 || Secret(name) || !visible[name] && !visible[baseName(name)] {
 			continue
 		}
 		memory[i].Name, memory[i].Values = name, compact(a.ByteValues)
@@ -146,12 +150,6 @@ func (s *Source) entry(in *ldap.Entry) (*Entry, error) {
 	slices.SortFunc(e.Attributes, func(a, b *directoryv1.Attribute) int { return strings.Compare(a.GetName(), b.GetName()) })
 	e.Attributes = mergeNames(e.Attributes)
 	return e, nil
-}
-
-// wants reports whether an attribute was asked for: by this name, or by the name
-// without the options that the server added.
-func (s *Source) wants(name string) bool {
-	return s.visible[name] || s.visible[baseName(name)]
 }
 
 // compact copies values into one piece of memory: go-ldap keeps at least 512

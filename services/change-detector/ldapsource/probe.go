@@ -83,6 +83,8 @@ func (s *Source) rootDSE(c *conn) (*Server, error) {
 	return server, err
 }
 
+const openLDAP = "OpenLDAP"
+
 func vendor(rootDSE *ldap.Entry) string {
 	name := strings.TrimSpace(rootDSE.GetEqualFoldAttributeValue("vendorName") + " " +
 		rootDSE.GetEqualFoldAttributeValue("vendorVersion"))
@@ -90,7 +92,7 @@ func vendor(rootDSE *ldap.Entry) string {
 	case name != "":
 		return name
 	case slices.Contains(rootDSE.GetEqualFoldAttributeValues("objectClass"), "OpenLDAProotDSE"):
-		return "OpenLDAP"
+		return openLDAP
 	case slices.Contains(rootDSE.GetEqualFoldAttributeValues("supportedCapabilities"), capabilityAD):
 		return "Active Directory"
 	}

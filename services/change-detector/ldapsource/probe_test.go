@@ -187,15 +187,18 @@ func TestSearchBases(t *testing.T) {
 		name                 string
 		users, groups, scope []string
 		want                 []string
+		filter               string
 	}{
-		{"apart", []string{people}, []string{groups}, nil, []string{people, groups}},
-		{"one below the other", []string{people}, []string{suffix}, nil, []string{suffix}},
-		{"the same twice", []string{people, "OU=People, DC=example,DC=com"}, nil, nil, []string{people}},
-		{"scope group inside", []string{people}, []string{groups}, []string{"cn=g," + groups}, []string{people, groups}},
-		{"scope group outside", []string{people}, nil, []string{"cn=g," + groups}, []string{people, "cn=g," + groups}},
-		{"similar names", []string{"ou=a,dc=x", "ou=aa,dc=x"}, nil, nil, []string{"ou=a,dc=x", "ou=aa,dc=x"}},
+		{"apart", []string{people}, []string{groups}, nil, []string{people, groups}, ""},
+		{"one below the other", []string{people}, []string{suffix}, nil, []string{suffix}, ""},
+		{"the same twice", []string{people, "OU=People, DC=example,DC=com"}, nil, nil, []string{people}, ""},
+		{"scope group inside", []string{people}, []string{groups}, []string{"cn=g," + groups}, []string{people, groups}, ""},
+		{"scope group outside", []string{people}, nil, []string{"cn=g," + groups}, []string{people, "cn=g," + groups}, ""},
+		{"similar names", []string{"ou=a,dc=x", "ou=aa,dc=x"}, nil, nil, []string{"ou=a,dc=x", "ou=aa,dc=x"}, ""},
+		{"group of a filter inside", []string{suffix}, nil, nil, []string{suffix}, "(memberOf=cn=g," + groups + ")"},
+		{"group of a filter outside", []string{people}, nil, nil, []string{people, "cn=g,ou=groups,dc=example,dc=com"}, "(!(inGroup:1.2.840.113556.1.4.1941:=CN=g," + groups + "))"},
 	} {
-		cfg := &connection.Source{Users: connection.UserSource{BaseDNs: test.users, ScopeGroups: test.scope}, Groups: connection.GroupSource{BaseDNs: test.groups}}
+		cfg := &connection.Source{Users: connection.UserSource{BaseDNs: test.users, ScopeGroups: test.scope, Filter: test.filter, MemberOf: "inGroup"}, Groups: connection.GroupSource{BaseDNs: test.groups}}
 		got, err := searchBases(cfg)
 		if diff := cmp.Diff(test.want, got); diff != "" || err != nil {
 			t.Errorf("%s: %v (-want +got):\n%s", test.name, err, diff)
@@ -217,20 +220,5 @@ func TestCheckAttributes(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"shoesize", "surname (sn)"}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
-	}
-}
-
-func TestTypeNames(t *testing.T) {
-	t.Parallel()
-	for definition, want := range map[string][]string{
-		"( 2.5.4.3 NAME ( 'cn' 'commonName' ) DESC 'a ( b' SUP name )": {"cn", "commonname", "2.5.4.3"},
-		"(2.5.4.3 NAME 'cn' DESC 'x')":                                 {"cn", "2.5.4.3"},
-		"( 1.2.3 DESC 'nameless' )":                                    {"1.2.3"},
-		"":                                                             nil,
-		"( 1.2 NAME":                                                   {"1.2"},
-	} {
-		if diff := cmp.Diff(want, typeNames(definition)); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", definition, diff)
-		}
 	}
 }

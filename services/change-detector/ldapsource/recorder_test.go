@@ -31,6 +31,7 @@ type recorder struct {
 	settled chan state
 	ended   chan error
 	wake    chan struct{}
+	cancel  context.CancelFunc
 }
 
 func (r *recorder) Wake() <-chan struct{} { return r.wake }
@@ -187,6 +188,7 @@ func watch(t *testing.T, s *Source) *recorder {
 func (r *recorder) watch(t *testing.T, s *Source) *recorder {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
+	r.cancel = cancel
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -201,6 +203,13 @@ func (r *recorder) watch(t *testing.T, s *Source) *recorder {
 		}
 	})
 	return r
+}
+
+// stop ends the session and waits for that.
+func (r *recorder) stop(t *testing.T) {
+	t.Helper()
+	r.cancel()
+	_ = r.end(t) // the end of its context
 }
 
 const (

@@ -31,8 +31,9 @@ func Secret(attribute string) bool {
 	return slices.Contains(secretAttributes, name)
 }
 
-// searchBases is the smallest set of bases that covers the users, the groups and
-// the scope groups outside them, in the order of the configuration.
+// searchBases is the smallest set of bases that covers the users, the groups, and
+// the scope groups and the groups that filters name outside them, in the order of
+// the configuration.
 func searchBases(cfg *connection.Source) ([]string, error) {
 	var bases, normal []string
 	var faults []error
@@ -50,6 +51,10 @@ func searchBases(cfg *connection.Source) ([]string, error) {
 	add("groups.base_dns", cfg.Groups.BaseDNs)
 	add("users.scope_groups", cfg.Users.ScopeGroups)
 	add("groups.scope_groups", cfg.Groups.ScopeGroups)
+	if users, groups, err := filters(cfg); err == nil { // a fault shows where attributes are collected
+		add("users.filter", groupsOf(users))
+		add("groups.filter", groupsOf(groups))
+	}
 	if len(bases) == 0 && len(faults) == 0 {
 		faults = append(faults, fmt.Errorf("sources.%s.users.base_dns: name at least one base", cfg.Name))
 	}
@@ -63,6 +68,14 @@ func searchBases(cfg *connection.Source) ([]string, error) {
 	return top, errors.Join(faults...)
 }
 
+func groupsOf(f *Filter) []string {
+	var names []string
+	for _, m := range f.Memberships() {
+		names = append(names, m.Group)
+	}
+	return names
+}
+
 func containsIndexed(list []string, f func(int, string) bool) bool {
 	for i, v := range list {
 		if f(i, v) {
@@ -74,7 +87,8 @@ func containsIndexed(list []string, f func(int, string) bool) bool {
 
 // wantedAttributes is the set of attributes that entries carry: what the caller
 // asked for and what scope and membership are derived from.
-func wantedAttributes(cfg *connection.Source, attributes []string) (map[string]bool, error) {
+func (s *Source) wantedAttributes(attributes []string) (map[string]bool, error) {
+	cfg := s.cfg
 	wanted := map[string]bool{"objectclass": true}
 	var faults []error
 	add := func(name string) {
@@ -94,19 +108,14 @@ func wantedAttributes(cfg *connection.Source, attributes []string) (map[string]b
 	}
 	add(cfg.Users.MemberOf)
 	add(cfg.Groups.Members)
-	for key, text := range map[string]string{"users.filter": cfg.Users.Filter, "groups.filter": cfg.Groups.Filter} {
-		if text == "" {
-			continue
-		}
-		filter, err := ParseFilter(text)
-		if err != nil {
-			faults = append(faults, fmt.Errorf("sources.%s.%s: %w", cfg.Name, key, err))
-			continue
-		}
-		for _, name := range filter.Attributes() {
-			add(name)
-		}
+	users, groups, err := filters(cfg)
+	if err != nil {
+		return nil, errors.Join(append(faults, err)...)
 	}
+	for _, name := range append(users.Attributes(), groups.Attributes()...) {
+		add(name)
+	}
+	faults = append(faults, s.remotes.add(users, s.key("users.filter")), s.remotes.add(groups, s.key("groups.filter")))
 	return wanted, errors.Join(faults...)
 }
 

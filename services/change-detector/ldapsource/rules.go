@@ -6,60 +6,42 @@ import (
 	"math/big"
 	"strconv"
 	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 )
 
-// rule is how the values of an attribute compare.
+// rule is a matching rule (RFC 4517 section 4.2), without regard to whether it is
+// used for equality, order or parts of values.
 type rule int
 
 const (
-	caseIgnore rule = iota // the default
+	noRule rule = iota // there is none: every comparison is undefined
+	caseIgnore
 	caseExact
+	caseIgnoreIA5
+	caseExactIA5
+	caseIgnoreList
+	numericString
 	integer
+	boolean
+	generalizedTime
 	distinguishedName
+	nameAndUID
 	telephone
 	objectClass
 	octets
 	guid
+	sid
+	objectCategory
+	numberOrText // order by number where both are numbers: what nobody defined
 )
 
-// rules are the well-known attributes whose values do not compare like
-// caseIgnoreMatch.
-var rules = map[string]rule{
-	"objectclass": objectClass, "structuralobjectclass": objectClass,
-	"member": distinguishedName, "uniquemember": distinguishedName, "memberof": distinguishedName,
-	"ismemberof": distinguishedName, "manager": distinguishedName, "secretary": distinguishedName,
-	"owner": distinguishedName, "seealso": distinguishedName, "roleoccupant": distinguishedName,
-	"managedby": distinguishedName, "directreports": distinguishedName, "entrydn": distinguishedName,
-	"distinguishedname": distinguishedName, "creatorsname": distinguishedName,
-	"modifiersname": distinguishedName, "objectcategory": distinguishedName, "aliasedobjectname": distinguishedName,
-	"uidnumber": integer, "gidnumber": integer, "useraccountcontrol": integer, "primarygroupid": integer,
-	"samaccounttype": integer, "grouptype": integer, "usnchanged": integer, "usncreated": integer,
-	"accountexpires": integer, "pwdlastset": integer, "lockouttime": integer, "badpwdcount": integer,
-	"shadowmin": integer, "shadowmax": integer, "shadowwarning": integer, "shadowinactive": integer,
-	"shadowexpire": integer, "shadowlastchange": integer, "shadowflag": integer,
-	"msds-user-account-control-computed": integer, "instancetype": integer, "systemflags": integer,
-	"telephonenumber": telephone, "homephone": telephone, "mobile": telephone, "pager": telephone,
-	"homedirectory": caseExact, "loginshell": caseExact, "labeleduri": caseExact, "memberurl": caseExact,
-	"memberuid":  caseExact,
-	"objectguid": octets, "objectsid": octets, "jpegphoto": octets, "thumbnailphoto": octets,
-	"usercertificate": octets, "usersmimecertificate": octets,
-	"entryuuid": guid, "nsuniqueid": guid,
-}
-
-func ruleOf(name string) rule { return rules[name] }
-
-// superclass is what the standard object classes derive from: a server answers
-// for (objectClass=person) with an inetOrgPerson.
-var superclass = map[string]string{
-	"inetorgperson": "organizationalperson", "organizationalperson": "person",
-	"residentialperson": "person", "user": "organizationalperson", "computer": "user",
-}
+// matching is how the values of an attribute compare.
+type matching struct{ equality, ordering, substrings rule }
 
 // equality returns the test of one value for equality.
 func (r rule) equality(assertion []byte) func([]byte) truth {
-	if r == objectClass {
-		return classEquality(fold(string(assertion)))
-	}
 	want, ok := r.normalize(assertion)
 	if !ok {
 		return nil
@@ -74,68 +56,76 @@ func (r rule) equality(assertion []byte) func([]byte) truth {
 // false when it makes no sense for the attribute.
 func (r rule) normalize(v []byte) (string, bool) {
 	switch r {
+	case caseIgnore, objectClass, numberOrText:
+		return prepare(string(v)), len(v) > 0 && utf8.Valid(v)
 	case caseExact:
-		return string(v), len(v) > 0
+		return squeeze(norm.NFKC.String(string(v))), len(v) > 0 && utf8.Valid(v)
+	case caseIgnoreIA5:
+		return prepare(string(v)), isASCII(v)
+	case caseExactIA5:
+		return squeeze(string(v)), isASCII(v)
+	case caseIgnoreList:
+		return prepareLines(string(v)), validLines(v)
+	case numericString:
+		return numeric(string(v)), isNumeric(v)
 	case integer:
 		n, ok := wholeNumber(v)
 		if !ok {
 			return "", false
 		}
 		return n.String(), true
+	case boolean:
+		return string(v), string(v) == "TRUE" || string(v) == "FALSE"
+	case generalizedTime:
+		return instant(string(v))
+	case telephone:
+		return phone(string(v)), phoneForm.Match(v)
+	case nameAndUID:
+		name, uid := cutUID(string(v))
+		dn, ok := distinguishedName.normalize([]byte(name))
+		return dn + uid, ok
 	case distinguishedName:
 		dn, err := NormalizeDN(string(v))
-		return dn, err == nil
-	case telephone:
-		return phone(string(v)), len(v) > 0
+		return dn, err == nil && (dn != "" || len(v) == 0)
 	case octets:
 		return string(v), true
 	case guid:
 		id, err := textID(v)
 		return string(id[:]), err == nil
-	case caseIgnore, objectClass:
+	case sid:
+		return sidKey(v), true
+	case objectCategory:
+		return categoryName(string(v)), true
+	case noRule:
 	}
-	return prepare(string(v)), len(v) > 0
+	return "", false
 }
 
-func classEquality(want string) func([]byte) truth {
-	return func(v []byte) truth {
-		for class := fold(string(v)); class != ""; class = superclass[class] {
-			if class == want {
-				return yes
-			}
-		}
-		return truthOf(want == "top")
-	}
-}
-
-// ordering returns the test for >= and <=: numbers as numbers where both are
-// numbers, else strings. Attributes without an order are undefined.
+// ordering returns the test for >= and <=.
 func (r rule) ordering(assertion []byte, holds func(int) bool) func([]byte) truth {
 	want, ok := r.normalize(assertion)
-	if !ok || r == distinguishedName || r == objectClass {
+	if !ok {
 		return nil
 	}
-	number, numeric := wholeNumber([]byte(want))
 	return func(v []byte) truth {
 		have, ok := r.normalize(v)
 		if !ok {
 			return no
 		}
-		if n, isNumber := wholeNumber([]byte(have)); numeric && isNumber {
-			return truthOf(holds(n.Cmp(number)))
-		}
-		return truthOf(holds(cmp.Compare(have, want)))
+		return truthOf(holds(r.compare(have, want)))
 	}
 }
 
-// phone drops what does not count in a telephone number. One without anything
-// else is equal to no part of a real one.
-func phone(s string) string {
-	digits := strings.NewReplacer(" ", "", "-", "").Replace(fold(s))
-	if digits == "" && s != "" {
-		return " "
+// compare orders two normalised values.
+func (r rule) compare(a, b string) int {
+	if r == integer || r == numberOrText {
+		x, isNumber := wholeNumber([]byte(a))
+		y, numeric := wholeNumber([]byte(b))
+		if isNumber && numeric {
+			return x.Cmp(y)
+		}
 	}
-	return digits
+	return cmp.Compare(a, b)
 }
 
 // substring is a substring assertion: initial*middle*final.
@@ -145,21 +135,48 @@ type substring struct {
 	final   string
 }
 
+// substrings returns the test of one value for parts; nil where one of them makes
+// no sense.
 func (r rule) substrings(s substring) func([]byte) truth {
-	var whole func([]byte) string
-	switch r {
-	case integer, distinguishedName, objectClass, guid:
-		return nil
-	case caseExact, octets:
-		whole = func(v []byte) string { return string(v) }
-	case telephone:
-		whole = func(v []byte) string { return phone(string(v)) }
-		s = s.apply(func(part string, _, _ bool) string { return phone(part) })
-	case caseIgnore:
-		whole = func(v []byte) string { return prepare(string(v)) }
-		s = s.apply(preparePart)
+	for _, part := range append([]string{s.initial, s.final}, s.middle...) {
+		if _, ok := r.normalize([]byte(part)); part != "" && !ok {
+			return nil
+		}
 	}
-	return func(v []byte) truth { return truthOf(s.in(whole(v))) }
+	switch r {
+	case caseIgnore:
+		return s.test(prepare, prepare)
+	case caseIgnoreList:
+		return s.test(prepare, prepareLines)
+	case caseIgnoreIA5:
+		return s.plain(prepare)
+	case caseExactIA5:
+		return s.plain(squeeze)
+	case caseExact:
+		exact := func(v string) string { return squeeze(norm.NFKC.String(v)) }
+		return s.test(exact, exact)
+	case telephone:
+		return s.plain(phone)
+	case numericString:
+		return s.plain(numeric)
+	case octets:
+		return s.in(func(v string) string { return v })
+	default:
+		return nil
+	}
+}
+
+// test prepares the parts and each value: one space stays where a part borders on
+// a star.
+func (s substring) test(part, whole func(string) string) func([]byte) truth {
+	return s.apply(func(text string, trimLeft, trimRight bool) string {
+		return preparePart(text, part, trimLeft, trimRight)
+	}).in(whole)
+}
+
+// plain prepares parts like whole values.
+func (s substring) plain(prepare func(string) string) func([]byte) truth {
+	return s.apply(func(text string, _, _ bool) string { return prepare(text) }).in(prepare)
 }
 
 func (s substring) apply(f func(part string, trimLeft, trimRight bool) string) substring {
@@ -170,14 +187,17 @@ func (s substring) apply(f func(part string, trimLeft, trimRight bool) string) s
 	return out
 }
 
-// preparePart is prepare for a part of a value: one space stays where the part
-// borders on a star.
-func preparePart(part string, trimLeft, trimRight bool) string {
+// preparePart is prepare for a part of a value. Spaces alone at its end count for
+// nothing.
+func preparePart(part string, prepare func(string) string, trimLeft, trimRight bool) string {
 	if part == "" {
 		return ""
 	}
 	words := prepare(part)
-	if words == "" {
+	switch {
+	case words == "" && trimRight:
+		return ""
+	case words == "":
 		return " "
 	}
 	if !trimLeft && part[0] == ' ' {
@@ -189,36 +209,47 @@ func preparePart(part string, trimLeft, trimRight bool) string {
 	return words
 }
 
-func (s substring) in(v string) bool {
-	rest, ok := strings.CutPrefix(v, s.initial)
-	if !ok {
-		return false
-	}
-	for _, part := range s.middle {
-		if _, rest, ok = strings.Cut(rest, part); !ok {
-			return false
+// in returns the test for the parts in a value that whole prepares.
+func (s substring) in(whole func(string) string) func([]byte) truth {
+	return func(v []byte) truth {
+		rest, ok := strings.CutPrefix(whole(string(v)), s.initial)
+		if !ok {
+			return no
 		}
+		for _, part := range s.middle {
+			if _, rest, ok = strings.Cut(rest, part); !ok {
+				return no
+			}
+		}
+		return truthOf(strings.HasSuffix(rest, s.final))
 	}
-	return strings.HasSuffix(rest, s.final)
 }
 
 // bitwise is Active Directory's test of an integer against a mask: all of its
 // bits, or any of them.
 func bitwise(mask string, all bool) func([]byte) truth {
-	want, err := strconv.ParseInt(mask, 10, 64)
-	if err != nil {
+	want, ok := bits([]byte(mask))
+	if !ok {
 		return nil
 	}
 	return func(v []byte) truth {
-		have, err := strconv.ParseInt(string(v), 10, 64)
-		if err != nil {
+		have, ok := bits(v)
+		switch {
+		case !ok:
 			return undefined
-		}
-		if all {
+		case all:
 			return truthOf(have&want == want)
 		}
 		return truthOf(have&want != 0)
 	}
+}
+
+func bits(v []byte) (int64, bool) {
+	if _, ok := wholeNumber(v); !ok {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(string(v), 10, 64)
+	return n, err == nil
 }
 
 // wholeNumber reads an integer as RFC 4517 writes it: no leading zeros or signs.

@@ -65,6 +65,9 @@ func pause(ctx context.Context, d time.Duration) error {
 // pass is one full read of all bases, from Begin to Complete. It calls saw for
 // each entry with the number of its base.
 func (s *Source) pass(ctx context.Context, c *conn, server *Server, sink Sink, saw func(int, *Entry, container)) error {
+	if err := s.mark(ctx, c, server); err != nil {
+		return err
+	}
 	sink.Begin()
 	proof := Proof{Mode: server.Mode, Server: server.name(), Bases: len(s.bases)}
 	// The sink works while the next page is on its way: a server makes a page only

@@ -39,6 +39,11 @@ type Entry struct {
 	// the entryCSN, the padded uSNChanged or the normal form of the modifyTimestamp,
 	// one of them for a whole session; empty when the server has none.
 	Version string
+	// Schema says how values compare on the server that sent the entry; nil where
+	// that is not known.
+	Schema *Schema
+	// Matches are the remote clauses of the filters that the entry matches.
+	Matches []string
 }
 
 // Values returns the values of the attribute with this lower-case name, or nil.
@@ -121,6 +126,10 @@ type Source struct {
 	normal     []string // the same, normalised
 	id         idReader
 	deps       Deps
+	remotes    remotes
+
+	schema     atomic.Pointer[learned]
+	unschooled atomic.Bool // a schema that cannot be read was reported
 
 	pageSize  atomic.Int64 // what the server accepted last
 	heartbeat time.Duration
@@ -147,7 +156,7 @@ func New(cfg *connection.Source, attributes []string, deps Deps) (*Source, error
 	if s.id, err = newIDReader(cfg); err != nil {
 		faults = append(faults, err)
 	}
-	if s.visible, err = wantedAttributes(cfg, attributes); err != nil {
+	if s.visible, err = s.wantedAttributes(attributes); err != nil {
 		faults = append(faults, err)
 	}
 	faults = append(faults, s.checkLDAP()...)
@@ -180,6 +189,12 @@ func (s *Source) Watch(ctx context.Context, sink Sink) error {
 	s.deps.Log.InfoContext(ctx, "directory session starts",
 		"url", server.URL, "vendor", server.Vendor, "mode", string(server.Mode), "reason", server.Reason)
 	s.session.Store(server)
+	if err := s.learn(ctx, server); err != nil {
+		return err
+	}
+	if len(s.remotes.clauses) > 0 {
+		sink = &marker{Sink: sink, source: s, changed: map[ID]*Entry{}}
+	}
 	if server.Mode == ModeSnapshot {
 		return s.poll(ctx, server, sink)
 	}

@@ -27,6 +27,9 @@ func (s *Server) writeConfig() error {
 			s.CAFile, s.path("server.pem"), s.path("server.key"))
 		fmt.Fprintf(&b, "authz-regexp \"^cn=reader$\" %q\n", s.ReaderDN)
 	}
+	for _, line := range s.opts.GlobalACL {
+		b.WriteString(line + "\n")
+	}
 	b.WriteString(s.database())
 	if err := os.WriteFile(s.path("slapd.conf"), []byte(b.String()), 0o600); err != nil {
 		return fmt.Errorf("write the server's configuration: %w", err)

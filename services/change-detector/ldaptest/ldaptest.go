@@ -24,6 +24,7 @@ type Options struct {
 	SizeLimit   int      // of the limited account; 500, -1 for none
 	PageLimit   int      // largest page the limited account may ask for; 0 for any
 	ACL         []string // "access to …" lines before the usual ones
+	GlobalACL   []string // the same for what is in no database, such as the schema
 	MemberOf    string   // overlay: memberof and refint; empty or none: neither
 	SessionLog  int      // syncprov-sessionlog; 0 for none
 	NoSync      bool     // leaves the syncprov overlay out: RFC 4533 is named and refused

@@ -53,7 +53,7 @@ func TestRun(t *testing.T) {
 
 func TestShape(t *testing.T) {
 	t.Parallel()
-	for _, s := range []shape{{1000, 51, false}, {20, 4, false}, {100_000, 2000, true}, {7, 4, true}} {
+	for _, s := range []shape{{1000, 51, false}, {20, 4, false}, {100_000, 2000, true}, {1_000_000, 20_000, true}, {7, 4, true}} {
 		n, seen := 0, map[int]bool{}
 		for i := range s.users {
 			groups := s.groupsFor(i)

@@ -25,9 +25,13 @@ func (s shape) groupsFor(i int) []int {
 		first = 1
 	}
 	small := s.groups - first
+	step := 7
+	if small%step == 0 {
+		step = 11 // every group gets somebody
+	}
 	groups := make([]int, 0, groupsOf+1)
 	for k := range groupsOf {
-		groups = append(groups, first+(i*7+k*(small/groupsOf))%small)
+		groups = append(groups, first+(i*step+k*(small/groupsOf))%small)
 	}
 	if s.big && i%bigShare == 0 {
 		groups = append(groups, 0)
