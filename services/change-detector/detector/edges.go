@@ -62,6 +62,7 @@ func (m *mirror) relate(old, fresh *entry) {
 	var none entry
 	was, is := cmp.Or(old, &none), cmp.Or(fresh, &none)
 	head, tail := common(was.members, is.members)
+	m.regrouped = m.regrouped || head+tail < max(len(was.members), len(is.members)) || !slices.Equal(was.memberOf, is.memberOf)
 	copy(is.members, was.members[:head])
 	copy(is.members[len(is.members)-tail:], was.members[len(was.members)-tail:])
 	m.unhold(was, head, tail)
@@ -261,6 +262,7 @@ func (m *mirror) displace(by *entry) {
 		return
 	}
 	delete(m.byName, by.name)
+	m.regrouped = true
 	m.swapName(by.name, "")
 }
 
@@ -310,6 +312,7 @@ func (m *mirror) swapMember(group ID, from, to string) {
 	if g == nil {
 		return
 	}
+	m.regrouped = true
 	g.members = swap(g.members, from, to)
 	m.holders.remove(from, group)
 	if to != "" {
@@ -326,6 +329,7 @@ func (m *mirror) swapJoined(user ID, from, to string) {
 	if u == nil {
 		return
 	}
+	m.regrouped = true
 	u.memberOf = swap(u.memberOf, from, to)
 	m.joiners.remove(from, user)
 	if to != "" {

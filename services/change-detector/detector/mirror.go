@@ -79,6 +79,8 @@ type mirror struct {
 	dirty   map[ID]struct{}
 	reread  map[ID]struct{} // entries to read again
 	full    bool            // everything has to be looked at
+	// regrouped says that who is a member of what may have changed.
+	regrouped bool
 }
 
 func newMirror(r *rules) *mirror {
@@ -136,6 +138,9 @@ func (m *mirror) replace(old, fresh *entry) {
 		moved = old.name != fresh.name && m.byName[old.name] == old.id
 		m.unname(old)
 	}
+	if old == nil || old.name != fresh.name || old.class != fresh.class || old.uid != fresh.uid || old.sid != fresh.sid {
+		m.regrouped = true
+	}
 	m.displace(fresh)
 	if moved {
 		m.renamed(old, fresh)
@@ -182,12 +187,14 @@ func (m *mirror) Complete() {
 func (m *mirror) index(e *entry) {
 	m.name(e)
 	m.relate(nil, e)
+	m.regrouped = true
 }
 
 // unindex is the opposite of index.
 func (m *mirror) unindex(e *entry) {
 	m.unname(e)
 	m.relate(e, nil)
+	m.regrouped = true
 }
 
 // name makes an entry findable.

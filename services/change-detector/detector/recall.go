@@ -161,6 +161,7 @@ func (s *session) recallEdges(ctx context.Context, ghosts map[ID]*entry) error {
 // recallEdge makes an entry a member of a group again, where one of them is a ghost
 // that cannot say so.
 func (m *mirror) recallEdge(group, member *entry, silent func(*entry) bool) {
+	m.regrouped = true
 	switch {
 	case member == nil:
 	case m.ghosts[group.id] != nil:

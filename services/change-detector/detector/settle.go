@@ -45,14 +45,16 @@ func settle(m *mirror, d *derived, mem memory, flow func(*publication) error, ap
 // groups above them, those whose place in the scope groups changed, and those
 // that are held.
 func (m *mirror) affected(d *derived) map[ID]struct{} {
-	former := d.scope
-	d.scope = m.closures()
+	former, regrouped := d.scope, m.regrouped
+	if regrouped {
+		d.scope, m.regrouped = m.closures(), false
+	}
 	if m.full {
 		return nil
 	}
 	ids := m.above(m.dirty)
 	for _, kind := range kinds {
-		if !former.of(kind).moved(d.scope.of(kind), ids) {
+		if regrouped && !former.of(kind).moved(d.scope.of(kind), ids) {
 			return nil // a group came or went that a filter names
 		}
 	}
