@@ -143,7 +143,7 @@ func (b *bench) reportPass(s shape, first, second passage) {
 // ends it. A bare read before it warms the directory's caches and another one is its
 // baseline.
 func (b *bench) pass(ctx context.Context, dir, file string, cfg *connection.Config, events *bus.Bus, then func(context.Context) error) (p passage, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, errPatience)
+	ctx, cancel := context.WithTimeoutCause(ctx, patience*time.Duration(1+b.opts.large.users/smallDirectory), errPatience)
 	defer cancel()
 	for range 2 {
 		if p.bare, err = bareRead(ctx, cfg); err != nil {
