@@ -287,12 +287,14 @@ func TestRanges(t *testing.T) {
 		second, third fake.Answer
 		fails         bool
 	}{
-		"all of it":         {rest("member;range=1500-2999", values(1500, 3000)), rest("member;range=3000-*", values(3000, 3003)), false},
-		"nothing":           {fake.Answer{}, fake.Answer{}, true},
-		"the same again":    {rest("member;range=0-1499", values(0, 1500)), fake.Answer{}, true},
-		"without the range": {rest("member", nil), fake.Answer{}, true},
-		"no more rights":    {fake.Answer{Code: ldap.LDAPResultInsufficientAccessRights}, fake.Answer{}, true},
-		"cut":               {rest("member;range=1500-2999", values(1500, 3000)), fake.Answer{Cut: true}, true},
+		"all of it":          {rest("member;range=1500-2999", values(1500, 3000)), rest("member;range=3000-*", values(3000, 3003)), false},
+		"nothing":            {fake.Answer{}, fake.Answer{}, true},
+		"the same again":     {rest("member;range=0-1499", values(0, 1500)), fake.Answer{}, true},
+		"without the range":  {rest("member", nil), fake.Answer{}, true},
+		"no more rights":     {fake.Answer{Code: ldap.LDAPResultInsufficientAccessRights}, fake.Answer{}, true},
+		"a gap":              {rest("member;range=1501-*", values(1501, 3003)), fake.Answer{}, true},
+		"with another range": {rest("member;range=1500-many", values(1500, 3000)), fake.Answer{}, true},
+		"cut":                {rest("member;range=1500-2999", values(1500, 3000)), fake.Answer{Cut: true}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -321,6 +323,21 @@ func TestRanges(t *testing.T) {
 				t.Errorf("%d members", len(got))
 			}
 		})
+	}
+}
+
+// What is no range is no whole attribute either.
+func TestRanges_unreadable(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"member;range=0-many", "member;range=0", "member;range=", "member;range=0-9223372036854775807", "member;range=1-*"} {
+		d := newFake(1)
+		group := fakeEntry(90, "CN=big,"+fakeBase, "objectClass", "group", name, "CN=u10,"+fakeBase)
+		d.entries = append(d.entries, group)
+		r := watch(t, fakeSource(t, d, ModeSnapshot))
+		if err := r.end(t); !errors.Is(err, ErrIncomplete) {
+			t.Errorf("%s: the session ended with %v", name, err)
+		}
+		harmless(t, r, 0)
 	}
 }
 
