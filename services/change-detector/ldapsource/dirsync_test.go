@@ -2,8 +2,8 @@ package ldapsource
 
 import (
 	"errors"
-	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -122,11 +122,13 @@ func TestDirSync_deltas(t *testing.T) {
 		"moved away":           {[]fake.Message{delta(51, "CN=u51,"+fakeTop, fake.Attribute{Name: "name"})}, nil, []string{"gone CN=u51," + fakeBase}},
 		"deleted": {
 			[]fake.Message{delta(51, "CN=u51,CN=Deleted Objects,"+fakeTop, fake.Attribute{Name: "isDeleted", Values: []string{"TRUE"}})},
-			nil, []string{"gone CN=u51," + fakeBase},
+			nil,
+			[]string{"gone CN=u51," + fakeBase},
 		},
 		"deleted and brought back": {
 			[]fake.Message{delta(51, "CN=u51,CN=Deleted Objects,"+fakeTop, fake.Attribute{Name: "isDeleted", Values: []string{"TRUE"}})},
-			[]fake.Message{fakeUser(51, "mail", "back")}, []string{"put CN=u51," + fakeBase},
+			[]fake.Message{fakeUser(51, "mail", "back")},
+			[]string{"put CN=u51," + fakeBase},
 		},
 		"another one deleted": {[]fake.Message{delta(62, "CN=u62,CN=Deleted Objects,"+fakeTop, fake.Attribute{Name: "isDeleted", Values: []string{"TRUE"}})}, nil, nil},
 		"without an id":       {[]fake.Message{{DN: group, Attributes: []fake.Attribute{member("1-1", "u10")}}}, nil, nil},
@@ -189,7 +191,7 @@ func TestUSN_changes(t *testing.T) {
 	r.log = nil
 	changed := func(n, usn int, pairs ...string) fake.Message {
 		m := fakeUser(n, pairs...)
-		m.Attributes[1].Values = []string{fmt.Sprint(usn)}
+		m.Attributes[1].Values = []string{strconv.Itoa(usn)}
 		return m
 	}
 	d.do(func() {

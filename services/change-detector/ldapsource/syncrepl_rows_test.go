@@ -2,6 +2,7 @@ package ldapsource
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -23,7 +24,7 @@ func unit(name, parent string) string {
 func TestSyncrepl_sessionLog(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{0, 2, 1000} {
-		t.Run(fmt.Sprint(size), func(t *testing.T) {
+		t.Run(strconv.Itoa(size), func(t *testing.T) {
 			t.Parallel()
 			srv := ldaptest.Start(t, ldaptest.Options{LDIF: users(10), SessionLog: size})
 			s := source(t, config(srv))
@@ -109,7 +110,7 @@ func TestSyncrepl_limitedAccountFollows(t *testing.T) {
 	r.next(t)
 	for i := range 3 * limit {
 		srv.LDIF(t, fmt.Sprintf("dn: uid=u0001,%s\nchangetype: modify\nreplace: sn\nsn: %d\n", people, i))
-		r.until(t, "the change", func(s state) bool { return string(s.byDN("uid=u0001," + people).Values("sn")[0]) == fmt.Sprint(i) })
+		r.until(t, "the change", func(s state) bool { return string(s.byDN("uid=u0001," + people).Values("sn")[0]) == strconv.Itoa(i) })
 	}
 }
 

@@ -147,7 +147,7 @@ func (s *Server) serve(c net.Conn, number int) error {
 		}
 		for _, r := range responses {
 			if send(c, request.Children[0], r, nil) != nil {
-				return nil
+				return errCut
 			}
 		}
 	}
@@ -224,7 +224,7 @@ func matches(f *ber.Packet, m Message) bool {
 	all := func(want bool) bool {
 		return !slices.ContainsFunc(f.Children, func(c *ber.Packet) bool { return matches(c, m) != want })
 	}
-	switch f.Tag {
+	switch int(f.Tag) {
 	case ldap.FilterAnd:
 		return all(true)
 	case ldap.FilterOr:
