@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -22,6 +23,7 @@ type dirsync struct {
 	*domain
 	flags   int64
 	cookies map[string][]byte // by naming context
+	shown   bool              // a deletion was among the changes
 }
 
 // dirsyncAttributes tell renames, moves and deletions. A change that touches none of
@@ -95,16 +97,17 @@ func (t *dirsync) changes(ctx context.Context, c *conn, emit func(event) error) 
 	return nil
 }
 
-// blind: with the right to replicate, every deletion is shown.
+// blind: with the right to replicate, Active Directory shows every deletion, and
+// Samba those that the account may see. One that was shown tells them apart.
 func (t *dirsync) blind(ctx context.Context, c *conn) (bool, error) {
-	if t.flags&ldap.DirSyncObjectSecurity == 0 {
+	if t.shown && t.flags&ldap.DirSyncObjectSecurity == 0 {
 		return false, nil
 	}
 	return t.domain.blind(ctx, c)
 }
 
 func (t *dirsync) reader(c *conn, top, filter string) *treeReader {
-	attributes := append(slices.Clone(dirsyncAttributes), t.source.attributes...)
+	attributes := slices.AppendSeq(slices.Clone(dirsyncAttributes), maps.Keys(t.source.visible))
 	slices.Sort(attributes)
 	return &treeReader{
 		source: t.source, conn: c, base: top, filter: filter, attributes: slices.Compact(attributes),
@@ -154,6 +157,7 @@ func (t *dirsync) read(in *ldap.Entry) event {
 		return event{skipped: 1}
 	}
 	if _, there := t.place(in); !there {
+		t.shown = t.shown || deleted(in) && !strings.EqualFold(in.DN[:min(len(deletedObjects), len(in.DN))], deletedObjects)
 		return event{left: []ID{id}}
 	}
 	l := link{id: id}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/connection"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldaptest"
 )
 
@@ -25,7 +26,6 @@ type recorder struct {
 	fresh   map[ID]bool // put since Begin
 	reading bool
 	log     []string
-	links   []link
 	proof   Proof
 
 	settled chan state
@@ -65,8 +65,28 @@ func (r *recorder) Gone(id ID) {
 }
 
 func (r *recorder) Link(id ID, added, removed []string) {
-	r.log = append(r.log, fmt.Sprintf("link %s +%v -%v", r.mirror[id].DN, added, removed))
-	r.links = append(r.links, link{id, added, removed})
+	e := r.mirror[id]
+	r.log = append(r.log, fmt.Sprintf("link %s +%d -%d", e.DN, len(added), len(removed)))
+	var members [][]byte
+	for _, m := range e.Values("member") {
+		if !slices.Contains(added, string(m)) && !slices.Contains(removed, string(m)) {
+			members = append(members, m)
+		}
+	}
+	for _, m := range added {
+		members = append(members, []byte(m))
+	}
+	edited := *e
+	edited.Attributes = nil
+	for _, a := range e.Attributes {
+		if a.GetName() != "member" {
+			edited.Attributes = append(edited.Attributes, a)
+		}
+	}
+	if len(members) > 0 {
+		edited.Attributes = append(edited.Attributes, &directoryv1.Attribute{Name: "member", Values: members})
+	}
+	r.mirror[id] = &edited
 }
 
 func (r *recorder) Complete(p Proof) {

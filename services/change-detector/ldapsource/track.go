@@ -74,7 +74,11 @@ func fingerprintOf(e *Entry) fingerprint {
 	return fingerprint(maphash.String(seed, e.Version)&^low | h.Sum64()&low)
 }
 
+// linked stands for a group whose members were edited one by one: who sends those
+// sends every change.
+const linked fingerprint = 0
+
 // of reports whether the state has this Version.
 func (f fingerprint) of(version string) bool {
-	return f>>32 == fingerprint(maphash.String(seed, version)>>32)
+	return f == linked || f>>32 == fingerprint(maphash.String(seed, version)>>32)
 }
