@@ -86,7 +86,7 @@ func (s *Source) trySync(ctx context.Context, c *conn, server *Server) (string, 
 			return "", fmt.Errorf("synchronize %s: %w", base, err)
 		}
 		if states == 0 {
-			return "", fmt.Errorf("synchronize %s: the server ignores the control", base) //nolint:err113 // said once
+			return "", fmt.Errorf("synchronize %s: the server ignores the control", base)
 		}
 	}
 	return "the server offers content synchronization (RFC 4533)", nil

@@ -52,7 +52,7 @@ func (s *Source) controller(c *conn) (controller, int64, error) {
 	}
 	usn, err := strconv.ParseInt(root.GetEqualFoldAttributeValue(attributeUSN), 10, 64)
 	if err != nil || out.service == "" {
-		return out, 0, fmt.Errorf("the root DSE shows no %s or no %s", attributeUSN, attributeNTDS) //nolint:err113 // said once
+		return out, 0, fmt.Errorf("the root DSE shows no %s or no %s", attributeUSN, attributeNTDS)
 	}
 	settings, err := s.readEntry(c, out.service, attributeOrigin)
 	switch {
@@ -109,13 +109,13 @@ func (s *Source) domain(ctx context.Context, c *conn, server *Server) (*domain, 
 		return nil, errors.New("the server is no Active Directory domain controller")
 	}
 	if s.id.attribute != objectGUID {
-		return nil, fmt.Errorf("%s is %s, and deletions are told by objectGUID alone", s.key("id.attribute"), s.cfg.ID.Attribute) //nolint:err113 // said once
+		return nil, fmt.Errorf("%s is %s, and deletions are told by objectGUID alone", s.key("id.attribute"), s.cfg.ID.Attribute)
 	}
 	d := &domain{source: s, server: server}
 	for _, base := range s.bases {
 		top := server.contextOf(base)
 		if top == "" {
-			return nil, fmt.Errorf("%s lies in none of the server's naming contexts", base) //nolint:err113 // said once
+			return nil, fmt.Errorf("%s lies in none of the server's naming contexts", base)
 		}
 		if !containsIndexed(d.contexts, func(_ int, known string) bool { return known == top }) {
 			d.contexts = append(d.contexts, top)

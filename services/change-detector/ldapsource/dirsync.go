@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -106,7 +107,7 @@ func (t *dirsync) blind(ctx context.Context, c *conn) (bool, error) {
 }
 
 func (t *dirsync) reader(c *conn, top, filter string) *treeReader {
-	attributes := append(slices.Clone(dirsyncAttributes), t.source.attributes...)
+	attributes := slices.AppendSeq(slices.Clone(dirsyncAttributes), maps.Keys(t.source.visible))
 	slices.Sort(attributes)
 	return &treeReader{
 		source: t.source, conn: c, base: top, filter: filter, attributes: slices.Compact(attributes),

@@ -75,7 +75,11 @@ func (s *Source) follow(ctx context.Context, server *Server, sink Sink) error {
 		return err
 	}
 	running.Go(func() { h.run(ctx, cancel) })
-	return f.run(ctx)
+	err = f.run(ctx)
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // what broke because of it says nothing
+	}
+	return err
 }
 
 // holder is what the follower remembers of an entry: which base it was last seen

@@ -85,7 +85,7 @@ func (*refusing) Settled(context.Context) error { return errRefused }
 func TestWatch_endsWithTheSinksError(t *testing.T) {
 	t.Parallel()
 	srv := ldaptest.Start(t, ldaptest.Options{LDIF: users(3)})
-	for _, m := range []Mode{ModeSyncrepl, ModeSnapshot} {
+	for _, m := range []Mode{ModeSyncrepl, ModeTimestamp, ModeSnapshot} {
 		sink := &refusing{recorder{mirror: map[ID]*Entry{}}}
 		if err := source(t, config(srv, mode(m))).Watch(t.Context(), sink); !errors.Is(err, errRefused) {
 			t.Errorf("%s: %v", m, err)
@@ -96,7 +96,7 @@ func TestWatch_endsWithTheSinksError(t *testing.T) {
 func TestWatch_endsWithItsContext(t *testing.T) {
 	t.Parallel()
 	srv := ldaptest.Start(t, ldaptest.Options{LDIF: users(3)})
-	for _, m := range []Mode{ModeSyncrepl, ModeSnapshot} {
+	for _, m := range []Mode{ModeSyncrepl, ModeTimestamp, ModeSnapshot} {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		r := &recorder{mirror: map[ID]*Entry{}, settled: make(chan state, 1)}
 		ended := make(chan error, 1)
@@ -114,7 +114,7 @@ func TestWatch_endsWithItsContext(t *testing.T) {
 func TestWatch_settlesAWokenSink(t *testing.T) {
 	t.Parallel()
 	srv := ldaptest.Start(t, ldaptest.Options{LDIF: users(3)})
-	for _, m := range []Mode{ModeSyncrepl, ModeSnapshot} {
+	for _, m := range []Mode{ModeSyncrepl, ModeTimestamp, ModeSnapshot} {
 		r := &recorder{mirror: map[ID]*Entry{}, settled: make(chan state), ended: make(chan error, 1), wake: make(chan struct{}, 1)}
 		r.watch(t, source(t, config(srv, mode(m)))).next(t)
 		for range 2 {

@@ -2,6 +2,8 @@ package ldapsource
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -11,58 +13,71 @@ import (
 // maxRanges bounds how often the rest of one attribute is asked for.
 const maxRanges = 100_000
 
+const rangeOption = ";range="
+
 // hasRange reports whether the server sent only a part of an attribute's values,
 // as Active Directory does beyond 1,500: member;range=0-1499.
 func hasRange(e *ldap.Entry) bool {
-	for _, a := range e.Attributes {
-		if _, _, ok := parseRange(a.Name); ok {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(e.Attributes, func(a *ldap.EntryAttribute) bool { return isRange(a.Name) })
 }
 
-// parseRange takes "member;range=0-1499" apart into the name and the number of
-// the next value; next is -1 for the last part, "member;range=1500-*".
-func parseRange(description string) (name string, next int, ok bool) {
+func isRange(description string) bool {
+	return strings.IndexByte(description, ';') >= 0 && strings.Contains(strings.ToLower(description), rangeOption)
+}
+
+// span says which values of an attribute came.
+type span struct {
+	name  string
+	first int
+	next  int // behind the last one; -1 where that is the last of all
+}
+
+// parseRange takes "member;range=0-1499" or "member;range=1500-*" apart.
+func parseRange(description string) (span, bool) {
 	lower := strings.ToLower(description)
-	at := strings.Index(lower, ";range=")
-	if at < 0 {
-		return "", 0, false
+	at := strings.Index(lower, rangeOption)
+	if at < 0 || len(lower) != len(description) {
+		return span{}, false
 	}
-	_, end, ok := strings.Cut(lower[at+len(";range="):], "-")
-	if !ok {
-		return "", 0, false
+	first, last, _ := strings.Cut(lower[at+len(rangeOption):], "-")
+	s := span{name: description[:at], next: -1}
+	var err error
+	if s.first, err = strconv.Atoi(first); err != nil || s.first < 0 {
+		return span{}, false
 	}
-	if end == "*" {
-		return description[:at], -1, true
+	if last == "*" {
+		return s, true
 	}
-	last, err := strconv.Atoi(end)
-	if err != nil || last < 0 {
-		return "", 0, false
+	n, err := strconv.Atoi(last)
+	if err != nil || n < s.first || n == math.MaxInt {
+		return span{}, false
 	}
-	return description[:at], last + 1, true
+	s.next = n + 1
+	return s, true
 }
 
 // joinRanges returns the entry with all values; fetch reads one attribute of it.
 func joinRanges(e *ldap.Entry, fetch func(string) (*ldap.Entry, error)) (*ldap.Entry, error) {
 	out := &ldap.Entry{DN: e.DN}
-	ranged := map[string]bool{}
+	joined := map[string]bool{}
 	for _, a := range e.Attributes {
-		name, next, ok := parseRange(a.Name)
-		if !ok {
+		if !isRange(a.Name) {
 			continue
 		}
-		ranged[strings.ToLower(name)] = true
-		whole := &ldap.EntryAttribute{Name: name, Values: a.Values, ByteValues: a.ByteValues}
-		if err := appendRanges(whole, next, fetch); err != nil {
+		s, ok := parseRange(a.Name)
+		if !ok || s.first != 0 {
+			return nil, fmt.Errorf("%w: the values begin with %s", ErrIncomplete, a.Name)
+		}
+		joined[strings.ToLower(s.name)] = true
+		whole := &ldap.EntryAttribute{Name: s.name, Values: a.Values, ByteValues: a.ByteValues}
+		if err := appendRanges(whole, s.next, fetch); err != nil {
 			return nil, err
 		}
 		out.Attributes = append(out.Attributes, whole)
 	}
 	for _, a := range e.Attributes {
 		// An empty "member" often stands beside "member;range=…".
-		if _, _, ok := parseRange(a.Name); !ok && !ranged[strings.ToLower(a.Name)] {
+		if !isRange(a.Name) && !joined[strings.ToLower(a.Name)] {
 			out.Attributes = append(out.Attributes, a)
 		}
 	}
@@ -78,22 +93,22 @@ func appendRanges(whole *ldap.EntryAttribute, next int, fetch func(string) (*lda
 		if err != nil {
 			return err
 		}
-		part, after := findRange(e, whole.Name)
-		if part == nil || after >= 0 && after <= next {
+		part, s := findRange(e, whole.Name)
+		if part == nil || s.first != next {
 			return fmt.Errorf("%w: %s ends at value %d", ErrIncomplete, whole.Name, next)
 		}
 		whole.Values = append(whole.Values, part.Values...)
 		whole.ByteValues = append(whole.ByteValues, part.ByteValues...)
-		next = after
+		next = s.next
 	}
 	return nil
 }
 
-func findRange(e *ldap.Entry, name string) (*ldap.EntryAttribute, int) {
+func findRange(e *ldap.Entry, name string) (*ldap.EntryAttribute, span) {
 	for _, a := range e.Attributes {
-		if n, next, ok := parseRange(a.Name); ok && strings.EqualFold(n, name) {
-			return a, next
+		if s, ok := parseRange(a.Name); ok && strings.EqualFold(s.name, name) {
+			return a, s
 		}
 	}
-	return nil, 0
+	return nil, span{}
 }

@@ -47,21 +47,23 @@ func TestSnapshot_passesAreIdenticalAndSeeChanges(t *testing.T) {
 	})
 }
 
-// Both modes say the same about one directory.
-func TestSnapshot_isWhatSyncreplSays(t *testing.T) {
+// All modes say the same about one directory.
+func TestSnapshot_isWhatOthersSay(t *testing.T) {
 	t.Parallel()
 	srv := ldaptest.Start(t, ldaptest.Options{LDIF: users(200) + group("staff", "uid=u0000,"+people, "uid=u0001,"+people)})
 	snapshot := watch(t, source(t, config(srv, mode(ModeSnapshot)))).next(t)
-	syncrepl := watch(t, source(t, config(srv, mode(ModeSyncrepl)))).next(t)
-	if diff := cmp.Diff(snapshot.entries, syncrepl.entries, protocmp.Transform()); diff != "" {
-		t.Errorf("(-snapshot +syncrepl):\n%s", diff)
+	for _, m := range []Mode{ModeSyncrepl, ModeTimestamp} {
+		got := watch(t, source(t, config(srv, mode(m)))).next(t)
+		if diff := cmp.Diff(snapshot.entries, got.entries, protocmp.Transform()); diff != "" {
+			t.Errorf("(-snapshot +%s):\n%s", m, diff)
+		}
 	}
 }
 
 func TestSnapshot_sizeLimitIsNotAnEnd(t *testing.T) {
 	t.Parallel()
 	srv := ldaptest.Start(t, ldaptest.Options{LDIF: users(600)})
-	for _, m := range []Mode{ModeSyncrepl, ModeSnapshot} {
+	for _, m := range []Mode{ModeSyncrepl, ModeTimestamp, ModeSnapshot} {
 		t.Run(string(m), func(t *testing.T) {
 			t.Parallel()
 			err := watch(t, source(t, config(srv, mode(m), limited(srv)))).end(t)
@@ -135,7 +137,7 @@ func TestSnapshot_referralsAreCounted(t *testing.T) {
 	srv := ldaptest.Start(t, ldaptest.Options{
 		LDIF: users(3) + "dn: cn=ref," + people + "\nobjectClass: referral\nobjectClass: extensibleObject\ncn: ref\nref: ldap://192.0.2.1/dc=example,dc=com\n\n",
 	})
-	for _, m := range []Mode{ModeSyncrepl, ModeSnapshot} {
+	for _, m := range []Mode{ModeSyncrepl, ModeTimestamp, ModeSnapshot} {
 		if got := watch(t, source(t, config(srv, mode(m), bases(people)))).next(t); got.proof.Referrals != 1 || len(got.entries) != 4 {
 			t.Errorf("%s: %+v, %v", m, got.proof, got.dns())
 		}

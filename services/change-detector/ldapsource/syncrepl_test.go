@@ -131,7 +131,7 @@ func TestSyncrepl_cutConnectionIsAnError(t *testing.T) {
 func TestSyncrepl_cutReadIsNeverComplete(t *testing.T) {
 	t.Parallel()
 	srv := ldaptest.Start(t, ldaptest.Options{LDIF: users(300)})
-	for _, m := range []Mode{ModeSyncrepl, ModeSnapshot} {
+	for _, m := range []Mode{ModeSyncrepl, ModeTimestamp, ModeSnapshot} {
 		t.Run(string(m), func(t *testing.T) {
 			t.Parallel()
 			for limit := 2000; limit < 60_000; limit += 4_000 {
@@ -151,16 +151,18 @@ func TestSyncrepl_cutReadIsNeverComplete(t *testing.T) {
 
 func TestSyncrepl_frozenServerEndsTheSession(t *testing.T) {
 	t.Parallel()
-	srv := ldaptest.Start(t, ldaptest.Options{LDIF: users(5)})
-	s := source(t, config(srv, func(c *connection.Source) { c.LDAP.ReadTimeout = 200 * time.Millisecond }))
-	s.heartbeat = 50 * time.Millisecond
-	r := watch(t, s)
-	r.next(t)
-	if err := srv.Freeze(); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.end(t); !errors.Is(err, errFrozen) {
-		t.Errorf("the session ended with %v", err)
+	for _, m := range []Mode{ModeSyncrepl, ModeTimestamp} {
+		srv := ldaptest.Start(t, ldaptest.Options{LDIF: users(5)})
+		s := source(t, config(srv, mode(m), func(c *connection.Source) { c.LDAP.ReadTimeout = 200 * time.Millisecond }))
+		s.heartbeat = 50 * time.Millisecond
+		r := watch(t, s)
+		r.next(t)
+		if err := srv.Freeze(); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.end(t); !errors.Is(err, errFrozen) {
+			t.Errorf("%s: the session ended with %v", m, err)
+		}
 	}
 }
 
@@ -302,7 +304,7 @@ func TestSyncrepl_entriesWithoutIDAreLeftOut(t *testing.T) {
 		LDIF: users(3),
 		ACL:  []string{`access to dn.exact="uid=u0001,ou=people,dc=example,dc=com" attrs=entryUUID by * none`},
 	})
-	for _, m := range []Mode{ModeSyncrepl, ModeSnapshot} {
+	for _, m := range []Mode{ModeSyncrepl, ModeTimestamp, ModeSnapshot} {
 		got := watch(t, source(t, config(srv, mode(m), bases(people)))).next(t)
 		if got.proof.WithoutID != 1 || len(got.entries) != 3 || got.byDN("uid=u0001,"+people) != nil {
 			t.Errorf("%s: %+v, %v", m, got.proof, got.dns())

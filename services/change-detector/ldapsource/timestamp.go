@@ -50,7 +50,7 @@ func (s *Source) tryStamp(c *conn, st stamp) error {
 		}
 		value := st.of(found)
 		if value == "" {
-			return fmt.Errorf("%s of %s cannot be read", st, found.DN) //nolint:err113 // said once
+			return fmt.Errorf("%s of %s cannot be read", st, found.DN)
 		}
 		if _, err := s.some(c, base, st.filter(value, 0), "1.1"); err != nil {
 			return err
@@ -74,7 +74,7 @@ func (s *Source) some(c *conn, base, filter string, attributes ...string) (*ldap
 	case len(entries) > 0 && (err == nil || isCode(err, ldap.LDAPResultSizeLimitExceeded)):
 		return entries[0], nil
 	case err == nil:
-		return nil, fmt.Errorf("search %s for %s: no entry matches", base, filter) //nolint:err113 // said once
+		return nil, fmt.Errorf("search %s for %s: no entry matches", base, filter)
 	}
 	return nil, fmt.Errorf("search %s for %s: %w", base, filter, err)
 }
