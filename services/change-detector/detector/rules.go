@@ -98,7 +98,7 @@ func normalised(key string, dns []string) ([]string, error) {
 }
 
 // covers says whether a normalised name lies in the area.
-func (a area) covers(name string) bool {
+func (a *area) covers(name string) bool {
 	for _, out := range a.exclude {
 		if ldapsource.Under(name, out) {
 			return false

@@ -10,16 +10,17 @@ import (
 // item is a clause about an attribute.
 type item struct {
 	op      uint64
-	name    string   // short name of the type, in lower case
+	written string   // the type as it stands in the filter, in lower case
+	name    string   // the short name that is known for it
 	options []string // such as lang-fr
 	value   string   // of =, ~=, >=, <= and the bitwise rules
 	parts   substring
 	allBits bool // of the bitwise rules: all bits of the mask, not any
 
 	// By the rules of a schema:
-	types   map[string]bool // whose values count: the type and its subtypes, by every name
-	unknown bool            // the schema does not know the type
-	match   func(value []byte) truth
+	types map[string]bool // whose values count: the type and its subtypes, by every name
+	none  truth           // where there is no value: undefined for an unknown type
+	match func(value []byte) truth
 }
 
 // description is how the attribute is asked for.
@@ -30,13 +31,7 @@ func (i *item) description() string {
 // eval looks at each value of the attribute and of its subtypes (cn;lang-fr for
 // cn, and cn for name).
 func (i *item) eval(e *Entry, _ uint) truth {
-	if i.match == nil {
-		return undefined
-	}
-	result := no
-	if i.unknown {
-		result = undefined
-	}
+	result := i.none
 	for _, a := range e.Attributes {
 		if !i.means(a.GetName()) {
 			continue
@@ -80,9 +75,22 @@ func carries(option, want string) bool {
 
 func (i *item) with(s *Schema) clause {
 	bound := *i
-	var rules matching
-	bound.types, rules, bound.unknown = s.attribute(i.name)
-	bound.match = i.test(rules, s)
+	name := i.name
+	if s != nil {
+		name = i.written
+	}
+	var (
+		rules   matching
+		unknown bool
+	)
+	bound.types, rules, unknown = s.attribute(name)
+	bound.match, bound.none = i.test(rules, s), no
+	if unknown {
+		bound.none = s.nonsense()
+	}
+	if bound.match == nil {
+		bound.types, bound.none = nil, s.nonsense()
+	}
 	return &bound
 }
 

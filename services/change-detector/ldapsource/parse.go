@@ -84,7 +84,7 @@ func (p *filterParser) item(i *item, description string) (clause, error) {
 		}
 		return p.membership(i.value, false)
 	}
-	i.name = canonicalName(base)
+	i.written, i.name = base, canonicalName(base)
 	if options != "" {
 		i.options = strings.Split(options, ";")
 	}

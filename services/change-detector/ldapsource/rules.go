@@ -25,6 +25,7 @@ const (
 	numericString
 	integer
 	boolean
+	booleanExact // TRUE or FALSE in capitals
 	generalizedTime
 	distinguishedName
 	nameAndUID
@@ -75,6 +76,8 @@ func (r rule) normalize(v []byte) (string, bool) {
 		}
 		return n.String(), true
 	case boolean:
+		return booleanExact.normalize(bytes.ToUpper(v))
+	case booleanExact:
 		return string(v), string(v) == "TRUE" || string(v) == "FALSE"
 	case generalizedTime:
 		return instant(string(v))

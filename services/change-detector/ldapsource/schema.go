@@ -16,8 +16,25 @@ const maxSuperiors = 32
 type Schema struct {
 	types   map[string]*attributeType // by every name and OID, in lower case
 	classes map[string]*class
+	dialect Dialect
 	sum     [sha256.Size]byte // of the definitions
 }
+
+// Dialect is in which way a server departs from what others do with a schema.
+type Dialect int
+
+const (
+	// DialectStandard takes the rules that are named, and those of the syntax where
+	// none is.
+	DialectStandard Dialect = iota
+	// DialectOpenLDAP takes only the rules that are named.
+	DialectOpenLDAP
+	// Dialect389 knows no subtypes, orders numbers only by a rule that is named, and
+	// calls false what makes no sense.
+	Dialect389
+	// DialectSamba calls false what makes no sense.
+	DialectSamba
+)
 
 // Equal reports whether two schemas were made of the same definitions.
 func (s *Schema) Equal(other *Schema) bool {
@@ -42,11 +59,9 @@ type class struct {
 }
 
 // ParseSchema reads the attributeTypes and objectClasses of a subschema entry (RFC
-// 4512 section 4.1). A definition that cannot be read is left out. Strict says that
-// an attribute has only the rules that are named, as on OpenLDAP; elsewhere its
-// syntax brings those that are not.
-func ParseSchema(attributeTypes, objectClasses []string, strict bool) *Schema {
-	s := &Schema{types: map[string]*attributeType{}, classes: map[string]*class{}}
+// 4512 section 4.1). A definition that cannot be read is left out.
+func ParseSchema(attributeTypes, objectClasses []string, dialect Dialect) *Schema {
+	s := &Schema{types: map[string]*attributeType{}, classes: map[string]*class{}, dialect: dialect}
 	for _, text := range attributeTypes {
 		d := parseDefinition(text)
 		t := &attributeType{names: d.names(), superior: d.first("SUP"), syntax: syntaxOf(d.first("SYNTAX"))}
@@ -61,9 +76,9 @@ func ParseSchema(attributeTypes, objectClasses []string, strict bool) *Schema {
 		enter(s.classes, c.names, c)
 	}
 	for _, t := range s.types {
-		t.rules = s.matching(t, strict)
+		t.rules = s.matching(t)
 	}
-	s.sum = sha256.Sum256(fmt.Appendf(nil, "%q %q %t", attributeTypes, objectClasses, strict))
+	s.sum = sha256.Sum256(fmt.Appendf(nil, "%q %q %d", attributeTypes, objectClasses, dialect))
 	return s
 }
 
@@ -95,8 +110,8 @@ func (s *Schema) above(t *attributeType) func(yield func(*attributeType) bool) {
 }
 
 // matching is how the values of a type compare: by the nearest rule that is named,
-// or, unless strict, by the nearest syntax.
-func (s *Schema) matching(t *attributeType, strict bool) matching {
+// or, but on OpenLDAP, by the nearest syntax.
+func (s *Schema) matching(t *attributeType) matching {
 	var named [3]string
 	syntax := ""
 	for up := range s.above(t) {
@@ -109,12 +124,15 @@ func (s *Schema) matching(t *attributeType, strict bool) matching {
 			syntax = up.syntax
 		}
 	}
-	fallback := fallbackOf(t, syntax)
+	fallback := s.fallback(t, syntax)
 	pick := func(i int, otherwise rule) rule {
-		if r, ok := ruleNames[named[i]]; ok {
+		r, ok := ruleNames[named[i]]
+		switch {
+		case ok && r == boolean && s.dialect == DialectOpenLDAP:
+			return booleanExact
+		case ok:
 			return r
-		}
-		if strict {
+		case s.dialect == DialectOpenLDAP:
 			return noRule
 		}
 		return otherwise
@@ -126,16 +144,29 @@ func (s *Schema) matching(t *attributeType, strict bool) matching {
 	return m
 }
 
-// fallbackOf is what a syntax says; some attributes of Active Directory have their
+// fallback is what a syntax says; some attributes of Active Directory have their
 // own ways.
-func fallbackOf(t *attributeType, syntax string) matching {
+func (s *Schema) fallback(t *attributeType, syntax string) matching {
 	if r := wellKnown[t.names[0]]; r == sid || r == objectCategory {
 		return r.everywhere()
 	}
-	if r, ok := syntaxes[syntax]; ok {
-		return r.everywhere()
+	r, ok := syntaxes[syntax]
+	if !ok {
+		return wellKnownMatching(t.names[0])
 	}
-	return wellKnownMatching(t.names[0])
+	m := r.everywhere()
+	if s.dialect == Dialect389 && r == integer {
+		m.ordering = noRule
+	}
+	return m
+}
+
+// nonsense is what an assertion is that makes no sense.
+func (s *Schema) nonsense() truth {
+	if s != nil && (s.dialect == Dialect389 || s.dialect == DialectSamba) {
+		return no
+	}
+	return undefined
 }
 
 // attribute finds an attribute: by which names its values and those of its subtypes
@@ -151,7 +182,7 @@ func (s *Schema) attribute(name string) (accepted map[string]bool, rules matchin
 	}
 	for _, t := range s.types {
 		for up := range s.above(t) {
-			if up == wanted {
+			if up == wanted && (t == wanted || s.dialect != Dialect389) {
 				for _, name := range t.names {
 					accepted[name] = true
 				}

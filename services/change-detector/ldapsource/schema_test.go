@@ -52,33 +52,34 @@ var adClasses = []string{
 // Where the schema names only syntaxes, they say how values compare.
 func TestFilter_bySyntax(t *testing.T) {
 	t.Parallel()
-	schema := ParseSchema(adTypes, adClasses, false)
+	const category, raw = "CN=Person,CN=Schema,CN=Configuration,DC=x", `\01\02\00\00\00\00\00\05\20\00\00\00\20\02\00\00`
+	schema := ParseSchema(adTypes, adClasses, DialectStandard)
 	e := entryOf("objectclass", "top|person|organizationalPerson|user", "cn", "Ann  Lee", "useraccountcontrol", "514", "accountexpires", "9223372036854775807",
-		"objectcategory", "CN=Person,CN=Schema,CN=Configuration,DC=x", "manager", "CN=Bob,DC=x", "whencreated", "20240131120000.0Z",
+		"objectcategory", category, "manager", "CN=Bob,DC=x", "whencreated", "20240131120000.0Z",
 		"objectsid", "\x01\x02\x00\x00\x00\x00\x00\x05\x20\x00\x00\x00\x20\x02\x00\x00", "mscorpbadge", "9", "mscorpflag", "TRUE")
 	for filter, want := range map[string]bool{
-		"(cn=ann lee)":             true,
-		"(cn>=ann)":                true,
-		"(cn=ann*)":                true,
-		"(userAccountControl>=99)": true,
-		"(accountExpires>=100)":    true,
-		"(msCorpBadge<=10)":        true, // a number, though nobody knows it
-		"(msCorpBadge=09)":         false,
-		"(msCorpFlag=TRUE)":        true,
-		"(objectCategory=person)":  true,
-		"(objectCategory=user)":    true,
-		"(objectCategory=CN=Person,CN=Schema,CN=Configuration,DC=x)":   true,
-		"(objectCategory=group)":                                       false,
-		"(manager=cn=bob, dc=x)":                                       true,
-		"(whenCreated>=20240131115959Z)":                               true,
-		"(whenCreated=20240131130000+0100)":                            true,
-		"(objectSid=S-1-5-32-544)":                                     true,
-		`(objectSid=\01\02\00\00\00\00\00\05\20\00\00\00\20\02\00\00)`: true,
-		"(objectClass=person)":                                         true,
-		"(objectClass=1.2.840.113556.1.5.9)":                           true,
-		"(!(objectClass=computer))":                                    false, // no such class in this schema: undefined
-		"(!(badge=x))":                                                 false, // no such attribute
-		"(!(manager=*x))":                                              false, // no parts in names
+		"(cn=ann lee)":                       true,
+		"(cn>=ann)":                          true,
+		"(cn=ann*)":                          true,
+		"(userAccountControl>=99)":           true,
+		"(accountExpires>=100)":              true,
+		"(msCorpBadge<=10)":                  true, // a number, though nobody knows it
+		"(msCorpBadge=09)":                   false,
+		"(msCorpFlag=TRUE)":                  true,
+		"(objectCategory=person)":            true,
+		"(objectCategory=user)":              true,
+		"(objectCategory=" + category + ")":  true,
+		"(objectCategory=group)":             false,
+		"(manager=cn=bob, dc=x)":             true,
+		"(whenCreated>=20240131115959Z)":     true,
+		"(whenCreated=20240131130000+0100)":  true,
+		"(objectSid=S-1-5-32-544)":           true,
+		"(objectSid=" + raw + ")":            true,
+		"(objectClass=person)":               true,
+		"(objectClass=1.2.840.113556.1.5.9)": true,
+		"(!(objectClass=computer))":          false, // no such class in this schema: undefined
+		"(!(badge=x))":                       false, // no such attribute
+		"(!(manager=*x))":                    false, // no parts in names
 	} {
 		f, err := ParseFilter(filter)
 		if err != nil {
@@ -90,10 +91,48 @@ func TestFilter_bySyntax(t *testing.T) {
 	}
 }
 
+// What servers do with the same schema, each in its own way; seen at 389 DS 2.3,
+// Samba 4.17 and OpenLDAP 2.5.
+func TestFilter_dialects(t *testing.T) {
+	t.Parallel()
+	types := []string{
+		"( 1.1 NAME 'name' EQUALITY caseIgnoreMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 )", "( 1.2 NAME 'cn' SUP name )",
+		"( 1.3 NAME 'number' EQUALITY integerMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.27 )",
+		"( 1.4 NAME 'locked' EQUALITY booleanMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.7 )",
+	}
+	e := entryOf("cn", "b", "number", "10", "locked", "TRUE")
+	for filter, want := range map[string]string{
+		"(name=b)":        "standard openldap samba",
+		"(cn>=a)":         "standard 389 samba",
+		"(number>=9)":     "standard samba",
+		"(locked=true)":   "standard 389 samba",
+		"(!(nosuch=x))":   "389 samba",
+		"(!(number=x))":   "389 samba",
+		"(!(number=9))":   "standard openldap 389 samba",
+		"(nosuch=x)":      "",
+		"(!(locked=*))":   "",
+		"(!(nosuch=a*b))": "389 samba",
+	} {
+		f, err := ParseFilter(filter)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for i, vendor := range []string{"Active Directory", "OpenLDAP", "389 Project 389-Directory/2.3.1", "Samba Team (https://www.samba.org)"} {
+			if f.With(ParseSchema(types, nil, dialectOf(vendor))).Match(e) {
+				got = append(got, []string{"standard", "openldap", "389", "samba"}[i])
+			}
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %q, want %q", filter, got, want)
+		}
+	}
+}
+
 // A chain of superiors without an end ends.
 func TestParseSchema_cycle(t *testing.T) {
 	t.Parallel()
-	schema := ParseSchema([]string{"( 1 NAME 'a' SUP b )", "( 2 NAME 'b' SUP a )"}, []string{"( 3 NAME 'c' SUP d )", "( 4 NAME 'd' SUP c )"}, true)
+	schema := ParseSchema([]string{"( 1 NAME 'a' SUP b )", "( 2 NAME 'b' SUP a )"}, []string{"( 3 NAME 'c' SUP d )", "( 4 NAME 'd' SUP c )"}, DialectOpenLDAP)
 	for _, filter := range []string{"(a=x)", "(objectClass=c)"} {
 		f, err := ParseFilter(filter)
 		if err != nil {
@@ -114,8 +153,8 @@ func FuzzParseSchema(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, strict := range []bool{true, false} {
-			filter.With(ParseSchema([]string{attributeType, adTypes[0]}, []string{class}, strict)).Table(e)
+		for dialect := range DialectSamba + 1 {
+			filter.With(ParseSchema([]string{attributeType, adTypes[0]}, []string{class}, dialect)).Table(e)
 		}
 	})
 }

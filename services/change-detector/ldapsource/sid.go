@@ -44,7 +44,7 @@ func ParseSID(text string) ([]byte, error) {
 		return nil, fmt.Errorf("%q: %w", text, errNoSID)
 	}
 	sid := binary.BigEndian.AppendUint64(nil, authority)
-	sid[0], sid[1] = 1, byte(len(parts)-3)
+	sid[0], sid[1] = 1, byte(len(parts)-3) //nolint:gosec // at most 15
 	for _, part := range parts[3:] {
 		n, err := strconv.ParseUint(part, 10, 32)
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/go-ldap/ldap/v3"
 )
@@ -45,11 +46,24 @@ func (s *Source) readSchema(c *conn, server *Server) (*Schema, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the schema %s: %w", dn, s.cure(err, ""))
 	}
-	schema := ParseSchema(entry.GetEqualFoldAttributeValues("attributeTypes"), entry.GetEqualFoldAttributeValues("objectClasses"), server.Vendor == openLDAP)
+	schema := ParseSchema(entry.GetEqualFoldAttributeValues("attributeTypes"), entry.GetEqualFoldAttributeValues("objectClasses"), dialectOf(server.Vendor))
 	if len(schema.types) == 0 || len(schema.classes) == 0 {
 		return nil, &cured{fmt.Errorf("the schema %s shows no attribute types or no object classes", dn), "give the account read access to it"}
 	}
 	return schema, nil
+}
+
+// dialectOf is the way of a server that says this of itself.
+func dialectOf(vendor string) Dialect {
+	switch {
+	case vendor == openLDAP:
+		return DialectOpenLDAP
+	case strings.Contains(vendor, "389"):
+		return Dialect389
+	case strings.Contains(vendor, "Samba"):
+		return DialectSamba
+	}
+	return DialectStandard
 }
 
 // learned is a schema and, by its every name, what is asked for under one of them.

@@ -39,7 +39,7 @@ func wellKnownMatching(name string) matching {
 func (r rule) everywhere() matching {
 	m := matching{r, r, r}
 	switch r {
-	case distinguishedName, nameAndUID, objectClass, objectCategory, boolean, sid:
+	case distinguishedName, nameAndUID, objectClass, objectCategory, boolean, booleanExact, sid:
 		m.ordering, m.substrings = noRule, noRule
 	case integer, guid, generalizedTime:
 		m.substrings = noRule
