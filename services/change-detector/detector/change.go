@@ -145,8 +145,8 @@ func (m *mirror) references(attributes []*directoryv1.Attribute) []*directoryv1.
 			if err != nil {
 				continue // names nobody
 			}
-			if id, ok := m.byName[name]; ok {
-				r.EntryIds = append(r.EntryIds, id[:])
+			if e := m.byName[name]; e != nil {
+				r.EntryIds = append(r.EntryIds, e.id[:])
 			}
 		}
 		all = append(all, r)
@@ -177,7 +177,7 @@ func (p *publication) seal() error {
 	if group != nil {
 		group.Attributes = nil
 	}
-	if err := p.sign(packed); err != nil {
+	if err := p.sign(string(packed)); err != nil {
 		return err
 	}
 	if user != nil {
@@ -191,7 +191,7 @@ func (p *publication) seal() error {
 
 // sign hashes a change that is without its attributes together with those, packed;
 // equal states have equal hashes.
-func (p *publication) sign(packed []byte) error {
+func (p *publication) sign(packed string) error {
 	data, err := deterministic.MarshalAppend(make([]byte, 0, signSize), p.change)
 	if err != nil {
 		return fmt.Errorf("encode change: %w", err)
@@ -216,19 +216,21 @@ func (p *publication) removal() bool { return p.change.GetOp() == directoryv1.Op
 // user directly, sorted.
 func (m *mirror) groupNames(u *entry) []string {
 	var names []string
-	collect := func(id ID) {
-		if g := m.at(id); g != nil && g.class.group && !g.flat {
+	collect := func(g *entry) {
+		if g.class.group && !g.flat {
 			names = append(names, g.commonName())
 		}
 	}
 	for _, key := range m.keys(u) {
 		for id := range m.holders[key].all() {
-			collect(id)
+			if g := m.at(id); g != nil {
+				collect(g)
+			}
 		}
 	}
 	for _, group := range u.memberOf {
-		if id, ok := m.byName[group]; ok {
-			collect(id)
+		if g := m.byName[group]; g != nil {
+			collect(g)
 		}
 	}
 	slices.Sort(names)

@@ -132,8 +132,8 @@ func (s *session) canaries() []ID {
 	known := map[ID]bool{}
 	r := s.mirror.rules
 	for _, name := range slices.Concat(r.users.named(), r.groups.named()) {
-		if id, ok := s.mirror.byName[name]; ok && s.mirror.entries[id] != nil {
-			known[id] = true
+		if e := s.mirror.byName[name]; e != nil && s.mirror.entries[e.id] != nil {
+			known[e.id] = true
 		}
 	}
 	bases := slices.Concat(r.users.bases, r.groups.bases)

@@ -1,7 +1,6 @@
 package detector
 
 import (
-	"bytes"
 	"cmp"
 	"maps"
 	"slices"
@@ -35,15 +34,15 @@ func (m *mirror) touchMembership(old, fresh *entry) {
 		before = *old
 	}
 	for group := range difference(before.memberOf, fresh.memberOf) {
-		if id, ok := m.byName[group]; ok {
-			m.dirty[id] = struct{}{}
+		if g := m.byName[group]; g != nil {
+			m.dirty[g.id] = struct{}{}
 		}
 	}
 	if !m.rules.usesGroups || !(before.class.group || fresh.class.group) {
 		return
 	}
 	changed := difference(before.members, fresh.members)
-	if before.name != fresh.name || before.class != fresh.class || !bytes.Equal(before.packed, fresh.packed) {
+	if before.name != fresh.name || before.class != fresh.class || before.packed != fresh.packed {
 		changed = difference(nil, append(slices.Clone(before.members), fresh.members...))
 		for _, name := range []string{before.name, fresh.name, before.sid, fresh.sid} {
 			m.joiners[name].mark(m.dirty)
@@ -68,8 +67,8 @@ func (m *mirror) relate(old, fresh *entry) {
 	m.unhold(was, head, tail)
 	gained := is.members[head : len(is.members)-tail]
 	for i, key := range gained {
-		if known, ok := m.byName[key]; ok {
-			gained[i] = m.at(known).name // one string for all who hold it
+		if known := m.byName[key]; known != nil && known.name == key {
+			gained[i] = known.name // one string for all who hold it
 		} else if now := m.renamedTo(key, is.id); now != "" {
 			gained[i] = now
 		}
@@ -225,7 +224,7 @@ func (m *mirror) children(name string) []*entry {
 // move gives an entry that came along with a container its new name.
 func (m *mirror) move(child, moved *entry) {
 	_, ghost := m.ghosts[child.id]
-	owned := m.byName[child.name] == child.id
+	owned := m.named(child)
 	m.unindex(child)
 	m.displace(moved)
 	if owned {
@@ -252,12 +251,12 @@ func (m *mirror) haunt(e *entry) {
 // displace ends what another entry has under a name that an entry takes: a ghost
 // altogether, and the edges to an entry whose own move or end is not told yet.
 func (m *mirror) displace(by *entry) {
-	id, taken := m.byName[by.name]
-	if !taken || id == by.id {
+	former := m.byName[by.name]
+	if former == nil || former.id == by.id {
 		return
 	}
-	m.replaced[id] = by.id
-	if ghost := m.ghosts[id]; ghost != nil {
+	m.replaced[former.id] = by.id
+	if ghost := m.ghosts[former.id]; ghost != nil {
 		m.bury(ghost)
 		return
 	}
@@ -268,7 +267,7 @@ func (m *mirror) displace(by *entry) {
 
 // bury ends a ghost. Its membership goes with it: servers drop it without a word.
 func (m *mirror) bury(e *entry) {
-	owned := m.byName[e.name] == e.id
+	owned := m.named(e)
 	m.touchMembership(e, &entry{id: e.id, name: e.name})
 	m.touchKeys(e)
 	m.unindex(e)

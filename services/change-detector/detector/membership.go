@@ -19,8 +19,8 @@ type closure struct {
 func (m *mirror) memberships(a *area, c *closure) {
 	for i, one := range a.memberships {
 		members := map[ID]struct{}{}
-		if id, ok := m.byName[one.Group]; ok {
-			m.collect(m.at(id), one.Nested, m.eachNamed, map[ID]struct{}{}, members)
+		if g := m.byName[one.Group]; g != nil {
+			m.collect(g, one.Nested, m.eachNamed, map[ID]struct{}{}, members)
 		} else {
 			c.unknown |= 1 << i
 		}
@@ -98,7 +98,7 @@ func (m *mirror) missingNamed(kind directoryv1.Kind) []string {
 	a, _ := m.rules.of(kind)
 	var missing []string
 	for _, one := range a.memberships {
-		if _, ok := m.byName[one.Group]; !ok && !slices.Contains(missing, one.Group) {
+		if m.byName[one.Group] == nil && !slices.Contains(missing, one.Group) {
 			missing = append(missing, one.Group)
 		}
 	}

@@ -1,9 +1,9 @@
 package detector
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -22,8 +22,9 @@ type entry struct {
 	dn      string // as the server sent it
 	name    string // normalised DN
 	version string
-	packed  []byte // directoryv1.User with the attributes of the attribute set
+	packed  string // directoryv1.User with the attributes of the attribute set
 	class   class
+	seen    uint32 // the last full read in which it was put
 	tables  tables
 	enabled bool
 	// broken says why `enabled` could not be evaluated: what was published stays.
@@ -51,7 +52,7 @@ type mirror struct {
 	// They are no longer in entries, so that diff sees them as deleted; the
 	// indexes still know them, so that who names them still finds them.
 	ghosts map[ID]*entry
-	byName map[string]ID // by normalised DN; groups also by their security identifier
+	byName map[string]*entry // by normalised DN; groups also by their security identifier
 	byUID  map[string]ID
 	// holders are the groups that hold a member key.
 	holders idIndex
@@ -75,7 +76,8 @@ type mirror struct {
 	// below counts the entries directly under a name.
 	below map[string]int
 
-	reading map[ID]struct{} // put since Begin; nil outside a full read
+	reading bool   // since Begin
+	reads   uint32 // full reads that began
 	dirty   map[ID]struct{}
 	reread  map[ID]struct{} // entries to read again
 	full    bool            // everything has to be looked at
@@ -85,14 +87,24 @@ type mirror struct {
 
 func newMirror(r *rules) *mirror {
 	return &mirror{
-		rules: r, entries: map[ID]*entry{}, ghosts: map[ID]*entry{}, byName: map[string]ID{}, byUID: map[string]ID{},
+		rules: r, entries: map[ID]*entry{}, ghosts: map[ID]*entry{}, byName: map[string]*entry{}, byUID: map[string]ID{},
 		holders: idIndex{}, joiners: idIndex{}, former: idIndex{}, below: map[string]int{},
 		renames: map[string]rename{}, suspects: map[ID]time.Time{}, replaced: map[ID]ID{}, dirty: map[ID]struct{}{}, reread: map[ID]struct{}{},
 	}
 }
 
 // Begin starts a full read.
-func (m *mirror) Begin() { m.reading = make(map[ID]struct{}, len(m.entries)) }
+func (m *mirror) Begin() {
+	m.reading = true
+	m.reads++
+}
+
+// see notes that an entry was put in this full read.
+func (m *mirror) see(id ID) {
+	if e := m.entries[id]; e != nil {
+		e.seen = m.reads
+	}
+}
 
 // reconnect forgets versions: another server may be behind the one read before,
 // and what it holds now counts.
@@ -113,8 +125,8 @@ func (m *mirror) at(id ID) *entry {
 // Put takes an entry as it is now; a ghost is alive again. A state that is older
 // than the known one is ignored.
 func (m *mirror) Put(e *ldapsource.Entry) {
-	if m.reading != nil {
-		m.reading[e.ID] = struct{}{}
+	if m.reading {
+		defer func() { m.see(e.ID) }()
 	}
 	if known := m.entries[e.ID]; known != nil && known.version != "" && e.Version != "" && e.Version < known.version {
 		return
@@ -135,7 +147,7 @@ func (m *mirror) Put(e *ldapsource.Entry) {
 func (m *mirror) replace(old, fresh *entry) {
 	moved := false
 	if old != nil {
-		moved = old.name != fresh.name && m.byName[old.name] == old.id
+		moved = old.name != fresh.name && m.named(old)
 		m.unname(old)
 	}
 	if old == nil || old.name != fresh.name || old.class != fresh.class || old.uid != fresh.uid || old.sid != fresh.sid {
@@ -147,7 +159,9 @@ func (m *mirror) replace(old, fresh *entry) {
 	}
 	m.name(fresh)
 	m.relate(old, fresh)
-	m.dirty[fresh.id] = struct{}{}
+	if !m.reading { // afterwards everything is looked at
+		m.dirty[fresh.id] = struct{}{}
+	}
 	if old == nil || old.class != fresh.class || old.name != fresh.name || old.uid != fresh.uid {
 		m.touchHolders(fresh)
 		if old != nil {
@@ -171,15 +185,15 @@ func (m *mirror) Gone(id ID) {
 // Complete ends a full read: what was not put is gone, and everything is looked
 // at again. Without a Begin nothing was read, and nothing is concluded.
 func (m *mirror) Complete() {
-	if m.reading == nil {
+	if !m.reading {
 		return
 	}
 	for id := range m.entries {
-		if _, seen := m.reading[id]; !seen {
+		if m.entries[id].seen != m.reads {
 			m.Gone(id)
 		}
 	}
-	m.reading = nil
+	m.reading = false
 	m.full = true
 }
 
@@ -200,9 +214,9 @@ func (m *mirror) unindex(e *entry) {
 // name makes an entry findable.
 func (m *mirror) name(e *entry) {
 	m.entries[e.id] = e
-	m.byName[e.name] = e.id
+	m.byName[e.name] = e
 	if e.sid != "" {
-		m.byName[e.sid] = e.id
+		m.byName[e.sid] = e
 	}
 	m.below[ldapsource.Parent(e.name)]++
 	if e.uid != "" {
@@ -219,10 +233,10 @@ func (m *mirror) name(e *entry) {
 func (m *mirror) unname(e *entry) {
 	delete(m.entries, e.id)
 	delete(m.ghosts, e.id)
-	if m.byName[e.name] == e.id {
+	if m.named(e) {
 		delete(m.byName, e.name)
 	}
-	if m.byName[e.sid] == e.id {
+	if g := m.byName[e.sid]; g != nil && g.id == e.id {
 		delete(m.byName, e.sid)
 	}
 	if parent := ldapsource.Parent(e.name); m.below[parent] > 1 {
@@ -237,20 +251,26 @@ func (m *mirror) unname(e *entry) {
 
 // lookup resolves a member key to an entry, alive or a ghost.
 func (m *mirror) lookup(key string) (*entry, bool) {
-	id, ok := m.byName[key]
+	var e *entry
 	switch m.rules.memberValues {
 	case membersByUID:
-		id, ok = m.byUID[key]
-	case membersByID:
-		if parsed, err := directoryv1.ParseID(key); err == nil {
-			id, ok = ID(parsed), true
+		if id, ok := m.byUID[key]; ok {
+			e = m.at(id)
 		}
+	case membersByID:
+		if id, err := directoryv1.ParseID(key); err == nil {
+			e = m.at(ID(id))
+		}
+	default:
+		e = m.byName[key]
 	}
-	if !ok {
-		return nil, false
-	}
-	e := m.at(id)
 	return e, e != nil
+}
+
+// named says whether an entry is the one that its name leads to.
+func (m *mirror) named(e *entry) bool {
+	is := m.byName[e.name]
+	return is != nil && is.id == e.id
 }
 
 // keys are the keys by which groups may name an entry as a member.
@@ -268,10 +288,27 @@ func (m *mirror) keys(e *entry) []string {
 	}
 }
 
+// store keeps the attributes of an entry, and its names and version with them, in one
+// piece of memory: there are many entries, and the collector looks at every piece.
+func (e *entry) store(packed []byte) {
+	var b strings.Builder
+	b.Grow(len(e.dn) + len(e.version) + len(packed))
+	b.WriteString(e.dn)
+	b.WriteString(e.version)
+	b.Write(packed)
+	all := b.String()
+	plain := e.name == e.dn
+	dn, version := len(e.dn), len(e.dn)+len(e.version)
+	e.dn, e.version, e.packed = all[:dn], all[dn:version], all[version:]
+	if plain {
+		e.name = e.dn
+	}
+}
+
 // attributes unpacks an entry's attributes.
 func (e *entry) attributes() ([]*directoryv1.Attribute, error) {
 	var u directoryv1.User
-	if err := proto.Unmarshal(e.packed, &u); err != nil {
+	if err := proto.Unmarshal([]byte(e.packed), &u); err != nil {
 		return nil, fmt.Errorf("unpack entry: %w", err)
 	}
 	return u.GetAttributes(), nil
@@ -280,6 +317,6 @@ func (e *entry) attributes() ([]*directoryv1.Attribute, error) {
 // same says whether an entry is what it was, whatever its version.
 func (e *entry) same(as *entry) bool {
 	return e.dn == as.dn && e.class == as.class && e.tables == as.tables && e.sid == as.sid && e.enabled == as.enabled && e.broken == as.broken && e.flat == as.flat &&
-		e.uid == as.uid && bytes.Equal(e.packed, as.packed) &&
+		e.uid == as.uid && e.packed == as.packed &&
 		slices.Equal(e.members, as.members) && slices.Equal(e.memberOf, as.memberOf)
 }

@@ -25,10 +25,10 @@ func (s *session) recall(ctx context.Context) error {
 		return fmt.Errorf("read what was published of entries that are not found: %w", err)
 	}
 	for _, e := range ghosts {
-		by, taken := s.mirror.byName[e.name]
+		by := s.mirror.byName[e.name]
 		switch {
-		case taken:
-			s.mirror.replaced[e.id] = by
+		case by != nil:
+			s.mirror.replaced[e.id] = by.id
 		case !s.mirror.rules.scopes(e.name):
 			s.mirror.haunt(e)
 		}
@@ -95,9 +95,11 @@ func (r *rules) undigest(ghosts map[ID]*entry, stored *bus.Stored) error {
 	if r.memberValues == membersByUID && user != nil {
 		e.uid = first(attributes, "uid")
 	}
-	if e.packed, err = proto.Marshal(&directoryv1.User{Attributes: attributes}); err != nil {
+	packed, err := proto.Marshal(&directoryv1.User{Attributes: attributes})
+	if err != nil {
 		return fmt.Errorf("pack entry: %w", err)
 	}
+	e.packed = string(packed)
 	return nil
 }
 

@@ -136,9 +136,11 @@ func (r *rules) digest(e *ldapsource.Entry) (*entry, error) {
 	if !d.class.user && !d.class.group {
 		return d, nil
 	}
-	if d.packed, err = r.pack(e); err != nil {
+	packed, err := r.pack(e)
+	if err != nil {
 		return nil, err
 	}
+	d.store(packed)
 	if d.class.user {
 		r.digestUser(d, e)
 	}

@@ -56,8 +56,8 @@ func (m *mirror) closures() closures {
 			if !nested {
 				clear(visited)
 			}
-			if id, ok := m.byName[name]; ok {
-				m.collect(m.at(id), nested, m.eachMember, visited, one.scope)
+			if g := m.byName[name]; g != nil {
+				m.collect(g, nested, m.eachMember, visited, one.scope)
 			}
 		}
 		m.memberships(a, one)
@@ -71,7 +71,7 @@ func (m *mirror) missingScope(kind directoryv1.Kind) []string {
 	a, _ := m.rules.of(kind)
 	var missing []string
 	for _, name := range a.scopeGroups {
-		if _, ok := m.byName[name]; !ok {
+		if m.byName[name] == nil {
 			missing = append(missing, name)
 		}
 	}
@@ -142,8 +142,8 @@ func (m *mirror) above(dirty map[ID]struct{}) map[ID]struct{} {
 			}
 		}
 		for _, name := range e.memberOf {
-			if holder, ok := m.byName[name]; ok {
-				up(holder)
+			if holder := m.byName[name]; holder != nil {
+				up(holder.id)
 			}
 		}
 	}

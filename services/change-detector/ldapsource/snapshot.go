@@ -9,8 +9,10 @@ import (
 
 const (
 	defaultInterval = 5 * time.Second
-	// readAhead is how many entries wait for the sink before the server does.
-	readAhead = 256
+	// handful is how many entries are handed to the sink at once, and readAhead how
+	// many handfuls wait for it before the server does.
+	handful   = 64
+	readAhead = 4
 )
 
 // poll is the snapshot mode: read everything, settle, wait, again.
@@ -72,14 +74,16 @@ func (s *Source) pass(ctx context.Context, c *conn, server *Server, sink Sink, s
 	proof := Proof{Mode: server.Mode, Server: server.name(), Bases: len(s.bases)}
 	// The sink works while the next page is on its way: a server makes a page only
 	// when it is asked for.
-	ahead, failed := make(chan found, readAhead), make(chan error, 1)
+	ahead, failed := make(chan []found, readAhead), make(chan error, 1)
 	go func() {
 		defer close(ahead)
 		failed <- s.readBases(ctx, c, server, &proof, ahead)
 	}()
-	for one := range ahead {
-		sink.Put(one.entry)
-		saw(one.base, one.entry, one.holds)
+	for some := range ahead {
+		for _, one := range some {
+			sink.Put(one.entry)
+			saw(one.base, one.entry, one.holds)
+		}
 	}
 	if err := <-failed; err != nil {
 		return err
@@ -97,8 +101,9 @@ type found struct {
 }
 
 // readBases reads all bases.
-func (s *Source) readBases(ctx context.Context, c *conn, server *Server, proof *Proof, into chan<- found) error {
+func (s *Source) readBases(ctx context.Context, c *conn, server *Server, proof *Proof, into chan<- []found) error {
 	for i, base := range s.bases {
+		var some []found
 		t := &treeReader{source: s, conn: c, base: base, filter: everything, attributes: s.requested()}
 		t.each = func(in *ldap.Entry) error {
 			e, err := s.entry(in)
@@ -107,12 +112,16 @@ func (s *Source) readBases(ctx context.Context, c *conn, server *Server, proof *
 				return nil //nolint:nilerr // counted and reported, never guessed
 			}
 			proof.Entries++
-			into <- found{e, containerOf(in), i}
+			if some = append(some, found{e, containerOf(in), i}); len(some) == handful {
+				into <- some
+				some = make([]found, 0, handful)
+			}
 			return nil
 		}
 		if err := t.read(ctx, server); err != nil {
 			return err
 		}
+		into <- some
 		proof.Referrals += t.referrals
 	}
 	return nil
