@@ -127,7 +127,7 @@ func (s *Source) domain(ctx context.Context, c *conn, server *Server) (*domain, 
 	}
 	if found.origin == "" && s.first(attributeOrigin) {
 		s.deps.Log.WarnContext(ctx, "the invocationId of the domain controller cannot be read, a restored database may not be noticed",
-			"source", s.cfg.Name, "server", found.host, "cure", "let the account read the attribute of "+found.service)
+			"server", found.host, "cure", "let the account read the attribute of "+found.service)
 	}
 	server.controller = &found
 	return d, nil
@@ -166,7 +166,7 @@ func (d *domain) blind(ctx context.Context, c *conn) (bool, error) {
 	sees, err := d.sees(c)
 	if err == nil && !sees && d.source.first("blind") {
 		d.source.deps.Log.WarnContext(ctx, "the account is shown no deleted entries, they are found by reading all ids now and then",
-			"source", d.source.cfg.Name, "every", d.source.census.String(),
+			"every", d.source.census.String(),
 			"cure", "let the account list and read "+deletedObjects+strings.Join(d.contexts, " and "+deletedObjects)+", unless nothing was deleted yet")
 	}
 	return !sees, err
