@@ -39,7 +39,17 @@ type Server struct {
 // Start runs a server for the length of a test, which it fails where it cannot.
 func Start(tb testing.TB, opts Options) *Server {
 	tb.Helper()
-	s, err := Launch(tb.Context(), filepath.Join(tb.TempDir(), "samba"), opts)
+	// A socket's path is at most 108 bytes long, and tb.TempDir holds the test's name.
+	dir, err := os.MkdirTemp("", "samba")
+	if err != nil {
+		tb.Fatalf("make a directory for a Samba domain controller: %v", err)
+	}
+	tb.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			tb.Errorf("remove the domain controller's directory: %v", err)
+		}
+	})
+	s, err := Launch(tb.Context(), filepath.Join(dir, "dc"), opts)
 	if err != nil {
 		tb.Fatalf("start a Samba domain controller: %v", err)
 	}
