@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/go-ldap/ldap/v3"
@@ -87,19 +88,24 @@ func (s *Source) sameIdentity(c *conn) error {
 
 // lookup searches all bases for entries by id.
 func (s *Source) lookup(ctx context.Context, c *conn, ids []ID, found func(event)) error {
-	for len(ids) > 0 {
-		chunk := ids[:min(lookupChunk, len(ids))]
-		ids = ids[len(chunk):]
-		filter := s.idFilter(chunk)
-		for i, base := range s.bases {
-			err := s.lookupIn(ctx, c, base, filter, func(e *ldap.Entry) {
-				if entry, err := s.entry(e); err == nil { // an entry without an id is not the one
-					found(event{base: i, put: entry, holds: containerOf(e)})
-				}
-			})
-			if err != nil {
-				return fmt.Errorf("look entries up in %s: %w", base, s.cure(err, base))
+	for chunk := range slices.Chunk(ids, lookupChunk) {
+		if err := s.find(ctx, c, s.idFilter(chunk), found); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// find searches all bases.
+func (s *Source) find(ctx context.Context, c *conn, filter string, found func(event)) error {
+	for i, base := range s.bases {
+		err := s.lookupIn(ctx, c, base, filter, func(e *ldap.Entry) {
+			if entry, err := s.entry(e); err == nil { // an entry without an id is not the one
+				found(event{base: i, put: entry, holds: containerOf(e)})
 			}
+		})
+		if err != nil {
+			return fmt.Errorf("look entries up in %s: %w", base, s.cure(err, base))
 		}
 	}
 	return nil
