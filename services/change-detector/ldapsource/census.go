@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// censusInterval is the least time between two censuses.
-	censusInterval = time.Minute
+	// censusPolls is how many intervals are between two censuses, at least.
+	censusPolls = 12
 	// censusRest keeps them to a tenth of the time.
 	censusRest = 10
 )

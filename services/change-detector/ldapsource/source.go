@@ -144,7 +144,7 @@ const heartbeatInterval = 20 * time.Second
 // New checks the configuration and returns a Source that reads the given
 // attributes besides those that the source itself needs. It does not connect.
 func New(cfg *connection.Source, attributes []string, deps Deps) (*Source, error) {
-	s := &Source{cfg: cfg, deps: deps, heartbeat: heartbeatInterval, census: censusInterval}
+	s := &Source{cfg: cfg, deps: deps, heartbeat: heartbeatInterval, census: censusPolls * orDefault(cfg.Detection.Interval, defaultInterval)}
 	if s.deps.Log == nil {
 		s.deps.Log = slog.New(slog.DiscardHandler)
 	}
