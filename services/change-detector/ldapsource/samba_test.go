@@ -94,7 +94,7 @@ func adConfig(srv *samba.Server, a account) *connection.Source {
 	}
 }
 
-func adSource(t *testing.T, srv *samba.Server, a account, change ...func(*connection.Source)) *Source {
+func adSource(t testing.TB, srv *samba.Server, a account, change ...func(*connection.Source)) *Source {
 	t.Helper()
 	cfg := adConfig(srv, a)
 	for _, f := range change {
