@@ -105,8 +105,7 @@ type follower struct {
 	pending map[ID]bool // seems to be gone, or changed: to be looked up
 	missing map[ID]bool // reported present without content
 	links   []link
-	arrived []string // names of who came into the bases, where changes are asked for
-	done    []bool   // by base: its refresh is proved
+	done    []bool // by base: its refresh is proved
 	proof   Proof
 	unsaid  bool // the sink has not settled since something changed
 
@@ -276,9 +275,6 @@ func (f *follower) put(ev event) {
 	if ev.live && !known && ev.holds.brings() {
 		f.sweepSoon() // what came along with a container is not reported
 	}
-	if ev.live && !known && f.tracker != nil {
-		f.arrived = append(f.arrived, e.DN)
-	}
 	f.known[e.ID] = h
 	f.sink.Put(e)
 	f.unsaid = true
@@ -334,7 +330,7 @@ func (f *follower) resolve(ctx context.Context) error {
 	clear(f.pending)
 	clear(f.missing)
 	f.link()
-	return f.welcome(ctx)
+	return nil
 }
 
 // whole has the groups read of which more than the members changed, or which are

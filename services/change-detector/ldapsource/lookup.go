@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -84,6 +85,43 @@ func (s *Source) sameIdentity(c *conn) error {
 		return fmt.Errorf("%w: it was %s and is %q", ErrIdentity, was, is)
 	}
 	return nil
+}
+
+// Holders are the groups that hold one of these DNs as a member; none where the server
+// refuses to search by members, which leaves them to the sweep. It uses a connection of
+// its own and may be called while Watch runs.
+func (s *Source) Holders(ctx context.Context, dns []string) ([]*Entry, error) {
+	c, err := s.join(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	groups := map[ID]*Entry{}
+	for chunk := range slices.Chunk(dns, lookupChunk) {
+		err := s.find(ctx, c, anyOf(s.cfg.Groups.Members, chunk), func(ev event) { groups[ev.put.ID] = ev.put })
+		if refused, ok := errors.AsType[*ldap.Error](err); ok && refused.ResultCode != ldap.ErrorNetwork {
+			if s.first("search by members") {
+				s.deps.Log.WarnContext(ctx, "the server refuses to search groups by members, those of who is moved into the bases are found by the sweep alone",
+					"source", s.cfg.Name, "error", err)
+			}
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return slices.Collect(maps.Values(groups)), nil
+}
+
+// anyOf is a filter for an attribute with one of these values.
+func anyOf(attribute string, values []string) string {
+	var b strings.Builder
+	b.WriteString("(|")
+	for _, v := range values {
+		fmt.Fprintf(&b, "(%s=%s)", attribute, ldap.EscapeFilter(v))
+	}
+	b.WriteByte(')')
+	return b.String()
 }
 
 // lookup searches all bases for entries by id.
