@@ -94,18 +94,18 @@ func adConfig(srv *samba.Server, a account) *connection.Source {
 	}
 }
 
-func adSource(t testing.TB, srv *samba.Server, a account, change ...func(*connection.Source)) *Source {
-	t.Helper()
+func adSource(tb testing.TB, srv *samba.Server, a account, change ...func(*connection.Source)) *Source {
+	tb.Helper()
 	cfg := adConfig(srv, a)
 	for _, f := range change {
 		f(cfg)
 	}
 	s, err := New(cfg, []string{"sAMAccountName", "cn", "sn", "mail", "userAccountControl"}, Deps{
-		Log:      slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Log:      slog.New(slog.NewTextHandler(tb.Output(), nil)),
 		Password: func(context.Context) (string, error) { return a.word(srv), nil },
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	s.census = 100 * time.Millisecond
 	return s
