@@ -152,6 +152,7 @@ func (m *mirror) Put(e *ldapsource.Entry) {
 
 func (m *mirror) replace(old, fresh *entry) {
 	moved := false
+	_, returns := m.ghosts[fresh.id]
 	if old != nil {
 		moved = old.name != fresh.name && m.named(old)
 		m.unname(old)
@@ -168,7 +169,7 @@ func (m *mirror) replace(old, fresh *entry) {
 	if !m.reading { // afterwards everything is looked at
 		m.dirty[fresh.id] = struct{}{}
 	}
-	if old == nil {
+	if old == nil || returns {
 		m.welcome(fresh)
 	}
 	if old == nil || old.class != fresh.class || old.name != fresh.name || old.uid != fresh.uid {

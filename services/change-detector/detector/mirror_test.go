@@ -273,7 +273,15 @@ func TestGroupsOfANewcomerAreAskedFor(t *testing.T) {
 		t.Errorf("asked at once for %v, want them to gather", m.ask)
 	}
 	m.recheck(m.nextLook())
-	if diff := gocmp.Diff([]string{"uid=bob," + people}, m.ask); diff != "" || !m.nextLook().IsZero() {
+	want := []string{"uid=bob," + people}
+	if diff := gocmp.Diff(want, m.ask); diff != "" {
+		t.Errorf("to ask for: -want +got\n%s", diff)
+	}
+	m.ask = nil
+	m.Gone(makeID(2)) // its removal is not published yet
+	m.Put(someone(2, "bob"))
+	m.recheck(m.nextLook())
+	if diff := gocmp.Diff(want, m.ask); diff != "" || !m.nextLook().IsZero() {
 		t.Errorf("to ask for: -want +got\n%s", diff)
 	}
 }
