@@ -100,7 +100,7 @@ const (
 func (h *history) play(t *testing.T, during phase, n int) {
 	t.Helper()
 	h.told = append(h.told, string(during))
-	h.fixed = h.fixedUnits && (during == starts || during == works && h.settings.mode != connection.ModeSyncrepl)
+	h.fixed = h.fixedUnits && during != stopped
 	for range n {
 		ldif, idempotent := h.step()
 		if ldif == "" {
