@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/go-ldap/ldap/v3"
@@ -85,21 +87,54 @@ func (s *Source) sameIdentity(c *conn) error {
 	return nil
 }
 
+// Holders are the groups that hold one of these DNs as a member. It uses a connection
+// of its own and may be called while Watch runs.
+func (s *Source) Holders(ctx context.Context, dns []string) ([]*Entry, error) {
+	c, err := s.join(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	groups := map[ID]*Entry{}
+	for chunk := range slices.Chunk(dns, lookupChunk) {
+		if err := s.find(ctx, c, anyOf(s.cfg.Groups.Members, chunk), func(ev event) { groups[ev.put.ID] = ev.put }); err != nil {
+			return nil, err
+		}
+	}
+	return slices.Collect(maps.Values(groups)), nil
+}
+
+// anyOf is a filter for an attribute with one of these values.
+func anyOf(attribute string, values []string) string {
+	var b strings.Builder
+	b.WriteString("(|")
+	for _, v := range values {
+		fmt.Fprintf(&b, "(%s=%s)", attribute, ldap.EscapeFilter(v))
+	}
+	b.WriteByte(')')
+	return b.String()
+}
+
 // lookup searches all bases for entries by id.
 func (s *Source) lookup(ctx context.Context, c *conn, ids []ID, found func(event)) error {
-	for len(ids) > 0 {
-		chunk := ids[:min(lookupChunk, len(ids))]
-		ids = ids[len(chunk):]
-		filter := s.idFilter(chunk)
-		for i, base := range s.bases {
-			err := s.lookupIn(ctx, c, base, filter, func(e *ldap.Entry) {
-				if entry, err := s.entry(e); err == nil { // an entry without an id is not the one
-					found(event{base: i, put: entry, holds: containerOf(e)})
-				}
-			})
-			if err != nil {
-				return fmt.Errorf("look entries up in %s: %w", base, s.cure(err, base))
+	for chunk := range slices.Chunk(ids, lookupChunk) {
+		if err := s.find(ctx, c, s.idFilter(chunk), found); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// find searches all bases.
+func (s *Source) find(ctx context.Context, c *conn, filter string, found func(event)) error {
+	for i, base := range s.bases {
+		err := s.lookupIn(ctx, c, base, filter, func(e *ldap.Entry) {
+			if entry, err := s.entry(e); err == nil { // an entry without an id is not the one
+				found(event{base: i, put: entry, holds: containerOf(e)})
 			}
+		})
+		if err != nil {
+			return fmt.Errorf("look entries up in %s: %w", base, s.cure(err, base))
 		}
 	}
 	return nil
