@@ -98,12 +98,12 @@ func (s *Source) position(c *conn, was *controller, least int64) (int64, error) 
 type domain struct {
 	source   *Source
 	server   *Server
+	which    controller
 	contexts []string // naming contexts above the bases
 	usn      int64    // changes up to this one are known
 }
 
-// domain asks whether a server is a domain controller whose changes can be followed
-// and takes it as the session's.
+// domain asks whether a server is a domain controller whose changes can be followed.
 func (s *Source) domain(ctx context.Context, c *conn, server *Server) (*domain, error) {
 	if !server.activeDirectory {
 		return nil, errors.New("the server is no Active Directory domain controller")
@@ -127,15 +127,20 @@ func (s *Source) domain(ctx context.Context, c *conn, server *Server) (*domain, 
 	}
 	if found.origin == "" && s.first(attributeOrigin) {
 		s.deps.Log.WarnContext(ctx, "the invocationId of the domain controller cannot be read, a restored database may not be noticed",
-			"source", s.cfg.Name, "server", found.host, "cure", "let the account read the attribute of "+found.service)
+			"server", found.host, "cure", "let the account read the attribute of "+found.service)
 	}
-	server.controller = &found
+	d.which = found
 	return d, nil
+}
+
+// follow binds the session to the controller, which a tracker will ask for changes.
+func (d *domain) follow(t tracker) {
+	d.server.controller, d.server.stamp, d.server.tracker = &d.which, stampUSN, t
 }
 
 // advance asks for the number of the last change.
 func (d *domain) advance(c *conn) (int64, error) {
-	return d.source.position(c, d.server.controller, d.usn)
+	return d.source.position(c, &d.which, d.usn)
 }
 
 // sees reports whether the account is shown deleted entries.
@@ -166,7 +171,7 @@ func (d *domain) blind(ctx context.Context, c *conn) (bool, error) {
 	sees, err := d.sees(c)
 	if err == nil && !sees && d.source.first("blind") {
 		d.source.deps.Log.WarnContext(ctx, "the account is shown no deleted entries, they are found by reading all ids now and then",
-			"source", d.source.cfg.Name, "every", d.source.census.String(),
+			"every", d.source.census.String(),
 			"cure", "let the account list and read "+deletedObjects+strings.Join(d.contexts, " and "+deletedObjects)+", unless nothing was deleted yet")
 	}
 	return !sees, err

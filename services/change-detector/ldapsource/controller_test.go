@@ -118,6 +118,9 @@ func TestChoose_activeDirectory(t *testing.T) {
 			if err != nil || got.Mode != test.want || !strings.Contains(got.Reason, test.reason) {
 				t.Errorf("%+v, %v", got, err)
 			}
+			if pinned := got.controller != nil; pinned != (test.want != ModeSnapshot) {
+				t.Errorf("the session is bound to one server: %t", pinned)
+			}
 		})
 	}
 }

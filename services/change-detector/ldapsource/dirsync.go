@@ -51,7 +51,7 @@ func (s *Source) tryDirSync(ctx context.Context, c *conn, server *Server) (strin
 	if err != nil {
 		return "", err
 	}
-	server.stamp, server.tracker = stampUSN, t
+	d.follow(t)
 	return reason, nil
 }
 

@@ -51,7 +51,7 @@ func newFake(users int) *controllerFake {
 
 func fakeEntry(n int, dn string, pairs ...string) fake.Message {
 	m := fake.Message{DN: dn, Attributes: []fake.Attribute{
-		{Name: "objectGUID", Values: []string{strings.Repeat("\x00", 15) + string(rune(n))}},
+		{Name: "objectGUID", Values: []string{strings.Repeat("\x00", 14) + string([]byte{byte(n >> 8), byte(n)})}},
 		{Name: "uSNChanged", Values: []string{strconv.Itoa(n)}},
 	}}
 	for pair := range slices.Chunk(pairs, 2) {

@@ -105,7 +105,8 @@ type follower struct {
 	pending map[ID]bool // seems to be gone, or changed: to be looked up
 	missing map[ID]bool // reported present without content
 	links   []link
-	done    []bool // by base: its refresh is proved
+	arrived []string // names of who came into the bases, where changes are asked for
+	done    []bool   // by base: its refresh is proved
 	proof   Proof
 	unsaid  bool // the sink has not settled since something changed
 
@@ -275,6 +276,9 @@ func (f *follower) put(ev event) {
 	if ev.live && !known && ev.holds.brings() {
 		f.sweepSoon() // what came along with a container is not reported
 	}
+	if ev.live && !known && f.tracker != nil {
+		f.arrived = append(f.arrived, e.DN)
+	}
 	f.known[e.ID] = h
 	f.sink.Put(e)
 	f.unsaid = true
@@ -306,7 +310,7 @@ func (f *follower) drop(id ID) {
 }
 
 // resolve looks for the entries of which not enough was said, and passes links on:
-// last, because an entry that a group lost may have got another name just now.
+// after that, because an entry that a group lost may have got another name just now.
 func (f *follower) resolve(ctx context.Context) error {
 	f.whole()
 	ids := make([]ID, 0, len(f.pending)+len(f.missing))
@@ -330,7 +334,7 @@ func (f *follower) resolve(ctx context.Context) error {
 	clear(f.pending)
 	clear(f.missing)
 	f.link()
-	return nil
+	return f.welcome(ctx)
 }
 
 // whole has the groups read of which more than the members changed, or which are

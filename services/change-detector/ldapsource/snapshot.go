@@ -89,12 +89,10 @@ func (s *Source) pass(ctx context.Context, c *conn, server *Server, sink Sink, s
 // report says once what a full read leaves out.
 func (s *Source) report(ctx context.Context, proof *Proof) {
 	if proof.WithoutID > 0 && s.first("without id") {
-		s.deps.Log.WarnContext(ctx, "entries without a readable id are left out", "source", s.cfg.Name,
-			"entries", proof.WithoutID, "attribute", s.cfg.ID.Attribute,
+		s.deps.Log.WarnContext(ctx, "entries without a readable id are left out", "entries", proof.WithoutID, "attribute", s.cfg.ID.Attribute,
 			"cure", "let the account read the attribute, or correct "+s.key("id"))
 	}
 	if proof.Referrals > 0 && s.first("referrals") {
-		s.deps.Log.InfoContext(ctx, "search references to other servers are not followed", "source", s.cfg.Name,
-			"references", proof.Referrals)
+		s.deps.Log.InfoContext(ctx, "search references to other servers are not followed", "references", proof.Referrals)
 	}
 }

@@ -89,8 +89,7 @@ func (t *timestamp) mark(ctx context.Context, c *conn) error {
 		}
 	})
 	if without > 0 && t.source.first("without stamp") {
-		t.source.deps.Log.WarnContext(ctx, "changes of entries without a time are found by the sweep alone", "source", t.source.cfg.Name,
-			"entries", without, "attribute", string(t.server.stamp), "cure", "let the account read the attribute")
+		t.source.deps.Log.WarnContext(ctx, "changes of entries without a time are found by the sweep alone", "entries", without, "attribute", string(t.server.stamp), "cure", "let the account read the attribute")
 	}
 	t.since = time.Now()
 	return err

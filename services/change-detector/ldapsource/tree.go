@@ -87,7 +87,7 @@ func (t *treeReader) halve(ctx context.Context) bool {
 	}
 	t.source.pageSize.Store(size / 2)
 	t.source.deps.Log.InfoContext(ctx, "page size halved, the server refuses a larger one",
-		"source", t.source.cfg.Name, "page_size", size/2)
+		"page_size", size/2)
 	return true
 }
 

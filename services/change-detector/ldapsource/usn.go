@@ -21,7 +21,7 @@ func (s *Source) tryUSN(ctx context.Context, c *conn, server *Server) (string, e
 	if !server.Supports(controlDeleted) {
 		return "", errors.New("the server does not name the control " + controlDeleted)
 	}
-	server.stamp, server.tracker = stampUSN, &usn{d}
+	d.follow(&usn{d})
 	return "Active Directory numbers its changes (uSNChanged)", nil
 }
 

@@ -224,7 +224,7 @@ func matches(f *ber.Packet, m Message) bool {
 	all := func(want bool) bool {
 		return !slices.ContainsFunc(f.Children, func(c *ber.Packet) bool { return matches(c, m) != want })
 	}
-	switch int(f.Tag) {
+	switch int(f.Tag) { //nolint:gosec // a tag is small
 	case ldap.FilterAnd:
 		return all(true)
 	case ldap.FilterOr:
