@@ -29,6 +29,9 @@ type place struct {
 	// fixedUnits says that a container must not be renamed while entries in it are
 	// read: the server then keeps giving out their old DNs.
 	fixedUnits bool
+	// rootedUnits says that a container must not be moved: searches below its new
+	// place do not find what is in it.
+	rootedUnits bool
 }
 
 // attribute is an attribute with its values, as it stands in LDIF.
