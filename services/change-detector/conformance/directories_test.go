@@ -26,8 +26,11 @@ func placeAt(srv *samba.Server, dn, password string) *place {
 		userRDN: "cn", odd: ", Jür",
 		user: func(name string) []attribute {
 			return []attribute{
-				{"objectClass", []string{"user"}}, {"sAMAccountName", []string{name}}, {"userAccountControl", []string{"544"}},
-				{"sn", []string{name}}, {"mail", []string{name + "@example.test"}},
+				{"objectClass", []string{"user"}},
+				{"sAMAccountName", []string{name}},
+				{"userAccountControl", []string{"544"}},
+				{"sn", []string{name}},
+				{"mail", []string{name + "@example.test"}},
 			}
 		},
 		group: func(name string) []attribute {

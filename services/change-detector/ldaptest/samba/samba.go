@@ -40,7 +40,7 @@ type Server struct {
 func Start(tb testing.TB, opts Options) *Server {
 	tb.Helper()
 	// A socket's path is at most 108 bytes long, and tb.TempDir holds the test's name.
-	dir, err := os.MkdirTemp("", "samba")
+	dir, err := os.MkdirTemp("", "samba") //nolint:usetesting // paths of sockets have to be short
 	if err != nil {
 		tb.Fatalf("make a directory for a Samba domain controller: %v", err)
 	}

@@ -47,7 +47,7 @@ func lock(file string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the lock of the cache: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil { //nolint:gosec // a file descriptor fits an int
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", file, err), f.Close())
 	}
 	return func() { _ = f.Close() }, nil // closing unlocks
