@@ -69,6 +69,7 @@ type options struct {
 	minRatio      float64
 	only          string // the one step to do; empty for all
 	skipLarge     bool
+	unjudged      bool // ratios are only stated: the sizes are too small for them
 	format        string
 	dir, programs string
 }
@@ -129,7 +130,7 @@ type bench struct {
 // Everything that was started has ended, and the scratch directory is gone, when
 // it returns.
 func run(ctx context.Context, o options, progress io.Writer) (r *report, err error) {
-	b := &bench{opts: o, programs: o.programs, report: &report{Machine: machine()}, progress: progress}
+	b := &bench{opts: o, programs: o.programs, report: &report{Machine: machine(), unjudged: o.unjudged}, progress: progress}
 	if b.self, err = os.Executable(); err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
