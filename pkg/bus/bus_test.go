@@ -142,6 +142,35 @@ func TestFenceIsRenewedAfterALoneMessageWithoutAnswer(t *testing.T) {
 	}
 }
 
+// A batch of which no answer came may be stored late, too: a lone message that is
+// published next does not keep it out by itself.
+func TestFenceIsRenewedAfterABatchWithoutAnswer(t *testing.T) {
+	t.Parallel()
+	b := bustest.Start(t)
+	fence, err := b.TakeFence(t.Context(), users, "corp", "one")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := b.Last(t.Context(), directoryv1.StreamUsers, directoryv1.FenceSubject(users, "corp"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	batch := []bus.Message{{Subject: subject(1), Data: []byte("unknown")}, {Subject: subject(2), Data: []byte("unknown")}}
+	if _, err := fence.Publish(ended, batch); err == nil {
+		t.Fatal("published though nobody waited for the answer")
+	}
+	if _, err := fence.Publish(t.Context(), []bus.Message{{Subject: subject(3), Data: []byte("newest")}}); err != nil {
+		t.Fatalf("publish after it: %v", err)
+	}
+	// what the server would do if the batch came only now
+	late := []bus.Message{{Subject: directoryv1.FenceSubject(users, "corp"), Expect: &before.Sequence}, batch[0], batch[1]}
+	if _, err := b.PublishBatch(t.Context(), late); !errors.Is(err, bus.ErrConflict) {
+		t.Errorf("the batch that came late: got %v, want ErrConflict", err)
+	}
+}
+
 func TestReadDeliversTheLastOfEachSubjectAndFollows(t *testing.T) {
 	t.Parallel()
 	b := bustest.Start(t)

@@ -102,8 +102,8 @@ type Fence struct {
 	stream   string
 	owner    string
 	sequence uint64
-	// doubtful says that a message of which no answer came may still be stored: the
-	// fence is written anew before anything else is, so that it cannot come late.
+	// doubtful says that messages of which no answer came may still be stored: the
+	// fence is written anew before anything else is, so that they cannot come late.
 	doubtful bool
 }
 
@@ -217,17 +217,20 @@ func (f *Fence) renew(ctx context.Context) error {
 	return nil
 }
 
-// resolve finds out what became of a batch whose publish returned an error.
+// resolve finds out what became of a batch whose publish returned an error. One that
+// was not refused and is not there may still come.
 func (f *Fence) resolve(ctx context.Context, nonce string, cause error) (uint64, error) {
 	last, err := f.bus.Last(ctx, f.stream, f.subject)
 	switch {
 	case err != nil:
+		f.doubtful = true
 		return 0, errors.Join(cause, fmt.Errorf("read fence back: %w", err))
 	case last.Header[headerNonce] == nonce:
 		return last.Sequence, nil
 	case last.Sequence != f.sequence:
 		return 0, fmt.Errorf("%w: %w", ErrFenced, cause)
 	default:
+		f.doubtful = !errors.Is(cause, ErrConflict)
 		return 0, cause
 	}
 }
