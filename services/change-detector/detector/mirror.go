@@ -143,7 +143,7 @@ func (m *mirror) Put(e *ldapsource.Entry) {
 		return
 	}
 	delete(m.replaced, fresh.id)
-	if known := m.entries[e.ID]; known != nil && known.same(fresh) {
+	if known := m.entries[e.ID]; known != nil && known.same(fresh) && m.findable(known) {
 		known.version = fresh.version
 		return
 	}
@@ -280,6 +280,12 @@ func (m *mirror) lookup(key string) (*entry, bool) {
 func (m *mirror) named(e *entry) bool {
 	is := m.byName[e.name]
 	return is != nil && is.id == e.id
+}
+
+// findable says whether whatever may name an entry leads to it: another one may have
+// had its name or its uid for a moment.
+func (m *mirror) findable(e *entry) bool {
+	return m.named(e) && (e.uid == "" || m.byUID[e.uid] == e.id) && (e.sid == "" || m.byName[e.sid] == e)
 }
 
 // keys are the keys by which groups may name an entry as a member.

@@ -277,3 +277,47 @@ func TestGroupsOfANewcomerAreAskedFor(t *testing.T) {
 		t.Errorf("to ask for: -want +got\n%s", diff)
 	}
 }
+
+// Another entry had the name for a moment, and nobody told that this one did not have
+// it meanwhile: when it is sent as it was before, its name leads to it again.
+func TestNameLeadsBackToItsEntry(t *testing.T) {
+	t.Parallel()
+	for _, values := range []string{membersByDN, membersByUID} {
+		t.Run(values, func(t *testing.T) {
+			t.Parallel()
+			r := testRules(t, connection.NestedFlatten, nil, false)
+			r.memberValues = values
+			m := newMirror(r)
+			ann := "uid=ann," + people
+			member := map[string]string{membersByDN: ann, membersByUID: "ann"}[values]
+			m.Put(ent(1, ann, "uid", "ann"))
+			m.Put(ent(2, "uid=bob,"+people, "uid", "bob"))
+			m.Put(ent(2, ann, "uid", "ann"))
+			m.Put(ent(1, ann, "uid", "ann"))
+			m.Put(ent(2, "uid=bob,"+people, "uid", "bob"))
+			m.Put(ent(3, "cn=staff,"+groupsBase, "objectclass", "groupOfNames", "member", member))
+			if got := m.membersOf(m.entries[makeID(3)]); len(got) != 1 || got[0].id != makeID(1) {
+				t.Errorf("members %v, want ann", got)
+			}
+		})
+	}
+}
+
+// A read that comes after the moment puts it right, too.
+func TestReadLeadsNamesToTheirEntries(t *testing.T) {
+	t.Parallel()
+	m := newMirror(testRules(t, connection.NestedFlatten, nil, false))
+	ann, bob := "uid=ann,"+people, "uid=bob,"+people
+	m.Put(ent(1, ann, "uid", "ann"))
+	m.Put(ent(2, bob, "uid", "bob"))
+	m.Put(ent(2, ann, "uid", "bob"))
+	m.Put(ent(2, bob, "uid", "bob"))
+	m.Begin()
+	m.Put(ent(1, ann, "uid", "ann"))
+	m.Put(ent(2, bob, "uid", "bob"))
+	m.Put(ent(3, "cn=staff,"+groupsBase, "objectclass", "groupOfNames", "member", ann))
+	m.Complete()
+	if got := m.membersOf(m.entries[makeID(3)]); len(got) != 1 || got[0].id != makeID(1) {
+		t.Errorf("members %v, want ann", got)
+	}
+}
