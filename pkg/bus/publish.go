@@ -141,10 +141,8 @@ func (f *Fence) Publish(ctx context.Context, messages []Message) ([]uint64, erro
 	if len(messages) == 0 {
 		return nil, nil
 	}
-	if f.doubtful {
-		if err := f.renew(ctx); err != nil {
-			return nil, err
-		}
+	if err := f.Settle(ctx); err != nil {
+		return nil, err
 	}
 	if len(messages) == 1 {
 		sequence, err := f.publishOne(ctx, messages[0])
@@ -197,6 +195,16 @@ func (f *Fence) publishOne(ctx context.Context, m Message) (uint64, error) {
 		return last.Sequence, nil
 	}
 	return 0, err
+}
+
+// Settle makes sure that nothing is stored any more of which no answer came: what is
+// read from the stream afterwards stays. ErrFenced is as in Publish, and also what
+// comes of a batch that was stored without an answer.
+func (f *Fence) Settle(ctx context.Context) error {
+	if !f.doubtful {
+		return nil
+	}
+	return f.renew(ctx)
 }
 
 // renew writes the fence anew, so that nothing that expects the former one is stored

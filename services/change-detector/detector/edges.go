@@ -42,7 +42,7 @@ func (m *mirror) touchMembership(old, fresh *entry) {
 		return
 	}
 	changed := difference(before.members, fresh.members)
-	if before.name != fresh.name || before.class != fresh.class || before.packed != fresh.packed {
+	if before.name != fresh.name || before.class != fresh.class || before.packed != fresh.packed || before.flat != fresh.flat {
 		changed = difference(nil, append(slices.Clone(before.members), fresh.members...))
 		for _, name := range []string{before.name, fresh.name, before.sid, fresh.sid} {
 			m.joiners[name].mark(m.dirty)

@@ -161,3 +161,29 @@ func TestGroupThatNamesTheNextOwnerOfAName(t *testing.T) {
 		t.Error("the group is not read again")
 	}
 }
+
+// A group of which only the flattened members were known is there again: those who
+// are in it themselves have its name again.
+func TestFlatGroupThatIsThereAgainIsNamed(t *testing.T) {
+	t.Parallel()
+	m := newMirror(testRules(t, connection.NestedFlatten, nil, true))
+	ann, bob := "uid=ann,"+people, "uid=bob,"+people
+	m.Put(ent(1, ann, "uid", "ann"))
+	m.Put(ent(2, bob, "uid", "bob"))
+	m.Put(ent(4, "cn=sub,"+groupsBase, "cn", "sub", "objectclass", "groupOfNames", "member", bob))
+	staff := ent(3, "cn=staff,"+groupsBase, "cn", "staff", "objectclass", "groupOfNames", "member", ann, "member", "cn=sub,"+groupsBase)
+	ghost, err := m.rules.digest(staff)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ghost.members, ghost.flat = nil, false
+	m.haunt(ghost)
+	for _, member := range []int{1, 2} {
+		m.recallEdge(ghost, m.entries[makeID(member)], func(*entry) bool { return false })
+	}
+	clear(m.dirty)
+	m.Put(staff)
+	if _, dirty := m.dirty[makeID(1)]; !dirty {
+		t.Error("ann is not looked at again")
+	}
+}

@@ -61,7 +61,7 @@ func (s *session) keep(ctx context.Context, p *pass, units []*unit) error {
 	s.keepFollowing(p, units, keeps)
 	s.keepGroups(p, units, keeps)
 	if err := s.readOld(ctx, keeps); err != nil {
-		return fmt.Errorf("read what was published of entries that lost something: %w", s.publisher.again(ctx, err))
+		return fmt.Errorf("read what was published of entries that lost something: %w", s.publisher.again(err))
 	}
 	olds := map[held.Key]*old{}
 	var upserts []*publication

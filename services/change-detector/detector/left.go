@@ -23,7 +23,7 @@ func (s *session) findLeft(ctx context.Context, p *pass) error {
 		if !o.readLeft {
 			var err error
 			if o.left, err = s.readLeft(ctx, pub, before); err != nil {
-				return fmt.Errorf("read who was a member of a group: %w", s.publisher.again(ctx, err))
+				return fmt.Errorf("read who was a member of a group: %w", s.publisher.again(err))
 			}
 			o.readLeft = true
 		}

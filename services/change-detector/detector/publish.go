@@ -26,6 +26,8 @@ type publisher struct {
 	memory memory
 	tracer trace.Tracer
 	next   batch
+	// outdated says that the streams may hold something else than the memory says.
+	outdated bool
 	// would, where it is not nil, takes what would be published instead.
 	would map[held.Key]*publication
 }
@@ -142,8 +144,8 @@ func (p *publisher) item(ctx context.Context, pub *publication) (*item, error) {
 	return one, nil
 }
 
-// flush stores the next batch. When an entry's message is not the remembered one,
-// the memory is read again and the session begins anew.
+// flush stores the next batch. When that fails, nobody knows for certain what the
+// streams hold: the memory is read again before the next pass.
 func (p *publisher) flush(ctx context.Context) error {
 	kind, items := p.next.kind, p.next.items
 	p.next = batch{}
@@ -161,7 +163,8 @@ func (p *publisher) flush(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("publish %d changes: %w", len(items), p.again(ctx, err))
+		p.outdated = true
+		return fmt.Errorf("publish %d changes: %w", len(items), err)
 	}
 	for _, one := range items {
 		p.memory[kind][ID(one.change.GetEntryId())] = one.published(sequences[0])
@@ -181,18 +184,32 @@ func (p *publisher) drop() {
 	p.next = batch{}
 }
 
-// again reads the memory again where an error says that the streams hold something
-// else; the next session begins with it.
-func (p *publisher) again(ctx context.Context, err error) error {
-	if !errors.Is(err, bus.ErrConflict) && !errors.Is(err, errChanged) && !errors.Is(err, bus.ErrNotFound) {
+// again has the memory read again where an error says that the streams hold something
+// else.
+func (p *publisher) again(err error) error {
+	if errors.Is(err, bus.ErrConflict) || errors.Is(err, errChanged) || errors.Is(err, bus.ErrNotFound) {
+		p.outdated = true
+	}
+	return err
+}
+
+// refresh reads the memory again where the streams may hold something else, once
+// nothing of what failed can be stored any more.
+func (p *publisher) refresh(ctx context.Context) error {
+	if !p.outdated {
+		return nil
+	}
+	for _, kind := range kinds {
+		if err := p.fences[kind].Settle(ctx); err != nil {
+			return err
+		}
+	}
+	fresh, err := remember(ctx, p.bus, p.name)
+	if err != nil {
 		return err
 	}
-	fresh, readErr := remember(ctx, p.bus, p.name)
-	if readErr != nil {
-		return errors.Join(err, readErr)
-	}
-	p.memory = fresh
-	return err
+	p.memory, p.outdated = fresh, false
+	return nil
 }
 
 // published is what is remembered of a publication once it is stored.

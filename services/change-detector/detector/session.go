@@ -130,8 +130,8 @@ func (s *session) Complete(p ldapsource.Proof) {
 // Settled is the table of contents of a pass; steps 2 to 9 are repeated while
 // they change something.
 //
-//  1. recall what was published and is not found; read entries again that the
-//     server may have changed in silence
+//  1. recall what was published, where a publication failed, and what of it is not
+//     found; read entries again that the server may have changed in silence
 //  2. compare what may have changed with what was published; publish what takes
 //     nothing away
 //  3. ask the server for entries that seem to be gone
@@ -147,7 +147,10 @@ func (s *session) Settled(ctx context.Context) error {
 	if s.idle() {
 		return nil
 	}
-	if err := s.recall(ctx); err != nil { // 1
+	if err := s.publisher.refresh(ctx); err != nil { // 1
+		return err
+	}
+	if err := s.recall(ctx); err != nil {
 		return err
 	}
 	if err := s.silent(ctx); err != nil {

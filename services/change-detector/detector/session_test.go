@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/bus/bustest"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/guard"
@@ -69,6 +70,11 @@ var _ directory = (*visible)(nil)
 // what the model holds.
 func newSession(t *testing.T, r *rules, dir *model) (*session, *visible) {
 	t.Helper()
+	return newSessionOn(t, r, dir, bustest.Start(t))
+}
+
+func newSessionOn(t *testing.T, r *rules, dir *model, b *bus.Bus) (*session, *visible) {
+	t.Helper()
 	v := &visible{entries: map[ID]*ldapsource.Entry{}}
 	for id, o := range dir.objects {
 		v.entries[id] = dir.entry(o)
@@ -78,7 +84,7 @@ func newSession(t *testing.T, r *rules, dir *model) (*session, *visible) {
 		t.Fatal(err)
 	}
 	d := &detector{
-		name: "x", owner: "test", generation: "generation", rules: r, directory: v, bus: bustest.Start(t), metrics: metrics,
+		name: "x", owner: "test", generation: "generation", rules: r, directory: v, bus: b, metrics: metrics,
 		log: slog.New(slog.DiscardHandler), limits: guard.Limits{MaxRemovals: 50, MaxRemovalPercent: 5, Window: 24 * time.Hour},
 	}
 	p, err := newPublisher(t.Context(), d)
