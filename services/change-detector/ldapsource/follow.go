@@ -105,7 +105,7 @@ type follower struct {
 	pending map[ID]bool // seems to be gone, or changed: to be looked up
 	missing map[ID]bool // reported present without content
 	links   []link
-	arrived []string // names of who came into the bases, where changes are asked for
+	arrived []string // names of who came into the bases
 	done    []bool   // by base: its refresh is proved
 	proof   Proof
 	unsaid  bool // the sink has not settled since something changed
@@ -273,11 +273,11 @@ func (f *follower) put(ev event) {
 			return
 		}
 	}
-	if ev.live && !known && ev.holds.brings() {
-		f.sweepSoon() // what came along with a container is not reported
-	}
-	if ev.live && !known && f.tracker != nil {
+	if ev.live && !known {
 		f.arrived = append(f.arrived, e.DN)
+		if ev.holds.brings() {
+			f.sweepSoon() // what came along with a container is not reported
+		}
 	}
 	f.known[e.ID] = h
 	f.sink.Put(e)
