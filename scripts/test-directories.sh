@@ -10,5 +10,5 @@ scripts/directories.sh
 mapfile -t files < <(grep -rl --include='*_test.go' '^//go:build directories$' services pkg)
 mapfile -t packages < <(dirname "${files[@]/#/./}" | sort -u)
 names=$(sed -n 's/^func \(Test[^(]*\)(t .*/\1/p' "${files[@]}" | sort -u | paste -sd '|')
-go test -race -shuffle=on -tags directories -json -run "^($names)\$" "$@" "${packages[@]}" |
+go test -race -shuffle=on -tags directories -parallel 6 -json -run "^($names)\$" "$@" "${packages[@]}" |
 	GOWORK=off go -C scripts/tools run ./testsum -report "$PWD/bin/tests-directories.txt"

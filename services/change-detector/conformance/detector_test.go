@@ -17,7 +17,9 @@ import (
 	"github.com/rollcall-scim/rollcall/services/change-detector/detector"
 )
 
-const patience = 60 * time.Second
+// patience is longer than a minute, in which a census finds who was deleted where the
+// server says nothing, and half of one, in which removals gather.
+const patience = 2 * time.Minute
 
 // run runs a detector until the test calls what it returns, or ends.
 func run(t *testing.T, cfg *connection.Config, b *bus.Bus) (stop func()) {

@@ -75,7 +75,7 @@ func ds389Place(srv *ds389.Server) *place {
 			}
 			return attribute{"nsAccountLock", []string{"true"}}
 		},
-		editable: []string{"title", "givenName", "displayName", "employeeNumber"}, fixedUnits: true,
+		editable: []string{"title", "givenName", "displayName", "employeeNumber"}, restart: srv.Restart, rootedUnits: true,
 	}
 }
 

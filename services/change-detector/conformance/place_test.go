@@ -26,9 +26,12 @@ type place struct {
 	enabled  func(bool) attribute // no values: the attribute is removed
 	editable []string             // single-valued attributes that the preset maps
 
-	// fixedUnits says that a container must not be renamed while entries in it are
-	// read: the server then keeps giving out their old DNs.
-	fixedUnits bool
+	// restart is set where a container must not be renamed while entries in it are
+	// read: until it starts again, the server gives out their old DNs.
+	restart func(ctx context.Context) error
+	// rootedUnits says that a container must not be moved: searches below its new
+	// place do not find what is in it.
+	rootedUnits bool
 }
 
 // attribute is an attribute with its values, as it stands in LDIF.

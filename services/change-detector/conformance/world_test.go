@@ -212,7 +212,7 @@ func (w *world) moveUnit() string {
 	}
 	n := w.pick(nil, unit)
 	before := w.dnOf(n)
-	if w.random.IntN(2) == 0 {
+	if w.rootedUnits || w.random.IntN(2) == 0 {
 		n.name = w.fresh(unit)
 	} else {
 		n.parent = []*node{w.people, w.people, w.away}[w.random.IntN(3)]

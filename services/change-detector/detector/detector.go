@@ -54,6 +54,7 @@ func Run(ctx context.Context, cfg *connection.Config, b *bus.Bus, log *slog.Logg
 type directory interface {
 	Watch(ctx context.Context, sink ldapsource.Sink) error
 	Confirm(ctx context.Context, absent, canaries []ID) ([]*ldapsource.Entry, error)
+	Holders(ctx context.Context, dns []string) ([]*ldapsource.Entry, error)
 }
 
 // detector watches one source.

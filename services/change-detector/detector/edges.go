@@ -132,27 +132,6 @@ func (m *mirror) renamedTo(name string, group ID) string {
 	return m.entries[r.id].name
 }
 
-// recheck marks the suspects whose moment is over to be read again.
-func (m *mirror) recheck(now time.Time) {
-	for id, at := range m.suspects {
-		if !now.Before(at) {
-			delete(m.suspects, id)
-			m.reread[id] = struct{}{}
-		}
-	}
-}
-
-// nextSuspect is when the next suspect is to be read again; the zero time for never.
-func (m *mirror) nextSuspect() time.Time {
-	var first time.Time
-	for _, at := range m.suspects {
-		if first.IsZero() || at.Before(first) {
-			first = at
-		}
-	}
-	return first
-}
-
 // children are the entries and ghosts below a name.
 func (m *mirror) children(name string) []*entry {
 	var below []*entry
@@ -248,8 +227,8 @@ func (m *mirror) swapName(from, to string) {
 }
 
 // swapMember rewrites a member key of a group, as the server does in silence; an
-// empty new key drops it. The group is read again if another entry takes the
-// old name.
+// empty new key drops it. The group is read again if another entry takes the old
+// name, and when a server that follows renames has had the time: some do not.
 func (m *mirror) swapMember(group ID, from, to string) {
 	g := m.at(group)
 	if g == nil {
@@ -259,6 +238,7 @@ func (m *mirror) swapMember(group ID, from, to string) {
 	remove(m.holders, from, group)
 	if to != "" {
 		add(m.holders, to, group)
+		m.suspects[group] = time.Now().Add(renameLag)
 	}
 	add(m.former, from, group)
 	m.dirty[group] = struct{}{}

@@ -59,9 +59,14 @@ type mirror struct {
 	// within that moment is sent with the former name.
 	renames map[string]rename
 	forget  time.Time // when to forget renames that are over
-	// suspects are groups that were sent with a former name, and when to read them
-	// again: then the server's word is final.
+	// suspects are groups that were sent with a former name, or whose member was
+	// renamed, and when to read them again: then the server's word is final.
 	suspects map[ID]time.Time
+	// newcomers are the DNs of entries that appeared outside of a full read. They are
+	// gathered at a time, and then those whose groups to ask for.
+	newcomers map[string]struct{}
+	gathered  time.Time
+	ask       []string
 	// replaced are the entries whose name another one took, and which: who is gone
 	// then came back under another id.
 	replaced map[ID]ID
@@ -79,6 +84,7 @@ func newMirror(r *rules) *mirror {
 		rules: r, entries: map[ID]*entry{}, ghosts: map[ID]*entry{}, byName: map[string]ID{}, byUID: map[string]ID{},
 		holders: map[string]map[ID]struct{}{}, joiners: map[string]map[ID]struct{}{}, former: map[string]map[ID]struct{}{}, below: map[string]int{},
 		renames: map[string]rename{}, suspects: map[ID]time.Time{}, replaced: map[ID]ID{}, dirty: map[ID]struct{}{}, reread: map[ID]struct{}{},
+		newcomers: map[string]struct{}{},
 	}
 }
 
@@ -131,6 +137,9 @@ func (m *mirror) replace(old, fresh *entry) {
 	}
 	m.index(fresh)
 	m.dirty[fresh.id] = struct{}{}
+	if old == nil {
+		m.welcome(fresh)
+	}
 	if old == nil || old.class != fresh.class || old.name != fresh.name || old.uid != fresh.uid {
 		m.touchHolders(fresh)
 		if old != nil {

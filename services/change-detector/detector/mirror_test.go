@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	gocmp "github.com/google/go-cmp/cmp"
+
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/mapping"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
@@ -148,38 +150,87 @@ func BenchmarkDigestAndDiff(b *testing.B) {
 func TestGroupSentWithAFormerNameKeepsItsMember(t *testing.T) {
 	t.Parallel()
 	m := newMirror(testRules(t, connection.NestedFlatten, nil, false))
-	person := func(n int, uid string) {
-		m.Put(&ldapsource.Entry{ID: makeID(n), DN: "uid=" + uid + "," + people, Attributes: []*directoryv1.Attribute{{Name: "uid", Values: [][]byte{[]byte(uid)}}}})
-	}
-	staff := func(members ...string) {
-		var values [][]byte
-		for _, uid := range members {
-			values = append(values, []byte("uid="+uid+","+people))
-		}
-		m.Put(&ldapsource.Entry{ID: makeID(9), DN: "cn=staff," + groupsBase, Attributes: []*directoryv1.Attribute{
-			{Name: "member", Values: values}, {Name: "objectclass", Values: [][]byte{[]byte("groupOfNames")}},
-		}})
-	}
 	count := func() int { return len(m.membersOf(m.entries[makeID(9)])) }
-	person(1, "ann")
-	person(2, "bob")
-	staff("ann", "bob")
-	person(1, "anna")
-	staff("ann") // bob left, and the server has not followed the rename yet
+	m.Begin()
+	m.Put(someone(1, "ann"))
+	m.Put(someone(2, "bob"))
+	m.Put(staffOf("ann", "bob"))
+	m.Complete()
+	m.Put(someone(1, "anna"))
+	m.Put(staffOf("ann")) // bob left, and the server has not followed the rename yet
 	if n := count(); n != 1 {
 		t.Errorf("%d members, want anna", n)
 	}
-	if due := m.nextSuspect(); due.IsZero() {
+	if due := m.nextLook(); due.IsZero() {
 		t.Error("nobody reads the group again")
 	}
-	m.recheck(m.nextSuspect())
-	if _, again := m.reread[makeID(9)]; !again || !m.nextSuspect().IsZero() {
+	m.recheck(m.nextLook())
+	if _, again := m.reread[makeID(9)]; !again || !m.nextLook().IsZero() {
 		t.Errorf("to be read again: %v", m.reread)
 	}
 	// Another person who takes the former name is another person.
-	person(3, "ann")
-	staff("ann")
+	m.Put(someone(3, "ann"))
+	m.Put(staffOf("ann"))
 	if members := m.membersOf(m.entries[makeID(9)]); len(members) != 1 || members[0].id != makeID(3) {
 		t.Errorf("members %v", members)
+	}
+}
+
+// someone is an entry of the tests of names.
+func someone(n int, uid string) *ldapsource.Entry {
+	return &ldapsource.Entry{ID: makeID(n), DN: "uid=" + uid + "," + people, Attributes: []*directoryv1.Attribute{{Name: "uid", Values: [][]byte{[]byte(uid)}}}}
+}
+
+// staffOf is a group of people.
+func staffOf(members ...string) *ldapsource.Entry {
+	var values [][]byte
+	for _, uid := range members {
+		values = append(values, []byte("uid="+uid+","+people))
+	}
+	return &ldapsource.Entry{ID: makeID(9), DN: "cn=staff," + groupsBase, Attributes: []*directoryv1.Attribute{
+		{Name: "member", Values: values}, {Name: "objectclass", Values: [][]byte{[]byte("groupOfNames")}},
+	}}
+}
+
+// A server need not follow a rename in its groups at all. The member stays for as long
+// as others take to follow, then the group is read again.
+func TestGroupOfARenamedMemberIsReadAgain(t *testing.T) {
+	t.Parallel()
+	m := newMirror(testRules(t, connection.NestedFlatten, nil, false))
+	m.Begin()
+	m.Put(someone(1, "ann"))
+	m.Put(staffOf("ann"))
+	m.Complete()
+	m.Put(someone(1, "anna"))
+	if n := len(m.membersOf(m.entries[makeID(9)])); n != 1 {
+		t.Errorf("%d members, want anna", n)
+	}
+	due := m.nextLook()
+	m.recheck(due)
+	if _, again := m.reread[makeID(9)]; !again || due.IsZero() {
+		t.Errorf("to be read again: %v at %v", m.reread, due)
+	}
+}
+
+// Somebody who was moved into what is watched may be a member already, of groups that
+// were sent with the former name: the server follows the move in silence.
+func TestGroupsOfANewcomerAreAskedFor(t *testing.T) {
+	t.Parallel()
+	m := newMirror(testRules(t, connection.NestedFlatten, nil, false))
+	m.Begin()
+	m.Put(someone(1, "ann"))
+	m.Complete()
+	if due := m.nextLook(); !due.IsZero() {
+		t.Errorf("a full read asks for groups at %v", due)
+	}
+	m.Put(someone(2, "bob"))
+	m.Put(someone(2, "bob"))
+	m.recheck(time.Now())
+	if len(m.ask) != 0 {
+		t.Errorf("asked at once for %v, want them to gather", m.ask)
+	}
+	m.recheck(m.nextLook())
+	if diff := gocmp.Diff([]string{"uid=bob," + people}, m.ask); diff != "" || !m.nextLook().IsZero() {
+		t.Errorf("to ask for: -want +got\n%s", diff)
 	}
 }

@@ -144,7 +144,7 @@ func (s *session) Settled(ctx context.Context) error {
 	if err := s.recall(ctx); err != nil { // 1
 		return err
 	}
-	if err := s.reread(ctx); err != nil {
+	if err := s.silent(ctx); err != nil {
 		return err
 	}
 	s.full, s.published, s.confirmed = s.mirror.full, 0, map[ID]bool{}
@@ -252,14 +252,14 @@ func (s *session) idle() bool {
 	s.mirror.recheck(time.Now())
 	marked := s.marked.Swap(false)
 	due := s.due(s.pace)
-	return !marked && !s.mirror.full && len(s.mirror.dirty) == 0 && len(s.mirror.reread) == 0 && (due.IsZero() || time.Now().Before(due))
+	return !marked && !s.mirror.full && len(s.mirror.dirty) == 0 && len(s.mirror.reread) == 0 && len(s.mirror.ask) == 0 && (due.IsZero() || time.Now().Before(due))
 }
 
 // rouse sets the timer for what gathers, and for what is to be read again.
 func (s *session) rouse() {
 	s.timer.Stop()
 	due := s.due(s.pace)
-	if next := s.mirror.nextSuspect(); due.IsZero() || !next.IsZero() && next.Before(due) {
+	if next := s.mirror.nextLook(); due.IsZero() || !next.IsZero() && next.Before(due) {
 		due = next
 	}
 	if !due.IsZero() {

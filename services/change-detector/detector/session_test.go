@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +48,19 @@ func (v *visible) Confirm(_ context.Context, absent, known []ID) ([]*ldapsource.
 		}
 	}
 	return there, nil
+}
+
+// Holders finds the groups that name an entry by its DN.
+func (v *visible) Holders(_ context.Context, dns []string) ([]*ldapsource.Entry, error) {
+	var groups []*ldapsource.Entry
+	for _, e := range v.entries {
+		if slices.ContainsFunc(e.Attributes, func(a *directoryv1.Attribute) bool {
+			return a.GetName() == "member" && slices.ContainsFunc(a.GetValues(), func(value []byte) bool { return slices.Contains(dns, string(value)) })
+		}) {
+			groups = append(groups, e)
+		}
+	}
+	return groups, v.fails
 }
 
 var _ directory = (*visible)(nil)

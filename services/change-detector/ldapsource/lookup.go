@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -84,6 +85,34 @@ func (s *Source) sameIdentity(c *conn) error {
 		return fmt.Errorf("%w: it was %s and is %q", ErrIdentity, was, is)
 	}
 	return nil
+}
+
+// Holders are the groups that hold one of these DNs as a member. It uses a connection
+// of its own and may be called while Watch runs.
+func (s *Source) Holders(ctx context.Context, dns []string) ([]*Entry, error) {
+	c, err := s.join(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	groups := map[ID]*Entry{}
+	for chunk := range slices.Chunk(dns, lookupChunk) {
+		if err := s.find(ctx, c, anyOf(s.cfg.Groups.Members, chunk), func(ev event) { groups[ev.put.ID] = ev.put }); err != nil {
+			return nil, err
+		}
+	}
+	return slices.Collect(maps.Values(groups)), nil
+}
+
+// anyOf is a filter for an attribute with one of these values.
+func anyOf(attribute string, values []string) string {
+	var b strings.Builder
+	b.WriteString("(|")
+	for _, v := range values {
+		fmt.Fprintf(&b, "(%s=%s)", attribute, ldap.EscapeFilter(v))
+	}
+	b.WriteByte(')')
+	return b.String()
 }
 
 // lookup searches all bases for entries by id.

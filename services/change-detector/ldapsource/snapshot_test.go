@@ -2,6 +2,7 @@ package ldapsource
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -129,6 +130,43 @@ func TestConfirm(t *testing.T) {
 	}
 	if len(there) != len(ids)-1 {
 		t.Errorf("%d of %d are there", len(there), len(ids))
+	}
+}
+
+func TestHolders(t *testing.T) {
+	t.Parallel()
+	odd := `uid=o\, (x)*,` + people
+	srv := ldaptest.Start(t, ldaptest.Options{LDIF: users(250) +
+		"dn: cn=staff,ou=groups,dc=example,dc=com\nobjectClass: groupOfNames\ncn: staff\nmember: uid=u0007," + people + "\nmember: " + odd + "\n\n" +
+		"dn: cn=others,ou=groups,dc=example,dc=com\nobjectClass: groupOfNames\ncn: others\nmember: uid=u0008," + people + "\n\n"})
+	s := source(t, config(srv))
+	var many []string
+	for n := range 250 {
+		if n != 7 && n != 8 {
+			many = append(many, fmt.Sprintf("uid=u%04d,%s", n, people))
+		}
+	}
+	for _, tt := range []struct {
+		name string
+		dns  []string
+		want string
+	}{
+		{"nobody's", many, ""},
+		{"somebody's among many", append(many, "uid=u0007,"+people), "cn=staff"},
+		{"to be escaped", []string{odd}, "cn=staff"},
+	} {
+		groups, err := s.Holders(t.Context(), tt.dns)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, g := range groups {
+			name, _, _ := strings.Cut(g.DN, ",")
+			names = append(names, name)
+		}
+		if got := strings.Join(names, " "); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
 	}
 }
 
