@@ -217,42 +217,6 @@ func TestUSN_changes(t *testing.T) {
 	}
 }
 
-// Who comes into the bases may be a member already, under the name that he has now: no
-// server says so. Groups are read, or everything where many come at once.
-func TestTrack_arrivals(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		n      int
-		refuse uint16
-		read   bool
-	}{{1, 0, true}, {2 * lookupChunk, 0, false}, {1, ldap.LDAPResultUnwillingToPerform, false}} {
-		d := newFake(1)
-		d.other = func(s fake.Search) (fake.Answer, bool) {
-			return fake.Answer{Code: test.refuse}, test.refuse != 0 && strings.Contains(s.Filter(), "(member=")
-		}
-		group := func(member string) fake.Message {
-			return fakeEntry(50, "CN=g,"+fakeBase, "objectClass", "group", "member", member)
-		}
-		d.entries = append(d.entries, group("CN=u300,"+fakeTop))
-		f, r := follow(t, fakeSource(t, d, ModeUSN))
-		r.log = nil
-		d.do(func() {
-			d.usn += 1000
-			d.entries[2] = group("CN=u300," + fakeBase)
-			for i := range test.n {
-				d.entries = append(d.entries, fakeUser(300+i))
-				d.entries[len(d.entries)-1].Attributes[1].Values = []string{"1001"}
-			}
-		})
-		if err := f.poll(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if told, swept := slices.Contains(r.log, "put CN=g,"+fakeBase), !f.sweeping.at.IsZero(); told != test.read || swept == told {
-			t.Errorf("%+v: the group is read: %t, everything will be: %t", test, told, swept)
-		}
-	}
-}
-
 // Where a server sets the modifyTimestamp with the first change only, new entries
 // have a time all the same.
 func TestTimestamp_createTimestamp(t *testing.T) {

@@ -105,8 +105,7 @@ type follower struct {
 	pending map[ID]bool // seems to be gone, or changed: to be looked up
 	missing map[ID]bool // reported present without content
 	links   []link
-	arrived []string // names of who came into the bases
-	done    []bool   // by base: its refresh is proved
+	done    []bool // by base: its refresh is proved
 	proof   Proof
 	unsaid  bool // the sink has not settled since something changed
 
@@ -273,11 +272,8 @@ func (f *follower) put(ev event) {
 			return
 		}
 	}
-	if ev.live && !known {
-		f.arrived = append(f.arrived, e.DN)
-		if ev.holds.brings() {
-			f.sweepSoon() // what came along with a container is not reported
-		}
+	if ev.live && !known && ev.holds.brings() {
+		f.sweepSoon() // what came along with a container is not reported
 	}
 	f.known[e.ID] = h
 	f.sink.Put(e)
@@ -334,7 +330,7 @@ func (f *follower) resolve(ctx context.Context) error {
 	clear(f.pending)
 	clear(f.missing)
 	f.link()
-	return f.welcome(ctx)
+	return nil
 }
 
 // whole has the groups read of which more than the members changed, or which are

@@ -2,7 +2,6 @@ package ldapsource
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -137,23 +136,5 @@ func TestSyncrepl_silentReferences(t *testing.T) {
 	there, err := s.Confirm(t.Context(), []ID{group.ID}, nil)
 	if err != nil || len(there) != 1 || len(there[0].Values("member")) != 2 {
 		t.Errorf("the group is %v, %v", there, err)
-	}
-}
-
-// Who comes into the bases is a member of groups that the server does not send: it
-// renamed him there in silence.
-func TestSyncrepl_arrivals(t *testing.T) {
-	t.Parallel()
-	outside := "ou=outside," + suffix
-	for _, m := range []Mode{ModeSyncrepl, ModeTimestamp} {
-		srv := ldaptest.Start(t, ldaptest.Options{MemberOf: "overlay", LDIF: users(2) + unit("outside", suffix) + user("bob", outside) +
-			group("g", "uid=u0000,"+people, "uid=bob,"+outside)})
-		r := watch(t, polled(t, config(srv, mode(m), bases(people, groups))))
-		r.next(t)
-		srv.LDIF(t, rename("uid=bob,"+outside, "uid=robert", people))
-		r.until(t, "the group", func(s state) bool {
-			members := s.byDN("cn=g," + groups).Values("member")
-			return s.byDN("uid=robert,"+people) != nil && slices.ContainsFunc(members, func(v []byte) bool { return string(v) == "uid=robert,"+people })
-		})
 	}
 }
