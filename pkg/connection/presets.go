@@ -18,6 +18,8 @@ type preset struct {
 const (
 	inetOrgPerson = "(objectClass=inetOrgPerson)"
 	groupOfNames  = "(objectClass=groupOfNames)"
+	// notBuiltIn leaves out the accounts and groups that every domain has.
+	notBuiltIn = "(!(isCriticalSystemObject=TRUE))"
 )
 
 // presets are the kinds of directories that are known, the common one first.
@@ -32,9 +34,9 @@ func presets() []preset {
 		},
 		{
 			name: PresetActiveDirectory, id: IDAttribute{Attribute: "objectGUID", Encoding: EncodingMicrosoft},
-			userFilter:  "(&(objectClass=user)(!(objectClass=computer)))",
+			userFilter:  "(&(objectClass=user)(!(objectClass=computer))" + notBuiltIn + ")",
 			enabled:     `math.bitAnd(int(user.?userAccountControl.orValue("unreadable")), 2) == 0`,
-			groupFilter: "(objectClass=group)",
+			groupFilter: "(&(objectClass=group)" + notBuiltIn + ")",
 			userName:    "user.?userPrincipalName.orValue(user.sAMAccountName)",
 			department:  "user.department", employee: "user.employeeID", primary: "primaryGroupID",
 		},

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -47,6 +48,7 @@ type settings struct {
 	scope    string // a scope group; empty for none
 	nested   string // of groups
 	guard    string
+	base     string // of users and groups; empty for people and groups
 }
 
 // wide lets every removal pass.
@@ -63,6 +65,7 @@ func (p *place) config(t *testing.T, s settings) *connection.Config {
 	if s.scope != "" {
 		options += fmt.Sprintf(", scope_groups: [%q]", s.scope)
 	}
+	users, groups := cmp.Or(s.base, p.base("people")), cmp.Or(s.base, p.base("groups"))
 	guard := s.guard
 	if guard == "" {
 		guard = "{}"
@@ -81,7 +84,7 @@ connections:
     source: corp
     target: {url: "http://127.0.0.1:1/scim/v2", insecure: true}
     groups: {name: group.cn}
-`, p.url, p.dn, password, p.preset, s.mode, s.interval, p.base("people"), options, p.base("groups"), s.nested, guard)
+`, p.url, p.dn, password, p.preset, s.mode, s.interval, users, options, groups, s.nested, guard)
 	cfg, err := connection.Parse("rollcall.yaml", []byte(text))
 	if err != nil {
 		t.Fatal(err)
