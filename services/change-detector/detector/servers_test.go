@@ -15,11 +15,11 @@ const newHire = "dn: uid=u99,ou=people,dc=example,dc=com\nobjectClass: inetOrgPe
 // directory, and restarts nothing of ours.
 func TestPasswordIsReadAgain(t *testing.T) {
 	t.Parallel()
-	srv := ldaptest.Start(t, ldaptest.Options{LDIF: staff(20)})
+	srv := ldaptest.Start(t, ldaptest.Options{LDIF: staff(10)})
 	b := bustest.Start(t)
 	cfg := realConfig(t, srv)
 	start(t, cfg, b)
-	first := awaitPass(t, b, Pass{}, func(p Pass) bool { return p.Users == 20 })
+	first := awaitPass(t, b, Pass{}, func(p Pass) bool { return p.Users == 10 })
 	srv.LDIF(t, fmt.Sprintf("dn: %s\nchangetype: modify\nreplace: userPassword\nuserPassword: rotated\n", srv.ReaderDN))
 	if err := os.WriteFile(cfg.Sources["corp"].LDAP.BindPassword.File(), []byte("rotated\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -28,14 +28,14 @@ func TestPasswordIsReadAgain(t *testing.T) {
 	if err := srv.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	awaitPass(t, b, first, func(p Pass) bool { return p.Users == 21 })
+	awaitPass(t, b, first, func(p Pass) bool { return p.Users == 11 })
 }
 
 // The second server takes over when the first one ends. It has the same entries but
 // for the one that was added last: nobody is removed because of that.
 func TestFailoverToAServerThatIsBehind(t *testing.T) {
 	t.Parallel()
-	one := ldaptest.Start(t, ldaptest.Options{LDIF: staff(20)})
+	one := ldaptest.Start(t, ldaptest.Options{LDIF: staff(10)})
 	data, err := one.Dump(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -53,11 +53,11 @@ func TestFailoverToAServerThatIsBehind(t *testing.T) {
 	one.LDIF(t, newHire)
 	b := bustest.Start(t)
 	start(t, realConfig(t, one, [2]string{fmt.Sprintf("urls: [%q]", one.URL), fmt.Sprintf("urls: [%q, %q]", one.URL, other.URL)}), b)
-	first := awaitPass(t, b, Pass{}, func(p Pass) bool { return p.Users == 21 && p.Server == one.URL })
+	first := awaitPass(t, b, Pass{}, func(p Pass) bool { return p.Users == 11 && p.Server == one.URL })
 	if err := one.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	awaitPass(t, b, first, func(p Pass) bool {
-		return p.Server == other.URL && p.Users == 21 && p.Held == 1 && p.HeldReason == behind
+		return p.Server == other.URL && p.Users == 11 && p.Held == 1 && p.HeldReason == behind
 	})
 }

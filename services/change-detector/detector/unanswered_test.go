@@ -44,18 +44,18 @@ func startRelay(t *testing.T, to string) (*relay, string) {
 			}
 			server, err := new(net.Dialer).DialContext(context.WithoutCancel(t.Context()), "tcp", r.to)
 			if err != nil {
-				client.Close()
+				_ = client.Close() // only to be rid of it
 				continue
 			}
 			r.mu.Lock()
 			r.conns = append(r.conns, client, server)
 			r.mu.Unlock()
-			running.Go(func() { _, _ = io.Copy(server, client); server.Close() })
-			running.Go(func() { _, _ = io.Copy(answers{r, client}, server); client.Close() })
+			running.Go(func() { _, _ = io.Copy(server, client); _ = server.Close() })
+			running.Go(func() { _, _ = io.Copy(answers{r, client}, server); _ = client.Close() })
 		}
 	})
 	t.Cleanup(func() {
-		listener.Close()
+		_ = listener.Close() // ends the relay
 		r.cut()
 		running.Wait()
 	})
@@ -67,7 +67,7 @@ func (r *relay) cut() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, c := range r.conns {
-		c.Close()
+		_ = c.Close() // to be lost
 	}
 	r.conns = nil
 	r.mute.Store(false)
@@ -128,15 +128,17 @@ func TestChangeWithoutAnswerIsTakenBack(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan error)
 			go func() { ended <- s.Settled(ctx) }()
-			for id := makeID(0); ; time.Sleep(10 * time.Millisecond) {
+			await(t, func() string {
+				id := makeID(0)
 				stored, err := direct.Last(t.Context(), directoryv1.StreamUsers, directoryv1.EntrySubject(user, s.name, id[:]))
 				if err != nil {
 					t.Fatal(err)
 				}
-				if strings.Contains(string(stored.Data), after) {
-					break
+				if !strings.Contains(string(stored.Data), after) {
+					return "the change is not stored"
 				}
-			}
+				return ""
+			})
 			cancel()
 			if err := <-ended; err == nil {
 				t.Fatal("settled without an answer")

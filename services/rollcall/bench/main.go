@@ -130,7 +130,7 @@ type bench struct {
 // Everything that was started has ended, and the scratch directory is gone, when
 // it returns.
 func run(ctx context.Context, o options, progress io.Writer) (r *report, err error) {
-	b := &bench{opts: o, programs: o.programs, report: &report{Machine: machine(), unjudged: o.unjudged}, progress: progress}
+	b := &bench{opts: o, programs: o.programs, report: &report{Machine: machine(), Unjudged: o.unjudged}, progress: progress}
 	if b.self, err = os.Executable(); err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}

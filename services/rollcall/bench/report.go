@@ -43,7 +43,7 @@ type report struct {
 	Figures []figure `json:"figures"`
 	Passed  bool     `json:"passed"`
 
-	unjudged bool // ratios are only stated
+	Unjudged bool `json:"-"` // ratios are only stated
 }
 
 func (r *report) add(f figure) {
@@ -64,7 +64,7 @@ func (r *report) atMost(f figure, limit float64) {
 
 // ratio adds a figure whose ratio must not be below a limit; 0 is no limit.
 func (r *report) ratio(f figure, limit float64) {
-	if limit > 0 && !r.unjudged {
+	if limit > 0 && !r.Unjudged {
 		f.Limit, f.Verdict = "ratio >= "+number(limit), passed
 		if f.Ratio < limit {
 			f.Verdict = failed
