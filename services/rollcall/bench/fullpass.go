@@ -69,19 +69,11 @@ func (b *bench) fullPass(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	nats, err := embedded.Start(embedded.Config{DataDir: data, Log: slog.New(slog.DiscardHandler)})
+	events, stop, err := startBus(ctx, data, cfg)
 	if err != nil {
-		return fmt.Errorf("start NATS: %w", err)
+		return err
 	}
-	defer nats.Close()
-	events, err := allinone.Attach(ctx, cfg)
-	if err != nil {
-		return fmt.Errorf("attach to NATS: %w", err)
-	}
-	defer events.Close()
-	if err := events.Setup(ctx); err != nil {
-		return fmt.Errorf("set NATS up: %w", err)
-	}
+	defer stop()
 	var passes []passage
 	for _, what := range []string{"first, publishes all", "nothing changed"} { // 2, 3
 		b.say("full pass: %s", what)
@@ -94,6 +86,27 @@ func (b *bench) fullPass(ctx context.Context) (err error) {
 	}
 	b.reportPass(s, passes[0], passes[1])
 	return nil
+}
+
+// startBus runs NATS in this process until stop is called, and sets it up.
+func startBus(ctx context.Context, data string, cfg *connection.Config) (events *bus.Bus, stop func(), err error) {
+	nats, err := embedded.Start(embedded.Config{DataDir: data, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return nil, nil, fmt.Errorf("start NATS: %w", err)
+	}
+	if events, err = allinone.Attach(ctx, cfg); err != nil {
+		nats.Close()
+		return nil, nil, fmt.Errorf("attach to NATS: %w", err)
+	}
+	stop = func() {
+		events.Close()
+		nats.Close()
+	}
+	if err := events.Setup(ctx); err != nil {
+		stop()
+		return nil, nil, fmt.Errorf("set NATS up: %w", err)
+	}
+	return events, stop, nil
 }
 
 const mebibyte = 1 << 20

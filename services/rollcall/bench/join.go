@@ -4,18 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
-	"github.com/rollcall-scim/rollcall/pkg/bus/embedded"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldaptest"
-	"github.com/rollcall-scim/rollcall/services/rollcall/allinone"
 )
 
 const (
@@ -63,19 +60,11 @@ func (b *bench) join(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	nats, err := embedded.Start(embedded.Config{DataDir: data, Log: slog.New(slog.DiscardHandler)})
+	events, stop, err := startBus(ctx, data, cfg)
 	if err != nil {
-		return fmt.Errorf("start NATS: %w", err)
+		return err
 	}
-	defer nats.Close()
-	events, err := allinone.Attach(ctx, cfg)
-	if err != nil {
-		return fmt.Errorf("attach to NATS: %w", err)
-	}
-	defer events.Close()
-	if err := events.Setup(ctx); err != nil {
-		return fmt.Errorf("set NATS up: %w", err)
-	}
+	defer stop()
 	if _, err := b.pass(ctx, dir, file, cfg, events, func(ctx context.Context) error {
 		return b.joins(ctx, directory, cfg, events)
 	}); err != nil {
