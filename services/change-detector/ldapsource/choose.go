@@ -1,6 +1,7 @@
 package ldapsource
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,7 +46,7 @@ func (s *Source) choose(ctx context.Context, c *conn, server *Server) error {
 		case err == nil:
 			server.Mode, server.Reason = w.mode, reason
 			if reason == "" {
-				server.Reason = orText(strings.Join(refused, "; "), "configured")
+				server.Reason = cmp.Or(strings.Join(refused, "; "), "configured")
 			}
 			return nil
 		case c.lapsed.Load(), c.IsClosing(), isCode(err, ldap.ErrorNetwork), ctx.Err() != nil:
@@ -56,13 +57,6 @@ func (s *Source) choose(ctx context.Context, c *conn, server *Server) error {
 		refused = append(refused, fmt.Sprintf("%s does not work: %v", w.mode, err))
 	}
 	return fmt.Errorf("%s: %q is none of auto, snapshot, syncrepl, dirsync, usn and timestamp", s.key("detection.mode"), mode)
-}
-
-func orText(text, otherwise string) string {
-	if text != "" {
-		return text
-	}
-	return otherwise
 }
 
 // trySync synchronises each base entry alone, once: a server may name the control

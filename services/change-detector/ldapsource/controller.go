@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -117,7 +118,7 @@ func (s *Source) domain(ctx context.Context, c *conn, server *Server) (*domain, 
 		if top == "" {
 			return nil, fmt.Errorf("%s lies in none of the server's naming contexts", base)
 		}
-		if !containsIndexed(d.contexts, func(_ int, known string) bool { return known == top }) {
+		if !slices.Contains(d.contexts, top) {
 			d.contexts = append(d.contexts, top)
 		}
 	}

@@ -1,6 +1,7 @@
 package ldapsource
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,22 +66,15 @@ func (r *remotes) texts(mask uint32) []string {
 
 // filters parses the two filters of a source.
 func filters(cfg *connection.Source) (users, groups *Filter, err error) {
-	users, one := ParseFilter(orEverything(cfg.Users.Filter), cfg.Users.MemberOf)
+	users, one := ParseFilter(cmp.Or(cfg.Users.Filter, everything), cfg.Users.MemberOf)
 	if one != nil {
 		one = fmt.Errorf("sources.%s.users.filter: %w", cfg.Name, one)
 	}
-	groups, other := ParseFilter(orEverything(cfg.Groups.Filter), cfg.Users.MemberOf)
+	groups, other := ParseFilter(cmp.Or(cfg.Groups.Filter, everything), cfg.Users.MemberOf)
 	if other != nil {
 		other = fmt.Errorf("sources.%s.groups.filter: %w", cfg.Name, other)
 	}
 	return users, groups, errors.Join(one, other)
-}
-
-func orEverything(filter string) string {
-	if filter == "" {
-		return everything
-	}
-	return filter
 }
 
 // tellRemote says once which clauses the directory evaluates, and how often.
