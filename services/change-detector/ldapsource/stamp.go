@@ -82,8 +82,9 @@ const comparableTime = "20060102150405.000000Z"
 func parseTime(value string) (time.Time, error) {
 	value = strings.Replace(value, ",", ".", 1)
 	for _, layout := range []string{"20060102150405Z0700", "200601021504Z0700", "2006010215Z0700", "20060102150405Z07", "200601021504Z07", "2006010215Z07"} {
-		if at, err := time.Parse(layout, value); err == nil {
-			return at.UTC(), nil
+		at, err := time.Parse(layout, value)
+		if at = at.UTC(); err == nil && at.Year() >= 0 && at.Year() <= 9999 { // not so far off that UTC takes it out of four digits
+			return at, nil
 		}
 	}
 	return time.Time{}, fmt.Errorf("%q is no generalized time", value)
@@ -103,7 +104,7 @@ func (s stamp) filter(newest string, overlap time.Duration) string {
 }
 
 // before is the value of an assertion for a stamp less an overlap; empty for a stamp
-// that is none.
+// that is none, and for one of the first moments that can be written: all is newer.
 func (s stamp) before(newest string, overlap time.Duration) string {
 	if s == stampCSN && overlap == 0 {
 		return newest
@@ -114,6 +115,9 @@ func (s stamp) before(newest string, overlap time.Duration) string {
 		return ""
 	}
 	at = at.Add(-overlap)
+	if at.Year() < 0 {
+		return ""
+	}
 	if s == stampTime {
 		return at.Format("20060102150405Z") // a second is what every server understands
 	}

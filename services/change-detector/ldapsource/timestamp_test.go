@@ -274,6 +274,8 @@ func TestStamp_read(t *testing.T) {
 		{stampTime, "202611251702Z", "20261125170200.000000Z"},
 		{stampTime, "20261125170221.0Z", "20261125170221.000000Z"},
 		{stampTime, "yesterday", ""},
+		{stampTime, "00000101000000+0100", ""},
+		{stampTime, "99991231235959-0100", ""},
 		{stampUSN, "4711", "00000000000000004711"},
 		{stampUSN, "9223372036854775807", "09223372036854775807"},
 		{stampUSN, "-1", ""},
@@ -300,6 +302,7 @@ func TestStamp_filter(t *testing.T) {
 		{stampCSN, "20261125170001.500000Z#000001#002#000003", 2 * time.Second, "(entrycsn>=20261125165959.500000Z#000000#000#000000)"},
 		{stampCSN, "garbage", 2 * time.Second, everything},
 		{stampTime, "", 0, everything},
+		{stampTime, "00000101000001.000000Z", 2 * time.Second, everything},
 	} {
 		if got := test.stamp.filter(test.newest, test.overlap); got != test.want {
 			t.Errorf("%s %s: %s, want %s", test.stamp, test.newest, got, test.want)
@@ -309,7 +312,7 @@ func TestStamp_filter(t *testing.T) {
 
 // A filter that asks from a stamp on asks for that stamp, too.
 func FuzzStamp(f *testing.F) {
-	for _, s := range []string{"20261125170221Z", "20261125170221.999999Z", "20240229235959+1130", "20261125170221.123456Z#000000#001#000000", "2026112517Z"} {
+	for _, s := range []string{"20261125170221Z", "20261125170221.999999Z", "20240229235959+1130", "20261125170221.123456Z#000000#001#000000", "2026112517Z", "00000101000000,0Z", "00000101000000+0100", "99991231235959-0100"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, value string) {
@@ -321,7 +324,7 @@ func FuzzStamp(f *testing.F) {
 			t.Errorf("%q is %q and then %q", value, read, again)
 		}
 		from := stampTime.read(stampTime.before(read, overlap))
-		if from > read || from == "" && read > "0000" {
+		if from > read || from == "" && read > "00000102" {
 			t.Errorf("%q: asks from %q", value, from)
 		}
 	})
