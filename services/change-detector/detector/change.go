@@ -90,7 +90,7 @@ func (m *mirror) outline(e *entry, kind directoryv1.Kind, before *published, nes
 		AttributeSet: m.rules.setID, SchemaVersion: directoryv1.SchemaVersion,
 	}}
 	if kind == directoryv1.Kind_KIND_USER {
-		user := &directoryv1.User{Id: e.id[:], Dn: e.dn, Enabled: e.enabled}
+		user := &directoryv1.User{Id: e.id[:], Dn: e.dn(), Enabled: e.enabled}
 		if e.broken != "" {
 			user.Enabled = before.has(directoryv1.FieldEnabled)
 		}
@@ -101,11 +101,11 @@ func (m *mirror) outline(e *entry, kind directoryv1.Kind, before *published, nes
 		if err := m.refer(p); err != nil {
 			return nil, err
 		}
-		return p, p.sign(e.packed)
+		return p, p.sign(e.packed())
 	}
 	p.chunks = nested.pack(e, before.chunks())
-	p.change.Entry = &directoryv1.Change_Group{Group: &directoryv1.Group{Id: e.id[:], Dn: e.dn, Members: manifest(p.chunks)}}
-	return p, p.sign(e.packed)
+	p.change.Entry = &directoryv1.Change_Group{Group: &directoryv1.Group{Id: e.id[:], Dn: e.dn(), Members: manifest(p.chunks)}}
+	return p, p.sign(e.packed())
 }
 
 // refer adds the references of a user, where a mapping asks for any.
@@ -246,5 +246,5 @@ func (e *entry) commonName() string {
 			}
 		}
 	}
-	return ldapsource.RDNValue(e.dn)
+	return ldapsource.RDNValue(e.dn())
 }

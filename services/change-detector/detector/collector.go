@@ -13,7 +13,7 @@ const (
 	// liveMetric is what the last collection found alive, in bytes.
 	liveMetric = "/gc/heap/live:bytes"
 	// smallHeap is up to what size the heap may grow before anything is collected.
-	smallHeap = 176 << 20
+	smallHeap = 212 << 20
 	// spare is how many times what is alive the heap may grow to, beyond that.
 	spare = 2
 	// sparePercent is the collector's own limit; heapLimit is nearly always below it.

@@ -29,7 +29,7 @@ func (m *mirror) touchKeys(e *entry) {
 // end concerns: the groups that a user names or named, and, where an expression
 // reads the groups of users, the users that a group holds or held.
 func (m *mirror) touchMembership(old, fresh *entry) {
-	var before entry
+	before := entry{extra: &nothing}
 	if old != nil {
 		before = *old
 	}
@@ -42,7 +42,7 @@ func (m *mirror) touchMembership(old, fresh *entry) {
 		return
 	}
 	changed := difference(before.members, fresh.members)
-	if before.name != fresh.name || before.class != fresh.class || before.packed != fresh.packed || before.flat != fresh.flat {
+	if before.name != fresh.name || before.class != fresh.class || before.packed() != fresh.packed() || before.flat != fresh.flat {
 		changed = difference(nil, append(slices.Clone(before.members), fresh.members...))
 		for _, name := range []string{before.name, fresh.name, before.sid, fresh.sid} {
 			m.joiners[name].mark(m.dirty)
@@ -58,7 +58,7 @@ func (m *mirror) touchMembership(old, fresh *entry) {
 // relate remembers whom a group holds, and which groups a user names: what old said
 // is forgotten, what fresh says is added. Either may be nil.
 func (m *mirror) relate(old, fresh *entry) {
-	var none entry
+	none := entry{extra: &nothing}
 	was, is := cmp.Or(old, &none), cmp.Or(fresh, &none)
 	head, tail := common(was.members, is.members)
 	m.regrouped = m.regrouped || head+tail < max(len(was.members), len(is.members)) || !slices.Equal(was.memberOf, is.memberOf)
@@ -144,13 +144,13 @@ func (m *mirror) renamed(old, fresh *entry) {
 		return
 	}
 	for _, child := range m.children(old.name) {
-		dn, ok := ldapsource.Rebase(child.dn, old.dn, fresh.dn)
+		dn, ok := ldapsource.Rebase(child.dn(), old.dn(), fresh.dn())
 		if !ok {
 			continue
 		}
 		moved := *child
-		moved.dn = dn
 		moved.name = strings.TrimSuffix(child.name, old.name) + fresh.name
+		moved.store(dn, child.version, []byte(child.packed()))
 		moved.detected = fresh.detected
 		m.move(child, &moved)
 	}
@@ -247,7 +247,7 @@ func (m *mirror) displace(by *entry) {
 // bury ends a ghost. Its membership goes with it: servers drop it without a word.
 func (m *mirror) bury(e *entry) {
 	owned := m.named(e)
-	m.touchMembership(e, &entry{id: e.id, name: e.name})
+	m.touchMembership(e, &entry{id: e.id, name: e.name, extra: &nothing})
 	m.touchKeys(e)
 	m.unindex(e)
 	if owned {
@@ -291,7 +291,7 @@ func (m *mirror) swapMember(group ID, from, to string) {
 		return
 	}
 	m.regrouped = true
-	g.members = swap(g.members, from, to)
+	g.own().members = swap(g.members, from, to)
 	m.holders.remove(from, group)
 	if to != "" {
 		m.holders.add(to, group)
@@ -309,7 +309,7 @@ func (m *mirror) swapJoined(user ID, from, to string) {
 		return
 	}
 	m.regrouped = true
-	u.memberOf = swap(u.memberOf, from, to)
+	u.own().memberOf = swap(u.memberOf, from, to)
 	m.joiners.remove(from, user)
 	if to != "" {
 		m.joiners.add(to, user)

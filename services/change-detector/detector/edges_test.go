@@ -176,7 +176,7 @@ func TestFlatGroupThatIsThereAgainIsNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ghost.members, ghost.flat = nil, false
+	ghost.own().members, ghost.flat = nil, false
 	m.haunt(ghost)
 	for _, member := range []int{1, 2} {
 		m.recallEdge(ghost, m.entries[makeID(member)], func(*entry) bool { return false })

@@ -246,6 +246,9 @@ func history(t *testing.T, seed uint64, what story) bool {
 			}
 		}
 		clear(live.reread)
+		if shared := (&entry{extra: &nothing}); !shared.same(&entry{extra: new(extra)}) {
+			t.Fatalf("seed %d: the extra that entries share was changed: %+v", seed, nothing)
+		}
 		if what.holding && random.IntN(3) > 0 {
 			published.settleIf(t, live, func(*publication) bool { return random.IntN(2) == 0 })
 			continue

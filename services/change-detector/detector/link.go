@@ -29,7 +29,7 @@ func (m *mirror) Link(id ID, added, removed []string) {
 		}
 		delete(have, key)
 	}
-	fresh.members = slices.DeleteFunc(slices.Clone(g.members), func(key string) bool {
+	fresh.own().members = slices.DeleteFunc(slices.Clone(g.members), func(key string) bool {
 		_, stays := have[key]
 		return !stays
 	})

@@ -28,10 +28,11 @@ type memory map[directoryv1.Kind]map[ID]*published
 // remember reads what the streams hold for the source.
 func remember(ctx context.Context, b *bus.Bus, source string) (memory, error) {
 	m := memory{directoryv1.Kind_KIND_USER: {}, directoryv1.Kind_KIND_GROUP: {}}
+	var shelf shelf[published]
 	for kind, entries := range m {
 		opts := bus.ReadOptions{Filters: []string{directoryv1.EntryFilter(kind, source)}, HeadersOnly: kind == directoryv1.Kind_KIND_USER}
 		err := b.Read(ctx, kind.Stream(), opts, func(s *bus.Stored) error {
-			return recall(entries, s)
+			return recall(entries, &shelf, s)
 		})
 		if err != nil {
 			return nil, fmt.Errorf("read what was published: %w", err)
@@ -40,16 +41,16 @@ func remember(ctx context.Context, b *bus.Bus, source string) (memory, error) {
 	return m, nil
 }
 
-func recall(entries map[ID]*published, s *bus.Stored) error {
+func recall(entries map[ID]*published, shelf *shelf[published], s *bus.Stored) error {
 	subject, err := directoryv1.ParseSubject(s.Subject)
 	if err != nil {
 		return err
 	}
-	p := &published{
+	p := shelf.put(published{
 		sequence: s.Sequence, hash: parseDigest(s.Header[directoryv1.HeaderContentHash]),
 		present: s.Header[directoryv1.HeaderOp] == directoryv1.Op_OP_PRESENT.String(),
 		fields:  unique.Make(s.Header[directoryv1.HeaderFields]),
-	}
+	})
 	if subject.Kind == directoryv1.Kind_KIND_GROUP {
 		var change directoryv1.Change
 		if err := proto.Unmarshal(s.Data, &change); err != nil {

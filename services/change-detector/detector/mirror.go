@@ -16,26 +16,42 @@ import (
 type ID = ldapsource.ID
 
 // entry is one directory entry as the mirror keeps it: what decides about scope
-// and membership unpacked, the attributes packed.
+// and membership unpacked, the attributes packed. There are as many as the directory
+// has entries, so that each byte and each pointer counts.
 type entry struct {
-	id      ID
-	dn      string // as the server sent it
-	name    string // normalised DN
-	version string
-	packed  string // directoryv1.User with the attributes of the attribute set
-	class   class
-	seen    uint32 // the last full read in which it was put
-	tables  tables
-	enabled bool
-	// broken says why `enabled` could not be evaluated: what was published stays.
-	broken string
+	id       ID
+	name     string // normalised DN
+	version  string
+	text     string // DN as the server sent it, and then the packed attributes
+	dnEnd    uint32 // in text
+	seen     uint32 // the last full read in which it was put
+	detected int64  // Unix time in nanoseconds
+	tables   tables
+	class    class
+	enabled  bool
 	// flat says that members of member groups are among members.
-	flat     bool
+	flat bool
+	*extra
+}
+
+// extra is what few entries have. It is never changed but by own, because entries
+// share it.
+type extra struct {
+	// broken says why `enabled` could not be evaluated: what was published stays.
+	broken   string
 	uid      string   // for groups that name members by uid
 	members  []string // keys of the members, for groups
 	memberOf []string // normalised DNs of groups, from the user's side, and the identifier of the primary one
 	sid      string   // security identifier, for groups that are primary ones
-	detected int64    // Unix time in nanoseconds
+}
+
+// nothing is the extra of entries that have none.
+var nothing extra
+
+// own is an entry's extra, for a change.
+func (e *entry) own() *extra {
+	e.extra = new(*e.extra)
+	return e.extra
 }
 
 // class says which filters an entry matches, perhaps only by its groups.
@@ -80,6 +96,9 @@ type mirror struct {
 	replaced map[ID]ID
 	// below counts the entries directly under a name.
 	below map[string]int
+
+	shelf shelf[entry] // of the first full read
+	texts textShelf
 
 	reading bool   // since Begin
 	reads   uint32 // full reads that began
@@ -144,10 +163,30 @@ func (m *mirror) Put(e *ldapsource.Entry) {
 	}
 	delete(m.replaced, fresh.id)
 	if known := m.entries[e.ID]; known != nil && known.same(fresh) && m.findable(known) {
-		known.version = fresh.version
+		if known.version != fresh.version {
+			known.version = strings.Clone(fresh.version) // and nothing else of it
+		}
 		return
 	}
+	if m.firstRead() {
+		fresh = m.shelve(fresh)
+	}
 	m.replace(m.at(e.ID), fresh)
+}
+
+// firstRead says that the mirror is in its first full read. Nearly everything that
+// is put then stays.
+func (m *mirror) firstRead() bool { return m.reading && m.reads == 1 }
+
+// shelve lays an entry to the others of the first full read.
+func (m *mirror) shelve(e *entry) *entry {
+	plain := e.name == e.dn()
+	kept := m.shelf.put(*e)
+	kept.text, kept.version = m.texts.put(e.text, e.version)
+	if plain {
+		kept.name = kept.dn()
+	}
+	return kept
 }
 
 func (m *mirror) replace(old, fresh *entry) {
@@ -203,8 +242,8 @@ func (m *mirror) Complete() {
 			m.Gone(id)
 		}
 	}
-	m.reading = false
-	m.full = true
+	m.reading, m.full = false, true
+	m.shelf, m.texts = shelf[entry]{}, textShelf{}
 }
 
 // index makes an entry findable and remembers which groups hold what.
@@ -304,27 +343,31 @@ func (m *mirror) keys(e *entry) []string {
 	}
 }
 
-// store keeps the attributes of an entry, and its names and version with them, in one
-// piece of memory: there are many entries, and the collector looks at every piece.
-func (e *entry) store(packed []byte) {
+// store keeps the name, the version and the attributes of an entry in one piece of
+// memory: the collector looks at every piece.
+func (e *entry) store(dn, version string, packed []byte) {
 	var b strings.Builder
-	b.Grow(len(e.dn) + len(e.version) + len(packed))
-	b.WriteString(e.dn)
-	b.WriteString(e.version)
+	b.Grow(len(dn) + len(packed) + len(version))
+	b.WriteString(dn)
 	b.Write(packed)
-	all := b.String()
-	plain := e.name == e.dn
-	dn, version := len(e.dn), len(e.dn)+len(e.version)
-	e.dn, e.version, e.packed = all[:dn], all[dn:version], all[version:]
-	if plain {
-		e.name = e.dn
+	b.WriteString(version)
+	all, attributes := b.String(), len(dn)+len(packed)
+	e.text, e.dnEnd, e.version = all[:attributes], uint32(len(dn)), all[attributes:] //nolint:gosec // an LDAP message is smaller
+	if e.name == dn {
+		e.name = e.dn()
 	}
 }
+
+// dn is the entry's name as the server sent it.
+func (e *entry) dn() string { return e.text[:e.dnEnd] }
+
+// packed is a directoryv1.User with the attributes of the attribute set.
+func (e *entry) packed() string { return e.text[e.dnEnd:] }
 
 // attributes unpacks an entry's attributes.
 func (e *entry) attributes() ([]*directoryv1.Attribute, error) {
 	var u directoryv1.User
-	if err := proto.Unmarshal([]byte(e.packed), &u); err != nil {
+	if err := proto.Unmarshal([]byte(e.packed()), &u); err != nil {
 		return nil, fmt.Errorf("unpack entry: %w", err)
 	}
 	return u.GetAttributes(), nil
@@ -332,7 +375,7 @@ func (e *entry) attributes() ([]*directoryv1.Attribute, error) {
 
 // same says whether an entry is what it was, whatever its version.
 func (e *entry) same(as *entry) bool {
-	return e.dn == as.dn && e.class == as.class && e.tables == as.tables && e.sid == as.sid && e.enabled == as.enabled && e.broken == as.broken && e.flat == as.flat &&
-		e.uid == as.uid && e.packed == as.packed &&
+	return e.text == as.text && e.dnEnd == as.dnEnd && e.class == as.class && e.tables == as.tables && e.sid == as.sid && e.enabled == as.enabled && e.broken == as.broken && e.flat == as.flat &&
+		e.uid == as.uid &&
 		slices.Equal(e.members, as.members) && slices.Equal(e.memberOf, as.memberOf)
 }

@@ -3,6 +3,7 @@ package detector
 import (
 	"fmt"
 	"log/slog"
+	"runtime"
 	"testing"
 	"time"
 
@@ -83,8 +84,8 @@ func TestContainerRenameTakesItsPeopleAlong(t *testing.T) {
 		&directoryv1.Attribute{Name: "objectclass", Values: [][]byte{[]byte("groupOfNames")}})
 	put(1, "ou=Orient,"+people)
 	ann := m.entries[makeID(2)]
-	if ann.dn != "uid=ann,ou=Orient,"+people || ann.name != "uid=ann,ou=orient,"+people {
-		t.Errorf("ann is at %q (%q)", ann.dn, ann.name)
+	if ann.dn() != "uid=ann,ou=Orient,"+people || ann.name != "uid=ann,ou=orient,"+people {
+		t.Errorf("ann is at %q (%q)", ann.dn(), ann.name)
 	}
 	members := m.membersOf(m.entries[makeID(3)])
 	if len(members) != 1 || members[0].id != makeID(2) {
@@ -149,6 +150,39 @@ func BenchmarkDigestAndDiff(b *testing.B) {
 		m.Complete()
 		new(stream).settle(b, m)
 	}
+}
+
+// BenchmarkCollect is a collection of garbage beside a mirror: its work is what each
+// entry costs a full read, and its result what each entry costs in memory.
+func BenchmarkCollect(b *testing.B) {
+	const users, groups, memberships = 100_000, 2_000, 3
+	dir := &model{objects: map[ID]*object{}}
+	m := newMirror(testRules(b, connection.NestedPreserve, nil, false))
+	alive := func() int64 {
+		runtime.GC()
+		var is runtime.MemStats
+		runtime.ReadMemStats(&is)
+		return int64(is.HeapAlloc)
+	}
+	before := alive()
+	m.Begin()
+	for i := range users {
+		m.Put(dir.entry(&object{id: makeID(i), uid: fmt.Sprintf("u%d", i), dn: fmt.Sprintf("uid=u%d,%s", i, people)}))
+	}
+	for i := range groups {
+		var members []string
+		for n := range users * memberships / groups {
+			members = append(members, "member", fmt.Sprintf("uid=u%d,%s", (n*groups/memberships+i)%users, people))
+		}
+		m.Put(ent(users+i, fmt.Sprintf("cn=g%d,%s", i, groupsBase), append(members, "cn", "x", "objectclass", "groupOfNames")...))
+	}
+	m.Complete()
+	used := alive() - before
+	for b.Loop() {
+		runtime.GC()
+	}
+	b.ReportMetric(float64(used)/(users+groups), "B/entry")
+	runtime.KeepAlive(m)
 }
 
 // A server follows a rename in its groups a moment later and in silence: a group that

@@ -163,7 +163,7 @@ func (p *preview) stored(ctx context.Context, kind directoryv1.Kind, id ID) (Des
 // dn is what the directory calls an entry, as far as it is known.
 func (p *preview) dn(id ID, change *directoryv1.Change) string {
 	if e := p.mirror.at(id); e != nil {
-		return e.dn
+		return e.dn()
 	}
 	return cmp.Or(change.GetUser().GetDn(), change.GetGroup().GetDn())
 }

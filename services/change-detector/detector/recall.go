@@ -87,19 +87,19 @@ func (r *rules) undigest(ghosts map[ID]*entry, stored *bus.Stored) error {
 	id := ID(change.GetEntryId())
 	e := ghosts[id]
 	if e == nil {
-		e = &entry{id: id, dn: dn, name: name, detected: time.Now().UnixNano()}
+		e = &entry{id: id, name: name, detected: time.Now().UnixNano(), extra: &nothing}
 		ghosts[id] = e
 	}
 	e.class.user, e.class.group = e.class.user || user != nil, e.class.group || group != nil
 	e.enabled = user.GetEnabled()
 	if r.memberValues == membersByUID && user != nil {
-		e.uid = first(attributes, "uid")
+		e.own().uid = first(attributes, "uid")
 	}
 	packed, err := proto.Marshal(&directoryv1.User{Attributes: attributes})
 	if err != nil {
 		return fmt.Errorf("pack entry: %w", err)
 	}
-	e.packed = string(packed)
+	e.store(dn, "", packed)
 	return nil
 }
 
@@ -169,11 +169,11 @@ func (m *mirror) recallEdge(group, member *entry, silent func(*entry) bool) {
 	case m.ghosts[group.id] != nil:
 		group.flat = m.rules.flattens()
 		for _, key := range m.keys(member) {
-			group.members = append(group.members, key)
+			group.own().members = append(group.members, key)
 			m.holders.add(key, group.id)
 		}
 	case m.ghosts[member.id] != nil && silent(member):
-		member.memberOf = append(member.memberOf, group.name)
+		member.own().memberOf = append(member.memberOf, group.name)
 		m.joiners.add(group.name, member.id)
 	}
 }

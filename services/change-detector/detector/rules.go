@@ -125,22 +125,24 @@ func (r *rules) digest(e *ldapsource.Entry) (*entry, error) {
 	}
 	r.learn(e.Schema)
 	d := &entry{
-		id: e.ID, dn: e.DN, name: name, version: e.Version, detected: time.Now().UnixNano(),
+		id: e.ID, name: name, detected: time.Now().UnixNano(), extra: &nothing,
 		tables: tables{user: r.users.filter.Table(e), group: r.groups.filter.Table(e)},
 	}
 	d.class = class{user: d.tables.user != 0, group: d.tables.group != 0}
 	if d.class.group || r.scopes(name) {
-		d.members = r.memberKeys(e.Values(r.membersName))
-		d.sid = r.sid(e)
+		x := d.own()
+		x.members = r.memberKeys(e.Values(r.membersName))
+		x.sid = r.sid(e)
 	}
 	if !d.class.user && !d.class.group {
+		d.store(e.DN, e.Version, nil)
 		return d, nil
 	}
 	packed, err := r.pack(e)
 	if err != nil {
 		return nil, err
 	}
-	d.store(packed)
+	d.store(e.DN, e.Version, packed)
 	if d.class.user {
 		r.digestUser(d, e)
 	}
@@ -150,26 +152,35 @@ func (r *rules) digest(e *ldapsource.Entry) (*entry, error) {
 func (r *rules) digestUser(d *entry, e *ldapsource.Entry) {
 	if r.memberValues == membersByUID {
 		if uid := e.Values("uid"); len(uid) > 0 {
-			d.uid = string(uid[0])
+			d.own().uid = string(uid[0])
 		}
 	}
-	if r.memberOfName != "" {
-		for _, v := range e.Values(r.memberOfName) {
-			if group, err := ldapsource.NormalizeDN(string(v)); err == nil {
-				d.memberOf = append(d.memberOf, group)
-			}
-		}
-	}
-	if primary := r.primarySID(e); primary != "" {
-		d.memberOf = append(d.memberOf, primary)
+	if memberOf := r.memberOf(e); len(memberOf) > 0 {
+		d.own().memberOf = memberOf
 	}
 	user := &directoryv1.User{Id: e.ID[:], Dn: e.DN, Attributes: e.Attributes}
 	enabled, err := r.enabled.Bool(mapping.UserObject(user, r.set))
 	if err != nil {
-		d.broken = err.Error()
+		d.own().broken = err.Error()
 		r.complain(e.ID, fmt.Errorf("users.enabled: %w", err))
 	}
 	d.enabled = enabled
+}
+
+// memberOf are the groups that a user names on its own side, the primary one last.
+func (r *rules) memberOf(e *ldapsource.Entry) []string {
+	var groups []string
+	if r.memberOfName != "" {
+		for _, v := range e.Values(r.memberOfName) {
+			if group, err := ldapsource.NormalizeDN(string(v)); err == nil {
+				groups = append(groups, group)
+			}
+		}
+	}
+	if primary := r.primarySID(e); primary != "" {
+		groups = append(groups, primary)
+	}
+	return groups
 }
 
 // learn has the filters evaluate by the schema of the server that is read now.

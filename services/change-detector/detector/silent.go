@@ -21,7 +21,7 @@ func (m *mirror) welcome(e *entry) {
 	if len(m.newcomers) == 0 {
 		m.gathered = time.Now().Add(gatherLag)
 	}
-	m.newcomers[e.dn] = struct{}{}
+	m.newcomers[e.dn()] = struct{}{}
 }
 
 // recheck marks the suspects whose moment is over to be read again, and the newcomers
