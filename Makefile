@@ -15,7 +15,7 @@ DIRS       = $(shell go list -m -f '{{.Dir}}')
 PACKAGES   = $(DIRS:%=%/...)
 # Modules that are not in the workspace, so that what they need touches no service.
 OUTSIDE   := scripts/tools deploy/helm/verify
-GENERATED := proto docs/configuration.md deploy/helm/rollcall/values.schema.json
+GENERATED := proto docs/configuration.md deploy/helm/rollcall/values.schema.json deploy/helm/rollcall/README.md
 
 .PHONY: help
 help: ## Say what there is
@@ -56,9 +56,10 @@ test-directories: deps ## Run the tests at Samba and 389 DS, which it installs a
 	scripts/test-directories.sh $(ARGS)
 
 .PHONY: deps
-deps: ## Bring what tests need: an LDAP server, a SCIM server that others wrote
+deps: ## Bring what tests need: an LDAP server, a SCIM server that others wrote, Prometheus
 	@scripts/slapd.sh >/dev/null
 	@scripts/peers.sh >/dev/null
+	@scripts/prometheus.sh >/dev/null
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for a moment (FUZZTIME=3s)
@@ -102,7 +103,7 @@ lint: ## Run the linters
 .PHONY: generate
 generate: proto ## Write every generated file anew
 	go test ./pkg/connection -run '^TestReferenceIsUpToDate$$' -count=1 -update
-	scripts/chart-schema.sh
+	scripts/chart-generate.sh
 
 .PHONY: generate-check
 generate-check: ## Fail where `make generate` changes a file

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Checks the chart without a cluster: lint, render with the values in ci/, decode
 # strictly, validate the configuration inside, compare with the renders in
-# ci/golden/ (--update writes them), and try values that must be refused.
+# ci/golden/ (--update writes them), try values that must be refused, and test the
+# alerts.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -25,7 +26,7 @@ good() {
 		render --values "$values" --kube-version "$version" >"$work/$name.$version"
 	done
 	"$work/verify" -config "$work/rollcall.yaml" <"$work/$name.1.37.0"
-	"$work/rollcall" config validate --config "$work/rollcall.yaml" >/dev/null
+	"$work/rollcall" config validate --config "$work/rollcall.yaml" >"$work/faults" || { cat "$work/faults" >&2; return 1; }
 	render --values "$values" >"$work/$name.yaml"
 	if [ "$update" = --update ]; then
 		mkdir -p "$chart/ci/golden"
@@ -57,7 +58,16 @@ for golden in "$chart"/ci/golden/*.yaml; do
 done
 
 echo "chart: what must be refused"
-refused 'nats.url is empty: the chart does not bring NATS' --set nats.url=
+refused 'nats.url is empty: write the address of your NATS' --set nats.url=
+refused 'nats.url and nats.embedded.enabled are both set' --set nats.embedded.enabled=true
+refused 'nats.embedded is one server' --set nats.url=,nats.embedded.enabled=true,nats.replicas=3
+refused 'no KEDA (keda.sh/v1alpha1)' --set userSync.autoscaling.mode=keda,userSync.autoscaling.keda.prometheus.serverAddress=http://p:9090
+refused 'KEDA reads the backlog from Prometheus' --set userSync.autoscaling.mode=keda
+refused 'groupSync.autoscaling.maxReplicas is 2, and minReplicas 3' --set groupSync.autoscaling.mode=hpa,groupSync.autoscaling.minReplicas=3,groupSync.autoscaling.maxReplicas=2
+refused 'userSync/autoscaling/mode' --set userSync.autoscaling.mode=auto
+refused "additional properties 'autoscaling' not allowed" --set changeDetector.autoscaling.mode=hpa
+refused 'metrics/serviceMonitor/interval' --set metrics.serviceMonitor.interval=soon
+refused "additional properties 'ldap' not allowed" --set-json 'networkPolicy.to.ldap=[{"ipBlock":{"cidr":"10.0.0.0/8"}}]'
 refused 'config.sources is empty' --set config.sources=null
 refused 'config.connections is empty' --set config.connections=null
 refused 'config.telemetry.metrics_listen is "127.0.0.1:9090"' --set config.telemetry.metrics_listen=127.0.0.1:9090
@@ -71,6 +81,11 @@ refused 'image/pullPolicy' --set image.pullPolicy=Sometimes
 refused 'config/sources/corp/preset' --set config.sources.corp.preset=exchange
 refused 'existingSecrets/0/services/0' --set 'existingSecrets[0].name=a,existingSecrets[0].services[0]=console'
 refused 'topologySpreadConstraints/0' --set-json 'topologySpreadConstraints=[{"maxSkew":1,"topologyKey":"z","whenUnsatisfiable":"DoNotSchedule","labelSelector":{}}]'
+
+echo "chart: alerts"
+promtool=$(scripts/prometheus.sh)/promtool
+"$promtool" check rules "$chart/monitoring/alerts.yaml" >"$work/rules" || { cat "$work/rules" >&2; exit 1; }
+"$promtool" test rules deploy/helm/alerts_test.yaml >"$work/rules" 2>&1 || { cat "$work/rules" >&2; exit 1; }
 
 helm package "$chart" --destination "$work" >/dev/null
 echo "chart: ok"

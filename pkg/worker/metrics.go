@@ -54,6 +54,9 @@ func newMetrics(cfg Config) (*metrics, error) {
 		return nil, fmt.Errorf("create metrics: %w", err)
 	}
 	m.backlogOf = metric.WithAttributes(m.base...)
+	for action := range provisioningv1.Action_name { // so that the first one that is parked is an increase
+		m.outcomes.Add(context.Background(), 0, m.of(provisioningv1.Action(action), provisioningv1.Result_RESULT_PARKED))
+	}
 	return m, nil
 }
 
@@ -87,10 +90,14 @@ func (m *metrics) verdict(v bus.Verdict) {
 func (m *metrics) unchanged(ctx context.Context) { m.same.Add(ctx, 1, m.with()) }
 
 func (m *metrics) outcome(ctx context.Context, o *provisioningv1.Outcome) {
-	m.outcomes.Add(ctx, 1, m.with(attribute.String("rollcall.action", ActionName(o.GetAction())), attribute.String("rollcall.result", ResultName(o.GetResult()))))
+	m.outcomes.Add(ctx, 1, m.of(o.GetAction(), o.GetResult()))
 	if o.GetResult() == provisioningv1.Result_RESULT_APPLIED {
 		m.latency.Record(ctx, time.Duration(o.GetLatencyNanos()).Seconds(), m.with())
 	}
+}
+
+func (m *metrics) of(action provisioningv1.Action, result provisioningv1.Result) metric.MeasurementOption {
+	return m.with(attribute.String("rollcall.action", ActionName(action)), attribute.String("rollcall.result", ResultName(result)))
 }
 
 // ActionName is an action in one lower-case word.

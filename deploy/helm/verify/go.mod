@@ -3,6 +3,7 @@ module github.com/rollcall-scim/rollcall/deploy/helm/verify
 go 1.26.0
 
 require (
+	github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring v0.85.0
 	k8s.io/api v0.37.2
 	k8s.io/apimachinery v0.37.2
 )

@@ -15,8 +15,12 @@ import (
 	"os"
 	"strings"
 
+	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -41,16 +45,28 @@ func run(in io.Reader, config string) error {
 	for _, object := range objects {
 		switch o := object.(type) {
 		case *appsv1.Deployment:
-			faults = append(faults, deployment(o)...)
+			faults = append(faults, selects(o.Name, o.Spec.Selector.MatchLabels, o.Spec.Template.Labels)...)
+			faults = append(faults, pod(o.Name, &o.Spec.Template.Spec, true)...)
+		case *appsv1.StatefulSet:
+			faults = append(faults, selects(o.Name, o.Spec.Selector.MatchLabels, o.Spec.Template.Labels)...)
+			for _, claim := range o.Spec.VolumeClaimTemplates {
+				o.Spec.Template.Spec.Volumes = append(o.Spec.Template.Spec.Volumes, corev1.Volume{Name: claim.Name})
+			}
+			faults = append(faults, pod(o.Name, &o.Spec.Template.Spec, true)...)
+		case *batchv1.Job:
+			faults = append(faults, pod(o.Name, &o.Spec.Template.Spec, false)...)
+		case *corev1.Pod:
+			faults = append(faults, pod(o.Name, &o.Spec, false)...)
 		case *corev1.ServiceAccount:
 			if o.AutomountServiceAccountToken == nil || *o.AutomountServiceAccountToken {
 				faults = append(faults, fault(o.Name, "mounts a token that nobody needs"))
 			}
 		case *corev1.ConfigMap:
-			if config == "" {
+			text, is := o.Data["rollcall.yaml"]
+			if config == "" || !is {
 				continue
 			}
-			if err := os.WriteFile(config, []byte(o.Data["rollcall.yaml"]), 0o600); err != nil {
+			if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 				return fmt.Errorf("write configuration: %w", err)
 			}
 		}
@@ -61,7 +77,10 @@ func run(in io.Reader, config string) error {
 // decode reads every document, strictly: what is unknown or stands twice is a fault.
 func decode(in io.Reader) ([]runtime.Object, error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{appsv1.AddToScheme, corev1.AddToScheme, policyv1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{
+		appsv1.AddToScheme, autoscalingv2.AddToScheme, batchv1.AddToScheme, corev1.AddToScheme, networkingv1.AddToScheme, policyv1.AddToScheme,
+		monitoringv1.AddToScheme, addKEDA,
+	} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("register types: %w", err)
 		}
@@ -97,30 +116,39 @@ func empty(document string) bool {
 	return true
 }
 
-func deployment(d *appsv1.Deployment) []error {
+// selects are the labels of a selector that its own pods do not have.
+func selects(name string, selector, labels map[string]string) []error {
 	var faults []error
-	for key, value := range d.Spec.Selector.MatchLabels {
-		if d.Spec.Template.Labels[key] != value {
-			faults = append(faults, fault(d.Name, "selects "+key+"="+value+", which its pods do not have"))
+	for key, value := range selector {
+		if labels[key] != value {
+			faults = append(faults, fault(name, "selects "+key+"="+value+", which its pods do not have"))
 		}
 	}
-	pod := d.Spec.Template.Spec
+	return faults
+}
+
+// pod holds a pod to the restricted Pod Security Standard. One that stays needs probes.
+func pod(name string, pod *corev1.PodSpec, stays bool) []error {
+	var faults []error
 	if pod.AutomountServiceAccountToken == nil || *pod.AutomountServiceAccountToken {
-		faults = append(faults, fault(d.Name, "mounts a token that nobody needs"))
+		faults = append(faults, fault(name, "mounts a token that nobody needs"))
 	}
 	if s := pod.SecurityContext; s == nil || s.SeccompProfile == nil || s.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault ||
 		s.RunAsNonRoot == nil || !*s.RunAsNonRoot || s.RunAsUser == nil || *s.RunAsUser == 0 {
-		faults = append(faults, fault(d.Name, "its pods are not restricted: runAsNonRoot, runAsUser, seccompProfile"))
+		faults = append(faults, fault(name, "its pods are not restricted: runAsNonRoot, runAsUser, seccompProfile"))
 	}
 	volumes := map[string]bool{}
 	for _, v := range pod.Volumes {
 		if volumes[v.Name] {
-			faults = append(faults, fault(d.Name, "has volume "+v.Name+" twice"))
+			faults = append(faults, fault(name, "has volume "+v.Name+" twice"))
 		}
 		volumes[v.Name] = true
 	}
 	for _, c := range pod.Containers {
-		faults = append(faults, container(d.Name+"/"+c.Name, &c, volumes)...)
+		faults = append(faults, container(name+"/"+c.Name, &c, volumes)...)
+		if stays && (c.LivenessProbe == nil || c.ReadinessProbe == nil || c.StartupProbe == nil) {
+			faults = append(faults, fault(name+"/"+c.Name, "lacks a probe"))
+		}
 	}
 	return faults
 }
@@ -145,9 +173,6 @@ func container(name string, c *corev1.Container, volumes map[string]bool) []erro
 	}
 	if c.Resources.Limits.Memory().IsZero() || c.Resources.Requests.Cpu().IsZero() || c.Resources.Requests.Memory().IsZero() {
 		faults = append(faults, fault(name, "lacks requests or a memory limit"))
-	}
-	if c.LivenessProbe == nil || c.ReadinessProbe == nil || c.StartupProbe == nil {
-		faults = append(faults, fault(name, "lacks a probe"))
 	}
 	return faults
 }

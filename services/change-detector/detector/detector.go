@@ -134,6 +134,7 @@ func leaseKey(source string) string { return source + ".lease" }
 
 // run works whenever this detector holds the source's lease.
 func (d *detector) run(ctx context.Context) {
+	d.metrics.begin(ctx)
 	again(ctx, func(worked func()) error {
 		return d.bus.WithLease(ctx, provisioningv1.BucketSources, leaseKey(d.name), d.owner, failpoint.Scale(leaseTTL), func(ctx context.Context) error {
 			return d.hold(ctx, worked)

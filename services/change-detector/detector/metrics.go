@@ -56,6 +56,9 @@ func newMetrics(source string) (*metrics, error) {
 	return m, nil
 }
 
+// begin counts nothing, so that the first failure is an increase.
+func (m *metrics) begin(ctx context.Context) { m.failed.Add(ctx, 0, metric.WithAttributes(m.source)) }
+
 func (m *metrics) setHeld(n int64) { m.held.Store(n) }
 
 func (m *metrics) published(ctx context.Context, kind directoryv1.Kind, n int) {

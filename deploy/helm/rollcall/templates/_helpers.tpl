@@ -31,6 +31,11 @@ name, as the image has it) and values (its part of the values).
 {{- end -}}
 {{- end -}}
 
+{{- define "rollcall.image" -}}
+{{- $image := .root.Values.image -}}
+{{- printf "%s/%s/%s:%s" $image.registry $image.repositoryPrefix .service (default .root.Chart.AppVersion $image.tag) | trimPrefix "/" -}}
+{{- end -}}
+
 {{/* Labels */}}
 
 {{- define "rollcall.labels" -}}
@@ -59,9 +64,17 @@ app.kubernetes.io/component: {{ .service }}
 
 {{/* Configuration */}}
 
+{{- define "rollcall.nats.url" -}}
+{{- if .Values.nats.embedded.enabled -}}
+{{- printf "nats://%s-nats.%s.svc:4222" (include "rollcall.fullname" .) .Release.Namespace -}}
+{{- else -}}
+{{- .Values.nats.url -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "rollcall.config" -}}
 {{- $config := deepCopy .Values.config -}}
-{{- $nats := dict "url" .Values.nats.url "replicas" (int .Values.nats.replicas) -}}
+{{- $nats := dict "url" (include "rollcall.nats.url" .) "replicas" (int .Values.nats.replicas) -}}
 {{- with .Values.nats.existingSecret -}}
 {{- $_ := set $nats "credentials" (printf "${file:/run/secrets/rollcall/%s/%s}" . $.Values.nats.credentialsKey) -}}
 {{- end -}}
@@ -94,8 +107,15 @@ app.kubernetes.io/component: {{ .service }}
 
 {{/* What the schema cannot say. */}}
 {{- define "rollcall.check" -}}
-{{- if not .Values.nats.url -}}
-{{- fail "nats.url is empty: the chart does not bring NATS; write the address of yours, for example --set nats.url=nats://nats.nats.svc:4222" -}}
+{{- $n := .Values.nats -}}
+{{- if and $n.url $n.embedded.enabled -}}
+{{- fail "nats.url and nats.embedded.enabled are both set: Rollcall meets in one NATS, choose" -}}
+{{- end -}}
+{{- if not (or $n.url $n.embedded.enabled) -}}
+{{- fail "nats.url is empty: write the address of your NATS, for example --set nats.url=nats://nats.nats.svc:4222, or for a trial --set nats.embedded.enabled=true" -}}
+{{- end -}}
+{{- if and $n.embedded.enabled (or (gt (int $n.replicas) 1) $n.existingSecret) -}}
+{{- fail "nats.embedded is one server without credentials, for a trial: leave nats.replicas at 1 and nats.existingSecret empty" -}}
 {{- end -}}
 {{- if not .Values.config.sources -}}
 {{- fail "config.sources is empty: describe your directory there, see docs/configuration.md" -}}

@@ -33,7 +33,9 @@ metadata:
     {{- toYaml . | nindent 4 }}
   {{- end }}
 spec:
+  {{- if eq (dig "autoscaling" "mode" "none" .values) "none" }}
   replicas: {{ .values.replicas }}
+  {{- end }}
   revisionHistoryLimit: {{ $v.revisionHistoryLimit }}
   selector:
     matchLabels:
@@ -47,6 +49,7 @@ spec:
     metadata:
       labels:
         {{- include "rollcall.service.labels" . | nindent 8 }}
+        rollcall/metrics: "true"
         {{- with .values.podLabels }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -92,7 +95,7 @@ spec:
       {{- end }}
       containers:
         - name: {{ .service }}
-          image: {{ printf "%s/%s/%s:%s" $v.image.registry $v.image.repositoryPrefix .service (default .root.Chart.AppVersion $v.image.tag) | trimPrefix "/" | quote }}
+          image: {{ include "rollcall.image" . | quote }}
           imagePullPolicy: {{ $v.image.pullPolicy }}
           args: [--config=/etc/rollcall/rollcall.yaml]
           {{- with concat $v.extraEnv .values.extraEnv }}
@@ -145,7 +148,9 @@ spec:
         {{- with $v.extraVolumes }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
-{{- if and $v.podDisruptionBudget.enabled (gt (int .values.replicas) 1) }}
+{{- include "rollcall.service.scaler" . }}
+{{- include "rollcall.service.networkPolicy" . }}
+{{- if and $v.podDisruptionBudget.enabled (gt (int (include "rollcall.service.least" .)) 1) }}
 ---
 apiVersion: policy/v1
 kind: PodDisruptionBudget

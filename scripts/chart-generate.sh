@@ -1,6 +1,6 @@
 #!/bin/sh
-# Writes the schema of the chart's values: its own part, and the schema of
-# rollcall.yaml as the program prints it.
+# Writes the schema of the chart's values (its own part, and the schema of
+# rollcall.yaml as the program prints it) and their reference in the README.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -10,3 +10,4 @@ trap 'rm -rf "$work"' EXIT
 go run ./services/rollcall config schema >"$work/config.json"
 (cd scripts/tools && GOWORK=off go run ./chartschema "$helm/values.schema.base.json") <"$work/config.json" >"$work/values.json"
 cp "$work/values.json" "$helm/rollcall/values.schema.json"
+(cd scripts/tools && GOWORK=off go run ./chartreadme "$helm/rollcall/values.yaml" "$helm/rollcall/README.md")
