@@ -22,7 +22,7 @@ type quirky struct {
 
 func newQuirky(t *testing.T, opts scimtest.Options) *quirky {
 	t.Helper()
-	q := &quirky{Server: scimtest.NewServer(t, opts), t: t}
+	q := &quirky{Server: scimtest.NewServer(t, hostile(opts)), t: t}
 	q.ada = q.Seed(scim.KindUser, map[string]any{"userName": "ada"})
 	q.bob = q.Seed(scim.KindUser, map[string]any{"userName": "bob"})
 	members := []any{map[string]any{"value": q.ada}, map[string]any{"value": q.bob}}
@@ -207,4 +207,9 @@ func TestRateLimits(t *testing.T) {
 	if got := resp.Header.Get("Retry-After"); got == "" || got == "0" {
 		t.Errorf("Retry-After %q", got)
 	}
+}
+
+func hostile(opts scimtest.Options) scimtest.Options {
+	opts.Hostile = true
+	return opts
 }

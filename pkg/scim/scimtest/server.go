@@ -39,6 +39,9 @@ type Options struct {
 	MaxPage            int // largest page; 1000 when 0
 	LogSize            int // requests that are remembered; 100,000 when 0
 	Quirks             Quirks
+	// Hostile is for tests of the server itself, whose requests no target should be
+	// sent: they are not checked.
+	Hostile bool
 	// RateLimits are the calls of each class that are let through; others are answered
 	// 429 with Retry-After.
 	RateLimits map[scim.CallClass]scim.Rate
@@ -49,6 +52,7 @@ type Server struct {
 	opts    Options
 	store   *store
 	log     *requestLog
+	lint    lint
 	limits  map[scim.CallClass]*rate.Limiter
 	latency atomic.Int64
 	fault   atomic.Pointer[func(Request) *Fault]
@@ -76,18 +80,30 @@ func New(opts Options) *Server {
 // TB is the part of testing.TB that NewServer needs.
 type TB interface {
 	Helper()
+	Errorf(format string, args ...any)
 	Fatalf(format string, args ...any)
 	Cleanup(f func())
 }
 
-// NewServer starts a server on loopback that is closed when the test ends.
+// NewServer starts a server on loopback that is closed when the test ends. The test
+// fails when a request was sent that no real target should be sent; see Lint.
 func NewServer(tb TB, opts Options) *Server {
 	tb.Helper()
 	s := New(opts)
 	if err := s.Start("127.0.0.1:0"); err != nil {
 		tb.Fatalf("start the SCIM server: %v", err)
 	}
-	tb.Cleanup(s.Close)
+	if !opts.Hostile {
+		s.Lint()
+	}
+	tb.Cleanup(func() {
+		s.Close()
+		for _, fault := range s.Faults() {
+			if !opts.Hostile {
+				tb.Errorf("a request that no target should be sent: %s", fault)
+			}
+		}
+	})
 	return s
 }
 
@@ -159,6 +175,7 @@ func (s *Server) SetLatency(d time.Duration) { s.latency.Store(int64(d)) }
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	request, err := s.newRequest(r, start)
+	s.inspect(request, r.URL)
 	answer := s.decide(r, request, err)
 	request.Status, request.Duration = answer.status, time.Since(start)
 	s.log.add(request)
