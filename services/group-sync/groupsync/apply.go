@@ -53,7 +53,7 @@ func (c *converger) create(ctx context.Context, job *worker.Job, w *wanted) erro
 	steps := w.refusals.leaveOut(a.difference(w.members, c.index.resource), time.Now())
 	var first []step
 	if c.profile.MembersOnCreate {
-		first = steps[:min(len(steps), c.profile.MaxMembersPerRequest)]
+		first = steps[:min(len(steps), c.profile.MaxMembersOnCreate)]
 	}
 	body, err := c.body(w, first)
 	if err != nil {
