@@ -49,10 +49,11 @@ type Bench struct {
 	tb     testing.TB
 	server *embedded.Server
 	name   string // of the connection
+	keys   struct{ users, connection, groups, overrides string }
 }
 
-// configuration of a bench; %s are the target's URL, more keys of the connection,
-// keys of its groups and more keys of its users.
+// configuration of a bench; %s are the target's URL and overrides, more keys of the
+// connection, keys of its groups and more keys of its users.
 const configuration = `
 sources:
   corp:
@@ -62,7 +63,7 @@ sources:
 connections:
   wiki:
     source: corp
-    target: {url: "%s", rate: {requests_per_second: 0}}
+    target: {url: "%s", rate: {requests_per_second: 0}, overrides: {%s}}
     %s
     groups: {%s}
     users:
@@ -91,18 +92,29 @@ func New(tb testing.TB, users string, opts scimtest.Options) *Bench {
 // Services that run go on with theirs.
 func (b *Bench) Configure(users, conn string) {
 	b.tb.Helper()
-	b.configure(users, conn, "")
+	b.keys.users, b.keys.connection = users, conn
+	b.configure()
 }
 
 // ConfigureGroups is Configure with keys of connections.wiki.groups.
 func (b *Bench) ConfigureGroups(groups string) {
 	b.tb.Helper()
-	b.configure("remove: disable", "", groups)
+	b.keys.groups = groups
+	b.configure()
 }
 
-func (b *Bench) configure(users, conn, groups string) {
+// Override is Configure with keys of connections.wiki.target.overrides: what the target
+// does otherwise than others.
+func (b *Bench) Override(overrides string) {
 	b.tb.Helper()
-	cfg, err := connection.Parse("bench.yaml", fmt.Appendf(nil, configuration, b.Target.URL(), conn, groups, users))
+	b.keys.overrides = overrides
+	b.configure()
+}
+
+func (b *Bench) configure() {
+	b.tb.Helper()
+	cfg, err := connection.Parse("bench.yaml",
+		fmt.Appendf(nil, configuration, b.Target.URL(), b.keys.overrides, b.keys.connection, b.keys.groups, b.keys.users))
 	if err != nil {
 		b.tb.Fatal(err)
 	}

@@ -191,6 +191,7 @@ func (c *converger) overwrite(ctx context.Context, job *worker.Job, w *wanted, a
 	}
 	if readable {
 		a.record(w.sort(resource))
+		w.lost = false
 	}
 	steps, err := c.permitted(ctx, job, w, c.steps(w, a))
 	if err != nil {

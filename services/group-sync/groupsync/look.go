@@ -151,6 +151,7 @@ func (c *converger) examine(ctx context.Context, job *worker.Job, w *wanted, r *
 // become of the entry since.
 func (c *converger) reexamine(ctx context.Context, job *worker.Job, w *wanted) error {
 	c.names.expire()
+	w.lost = job.LostCreate()
 	id := job.Record.Link.GetResourceId()
 	if !job.Record.Linked() {
 		if !job.LostCreate() || !c.profile.ExternalIDAllowed {
@@ -192,14 +193,16 @@ const largest = 50_000
 
 // reads says whether a group's members can be read. Where they cannot, our own record
 // is all that is known of them, and it says what was about to be sent.
-func (c *converger) reads(a *applied) bool { return a.count() <= largest }
+func (c *converger) reads(a *applied) bool {
+	return c.profile.MembersReadable != scim.ReadableNo && a.count() <= largest
+}
 
 // read reads a group, with its members where they can be read.
 func (c *converger) read(ctx context.Context, job *worker.Job, id string, a *applied) (r *scim.Resource, readable bool, err error) {
 	call, cancel := job.Target(ctx)
 	defer cancel()
 	if readable = c.reads(a); readable {
-		r, err = c.target.Get(call, scim.KindGroup, id)
+		r, err = c.target.Get(call, scim.KindGroup, id, c.withMembers()...)
 		if !errors.Is(err, scim.ErrTooLarge) {
 			return r, err == nil, err
 		}
@@ -208,13 +211,21 @@ func (c *converger) read(ctx context.Context, job *worker.Job, id string, a *app
 	return r, false, err
 }
 
+// withMembers asks for the members by name, where the target returns them only then:
+// with everything else that is compared.
+func (c *converger) withMembers() []scim.ReadOption {
+	if c.profile.MembersReadable != scim.ReadableOnRequest {
+		return nil
+	}
+	return []scim.ReadOption{scim.Only(append(c.mapper.attributes(), "members")...)}
+}
+
 // reclaim links the group that bears this entry's externalId and returns its id.
 func (c *converger) reclaim(ctx context.Context, job *worker.Job, w *wanted) (string, error) {
 	r, err := job.FindOwn(ctx, c.target, scim.KindGroup, w.externalID)
 	if err != nil || r == nil {
 		return "", err
 	}
-	w.lost = true
 	return r.ID, job.Link(ctx, r.ID, provisioningv1.LinkState_LINK_STATE_ACTIVE, map[string][]byte{})
 }
 

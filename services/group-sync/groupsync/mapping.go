@@ -3,6 +3,7 @@ package groupsync
 import (
 	"encoding/hex"
 	"errors"
+	"slices"
 
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/mapping"
@@ -47,6 +48,21 @@ type wanted struct {
 	lost bool
 	// refusals are the changes of members that the target refused.
 	refusals *refusals
+}
+
+// attributes are the names of the attributes that a group is compared by.
+func (m *mapper) attributes() []string {
+	names := []string{displayName, "externalId"}
+	for _, a := range m.groups.Attributes {
+		name := a.Path.Attribute
+		if a.Path.URN != "" {
+			name = a.Path.URN + ":" + name
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 type entryID [directoryv1.IDSize]byte

@@ -71,6 +71,13 @@ func (s *sending) readWhole(ctx context.Context) error {
 		for _, id := range resource.MemberIDs() {
 			members[id] = true
 		}
+		if c := s.c; c.profile.MembersReadable == scim.ReadableOnRequest { // what was read is not all of it
+			call, cancel := s.job.Target(ctx)
+			defer cancel()
+			if resource, err = c.target.Get(call, scim.KindGroup, s.resource); err != nil {
+				return err
+			}
+		}
 	case s.job.Record.Link.GetOrigin() == provisioningv1.Origin_ORIGIN_ADOPTED:
 		return worker.Block("the target has no PATCH for groups, and does not say which members this one has")
 	default:
