@@ -25,6 +25,53 @@ type Profile struct {
 	// were tried: some read the group with the members excluded, apply the PATCH to
 	// that and store it, and so lose every other member.
 	OmitMembersOnWrite bool
+	// Rates are limits on kinds of calls, besides that on all of them.
+	Rates Rates
+}
+
+// Rate is a limit on calls.
+type Rate struct {
+	RequestsPerSecond float64 `yaml:"requests_per_second"` // 0: no limit
+	Burst             int     `yaml:"burst"`
+}
+
+// CallClass is a kind of calls for which a target may have its own limit.
+type CallClass string
+
+// The classes. What is no write of a user and no read is GroupPatch.
+const (
+	ClassUserCreate CallClass = "user-create"
+	ClassUserWrite  CallClass = "user-write"
+	ClassUserDelete CallClass = "user-delete"
+	ClassGroupPatch CallClass = "group-patch"
+	ClassRead       CallClass = "read"
+)
+
+// Rates are the limits by class; a zero one is no limit.
+type Rates struct {
+	UserCreate Rate `yaml:"user-create"`
+	UserWrite  Rate `yaml:"user-write"`
+	UserDelete Rate `yaml:"user-delete"`
+	GroupPatch Rate `yaml:"group-patch"`
+	Read       Rate `yaml:"read"`
+}
+
+// Of is the limit of a class.
+func (r Rates) Of(class CallClass) Rate {
+	switch class {
+	case ClassUserCreate:
+		return r.UserCreate
+	case ClassUserWrite:
+		return r.UserWrite
+	case ClassUserDelete:
+		return r.UserDelete
+	case ClassGroupPatch:
+		return r.GroupPatch
+	case ClassRead:
+		return r.Read
+	default:
+		return Rate{}
+	}
 }
 
 // Profiles are the built-in profiles by name. The table is never changed.
