@@ -141,8 +141,8 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // Create makes a resource. It is sent again only when nothing of it can have
 // reached the target; after an ambiguous error look the resource up first.
 func (c *Client) Create(ctx context.Context, kind Kind, body map[string]any) (*Resource, error) {
-	if n := len(list(body["members"])); n > c.cfg.Profile.MaxMembersPerRequest {
-		return nil, c.tooMany(n)
+	if n := len(list(body["members"])); n > c.cfg.Profile.MaxMembersOnCreate {
+		return nil, tooMany(n, c.cfg.Profile.MaxMembersOnCreate)
 	}
 	req, err := c.write(http.MethodPost, kind, "", withSchema(kind, body))
 	if err != nil {
@@ -209,13 +209,13 @@ func (c *Client) Patch(ctx context.Context, kind Kind, id string, ops []Operatio
 		return nil, err
 	}
 	if n := changesMembers(ops); kind == KindGroup && n > c.cfg.Profile.MaxMembersPerRequest {
-		return nil, c.tooMany(n)
+		return nil, tooMany(n, c.cfg.Profile.MaxMembersPerRequest)
 	}
 	return c.change(ctx, http.MethodPatch, kind, id, body)
 }
 
-func (c *Client) tooMany(n int) error {
-	return fmt.Errorf("%w: %d members in one request, the profile allows %d", ErrRefused, n, c.cfg.Profile.MaxMembersPerRequest)
+func tooMany(n, limit int) error {
+	return fmt.Errorf("%w: %d members in one request, the profile allows %d", ErrRefused, n, limit)
 }
 
 // Put replaces a resource. The answer is nil when the target sent none.

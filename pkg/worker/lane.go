@@ -61,7 +61,7 @@ func newLane(l *limiter, name string, r scim.Rate) *lane {
 
 // take waits for a place in time. Callers take turns, in the order in which they came.
 func (n *lane) take(ctx context.Context) error {
-	ahead := n.waiting.Add(1) - 1
+	ahead := n.waiting.Add(1) - int64(max(1, n.rate.Burst)) // a burst may be there for the others
 	defer n.waiting.Add(-1)
 	if wait := time.Duration(float64(ahead) / n.rate.RequestsPerSecond * float64(time.Second)); tooLong(ctx, wait) {
 		return &scim.PostponedError{For: wait}

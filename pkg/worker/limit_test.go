@@ -84,7 +84,7 @@ func TestReplicasKeepOneRateTogether(t *testing.T) {
 	t.Parallel()
 	const perSecond, replicas = 100, 4
 	target := scimtest.NewServer(t, scimtest.Options{})
-	s := newSite(t, 16, map[string]connection.Target{"wiki": {URL: target.URL(), Concurrency: 16, Rate: connection.Rate{RequestsPerSecond: perSecond, Burst: 1}}})
+	s := newSite(t, 16, map[string]connection.Target{"wiki": {URL: target.URL(), Concurrency: 16, Rate: scim.Rate{RequestsPerSecond: perSecond, Burst: 1}}})
 	ctx, stop := context.WithTimeout(t.Context(), 6*time.Second)
 	defer stop()
 	var wg sync.WaitGroup
@@ -108,7 +108,7 @@ func TestReplicasKeepOneRateTogether(t *testing.T) {
 func TestBurstIsSharedToo(t *testing.T) {
 	t.Parallel()
 	target := scimtest.NewServer(t, scimtest.Options{})
-	s := newSite(t, 16, map[string]connection.Target{"wiki": {URL: target.URL(), Concurrency: 64, Rate: connection.Rate{RequestsPerSecond: 1, Burst: 20}}})
+	s := newSite(t, 16, map[string]connection.Target{"wiki": {URL: target.URL(), Concurrency: 64, Rate: scim.Rate{RequestsPerSecond: 1, Burst: 20}}})
 	ctx, stop := context.WithTimeout(t.Context(), 2*time.Second)
 	defer stop()
 	var wg sync.WaitGroup
@@ -127,7 +127,7 @@ func TestRetryAfterStopsAllReplicas(t *testing.T) {
 		t.Run(fmt.Sprintf("limit %g", limit), func(t *testing.T) {
 			t.Parallel()
 			target := scimtest.NewServer(t, scimtest.Options{Latency: 2 * time.Millisecond})
-			s := newSite(t, 32, map[string]connection.Target{"wiki": {URL: target.URL(), Concurrency: 16, Rate: connection.Rate{RequestsPerSecond: limit, Burst: 1}}})
+			s := newSite(t, 32, map[string]connection.Target{"wiki": {URL: target.URL(), Concurrency: 16, Rate: scim.Rate{RequestsPerSecond: limit, Burst: 1}}})
 			var calls atomic.Int64
 			var refused atomic.Pointer[time.Time]
 			target.SetFault(func(scimtest.Request) *scimtest.Fault {
@@ -273,7 +273,7 @@ func TestLaneAdvances(t *testing.T) {
 func TestTooManyCallsTakeFromTheRateOnceAndForAll(t *testing.T) {
 	t.Parallel()
 	target := scimtest.NewServer(t, scimtest.Options{})
-	s := newSite(t, 16, map[string]connection.Target{"wiki": {URL: target.URL(), Concurrency: 16, Rate: connection.Rate{RequestsPerSecond: 50, Burst: 10}}})
+	s := newSite(t, 16, map[string]connection.Target{"wiki": {URL: target.URL(), Concurrency: 16, Rate: scim.Rate{RequestsPerSecond: 50, Burst: 10}}})
 	target.SetFault(func(r scimtest.Request) *scimtest.Fault {
 		if r.Seq > 2 {
 			return nil

@@ -179,7 +179,7 @@ func TestDeadTargetStarvesNobody(t *testing.T) {
 		s := newSite(t, concurrency, map[string]connection.Target{
 			"dead": {URL: dead.URL(), Concurrency: 64}, "live": {URL: live.URL(), Concurrency: 64},
 		})
-		p := s.replica() //nolint:contextcheck // it ends with the test
+		p := s.replica()
 		ctx, stop := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		load(ctx, &wg, s.client(p, "dead"), 64, read)

@@ -19,6 +19,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 )
 
@@ -37,32 +39,9 @@ type Options struct {
 	MaxPage            int // largest page; 1000 when 0
 	LogSize            int // requests that are remembered; 100,000 when 0
 	Quirks             Quirks
-}
-
-// Quirks are the ways of real targets that depart from the RFC or use a freedom
-// that it leaves.
-type Quirks struct {
-	AcceptUnknownMembers  bool // a member need not exist
-	UniqueGroupNames      bool // 409 for a second group of the same name
-	NoPatch               bool // 501 for PATCH
-	NoContentOnPatch      bool // 204 instead of 200
-	IgnoreMembersOnCreate bool // POST and PUT of a group drop the members
-	HideMembers           bool // groups are returned without members
-	DuplicateUserNames    bool // userName is not unique
-	BareConflict          bool // 409 without scimType
-	CaseSensitiveFilters  bool // userName eq compares exactly
-	IgnoreFilters         bool // a filter returns everything
-	IgnoreProjection      bool // attributes and excludedAttributes do nothing
-	StuckPaging           bool // startIndex is ignored
-	AcceptedCreates       bool // POST answers 202 without a body
-	EmptyCreates          bool // POST answers 200 {} and creates
-	IgnoreExternalID      bool // externalId is not kept
-	StringBooleans        bool // active is returned as "True" or "False"
-	RefuseRepeatedPrimary bool // a PATCH that leaves two primaries is refused instead of demoting
-	DeleteAnswersOK       bool // DELETE answers 200 with a body
-	PatchForgetsExcluded  bool // a PATCH with excludedAttributes=members loses the members
-	MissingCapabilities   bool // 404 for ServiceProviderConfig
-	RefuseEmptyStrings    bool // 400 for ""
+	// RateLimits are the calls of each class that are let through; others are answered
+	// 429 with Retry-After.
+	RateLimits map[scim.CallClass]scim.Rate
 }
 
 // Server is the SCIM server; it is an http.Handler.
@@ -70,6 +49,7 @@ type Server struct {
 	opts    Options
 	store   *store
 	log     *requestLog
+	limits  map[scim.CallClass]*rate.Limiter
 	latency atomic.Int64
 	fault   atomic.Pointer[func(Request) *Fault]
 
@@ -87,7 +67,7 @@ func New(opts Options) *Server {
 	if opts.LogSize <= 0 {
 		opts.LogSize = 100_000
 	}
-	s := &Server{opts: opts, log: &requestLog{limit: opts.LogSize}}
+	s := &Server{opts: opts, log: &requestLog{limit: opts.LogSize}, limits: newLimits(opts.RateLimits)}
 	s.store = newStore(opts)
 	s.latency.Store(int64(opts.Latency))
 	return s
@@ -191,6 +171,9 @@ func (s *Server) decide(r *http.Request, request Request, unread error) answer {
 	s.pause(r, fault)
 	if fault != nil && fault.instead() {
 		return fault.answer()
+	}
+	if refusal, limited := s.limited(request); limited {
+		return refusal
 	}
 	answer := s.answer(r, request, unread)
 	if fault != nil && fault.after() {

@@ -67,6 +67,14 @@ func (p *publication) key() held.Key {
 	return held.Key{Kind: p.change.GetKind(), ID: [directoryv1.IDSize]byte(p.change.GetEntryId())}
 }
 
+// chunkHash is the hash of chunk n; empty for an empty one.
+func (p *publication) chunkHash(n int) []byte {
+	if hashes := p.change.GetGroup().GetMembers().GetChunkHashes(); n < len(hashes) {
+		return hashes[n]
+	}
+	return nil
+}
+
 // id is the entry's id.
 func (p *publication) id() ID { return ID(p.change.GetEntryId()) }
 
@@ -103,8 +111,9 @@ func (m *mirror) outline(e *entry, kind directoryv1.Kind, before *published, nes
 		}
 		return p, p.sign(e.packed())
 	}
-	p.chunks = nested.pack(e, before.chunks())
-	p.change.Entry = &directoryv1.Change_Group{Group: &directoryv1.Group{Id: e.id[:], Dn: e.dn(), Members: manifest(p.chunks)}}
+	group := &directoryv1.Group{Id: e.id[:], Dn: e.dn()}
+	p.chunks, group.Members = nested.pack(e, before.chunks())
+	p.change.Entry = &directoryv1.Change_Group{Group: group}
 	return p, p.sign(e.packed())
 }
 

@@ -15,7 +15,7 @@ const (
 	// smallHeap is up to what size the heap may grow before anything is collected.
 	smallHeap = 212 << 20
 	// spare is how many times what is alive the heap may grow to, beyond that.
-	spare = 2
+	spare = 1.75
 	// sparePercent is the collector's own limit; heapLimit is nearly always below it.
 	sparePercent  = 400
 	pacedEach     = 100 * time.Millisecond
@@ -29,7 +29,7 @@ const (
 // mirror that only grows. The collector's usual pace (twice what is alive) collects
 // without need while the mirror is small, and what is read during a collection
 // counts as alive, so that the heap overshoots when it is large.
-func heapLimit(live uint64) int64 { return int64(max(smallHeap, spare*live)) } //nolint:gosec // memory sizes
+func heapLimit(live uint64) int64 { return int64(max(smallHeap, spare*float64(live))) }
 
 // paceCollector keeps the limit in step with what is alive until ctx ends. Who sets
 // GOGC or GOMEMLIMIT knows better.

@@ -137,5 +137,5 @@ func (m *mirror) harmless(now *publication, before *published) bool {
 	if before == nil || !before.present {
 		return true
 	}
-	return len(now.lost) == 0 && !m.rules.usesGroups && sameChunks(before, now.chunks)
+	return len(now.lost) == 0 && !m.rules.usesGroups && sameChunks(before, now)
 }

@@ -172,7 +172,7 @@ func TestFlatGroupThatIsThereAgainIsNamed(t *testing.T) {
 	m.Put(ent(2, bob, "uid", "bob"))
 	m.Put(ent(4, "cn=sub,"+groupsBase, "cn", "sub", "objectclass", "groupOfNames", "member", bob))
 	staff := ent(3, "cn=staff,"+groupsBase, "cn", "staff", "objectclass", "groupOfNames", "member", ann, "member", "cn=sub,"+groupsBase)
-	ghost, err := m.rules.digest(staff)
+	ghost, err := m.rules.digest(staff, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

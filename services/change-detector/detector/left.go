@@ -16,7 +16,7 @@ func (s *session) findLeft(ctx context.Context, p *pass) error {
 	leaving := p.leaving()
 	for _, pub := range p.upserts {
 		before := s.publisher.memory[pub.key().Kind][pub.id()]
-		if pub.chunks == nil && before.chunks() == 0 || before == nil || !before.present || sameChunks(before, pub.chunks) {
+		if pub.chunks == nil && before.chunks() == 0 || before == nil || !before.present || sameChunks(before, pub) {
 			continue
 		}
 		o := s.oldOf(pub)
@@ -55,12 +55,13 @@ func (s *session) sortLeft(leaving map[member]bool, pub *publication, all []memb
 	}
 }
 
-func sameChunks(before *published, chunks [][]byte) bool {
-	if before.chunks() != len(chunks) {
+// sameChunks says whether a publication has the members that the stream holds.
+func sameChunks(before *published, now *publication) bool {
+	if before.chunks() != len(now.chunks) {
 		return before.manifest.GetCount() == 0
 	}
-	for n, members := range chunks {
-		if !before.same(n, members) {
+	for n := range now.chunks {
+		if !before.same(n, now) {
 			return false
 		}
 	}
@@ -82,7 +83,7 @@ func (s *session) readLeft(ctx context.Context, pub *publication, before *publis
 	same := before.chunks() == len(pub.chunks)
 	var was, left []member
 	for n, hash := range before.manifest.GetChunkHashes() {
-		if len(hash) == 0 || same && before.same(n, pub.chunks[n]) {
+		if len(hash) == 0 || same && before.same(n, pub) {
 			continue
 		}
 		members, err := s.readChunk(ctx, pub.id(), n)

@@ -23,7 +23,7 @@ func (m *mirror) Link(id ID, added, removed []string) {
 	for _, key := range g.members {
 		have[key] = struct{}{}
 	}
-	for _, key := range m.rules.memberKeys(values(removed)) {
+	for _, key := range m.rules.memberKeys(values(removed), nil) {
 		if _, has := have[key]; !has {
 			m.reread[id] = struct{}{}
 		}
@@ -33,7 +33,7 @@ func (m *mirror) Link(id ID, added, removed []string) {
 		_, stays := have[key]
 		return !stays
 	})
-	for _, key := range m.rules.memberKeys(values(added)) {
+	for _, key := range m.rules.memberKeys(values(added), nil) {
 		if _, has := have[key]; !has {
 			have[key] = struct{}{}
 			fresh.members = append(fresh.members, key)

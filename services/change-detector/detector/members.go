@@ -1,6 +1,7 @@
 package detector
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"slices"
@@ -33,7 +34,10 @@ type member struct {
 }
 
 func (a member) compare(b member) int {
-	return cmp.Or(slices.Compare(a.id[:], b.id[:]), cmp.Compare(a.kind, b.kind))
+	if order := bytes.Compare(a.id[:], b.id[:]); order != 0 {
+		return order
+	}
+	return cmp.Compare(a.kind, b.kind)
 }
 
 func (m *mirror) walk(g *entry, visited map[ID]struct{}, found func(member)) {

@@ -106,10 +106,11 @@ func (p *published) chunks() int {
 	return int(p.manifest.GetChunkCount())
 }
 
-// same says whether chunk n on the stream holds these members.
-func (p *published) same(n int, members []byte) bool {
+// same says whether chunk n on the stream holds what a publication has there.
+func (p *published) same(n int, now *publication) bool {
+	hash := now.chunkHash(n)
 	if p == nil || n >= len(p.manifest.GetChunkHashes()) || p.chunks() == 0 {
-		return len(members) == 0
+		return len(hash) == 0
 	}
-	return bytes.Equal(p.manifest.GetChunkHashes()[n], chunkHash(members))
+	return bytes.Equal(p.manifest.GetChunkHashes()[n], hash)
 }

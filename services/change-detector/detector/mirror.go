@@ -156,7 +156,7 @@ func (m *mirror) Put(e *ldapsource.Entry) {
 	if known := m.entries[e.ID]; known != nil && known.version != "" && e.Version != "" && e.Version < known.version {
 		return
 	}
-	fresh, err := m.rules.digest(e)
+	fresh, err := m.rules.digest(e, m.entries[e.ID])
 	if err != nil {
 		m.rules.complain(e.ID, err)
 		return

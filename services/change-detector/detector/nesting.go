@@ -21,20 +21,23 @@ type nesting struct {
 // membership is the members of one group, or of several that have the same. It is
 // shared and must not be changed.
 type membership struct {
-	members []member
-	chunks  [][]byte // the same, packed; nil until asked for
-	atLeast int      // with which it was packed
+	members  []member
+	chunks   [][]byte                    // the same, packed; nil until asked for
+	manifest *directoryv1.MemberManifest // of the chunks
+	atLeast  int                         // with which it was packed
 }
 
 func newNesting(m *mirror) *nesting { return &nesting{mirror: m, known: map[ID]*membership{}} }
 
-// pack is the members of a group, packed.
-func (n *nesting) pack(g *entry, atLeast int) [][]byte {
+// pack is the members of a group, packed, and what describes them. Neither may be
+// changed.
+func (n *nesting) pack(g *entry, atLeast int) ([][]byte, *directoryv1.MemberManifest) {
 	ms := n.of(g)
-	if ms.chunks == nil || ms.atLeast != atLeast {
+	if ms.manifest == nil || ms.atLeast != atLeast {
 		ms.chunks, ms.atLeast = pack(ms.members, atLeast), atLeast
+		ms.manifest = manifest(ms.chunks)
 	}
-	return ms.chunks
+	return ms.chunks, ms.manifest
 }
 
 func (n *nesting) of(g *entry) *membership {

@@ -132,7 +132,7 @@ func (p *publisher) item(ctx context.Context, pub *publication) (*item, error) {
 	create := p.bus.StartCreate(ctx, kind.Stream(), &m)
 	one := &item{publication: pub, messages: []bus.Message{m}, spans: []trace.Span{create, span}}
 	for n, members := range pub.chunks {
-		if before.same(n, members) {
+		if before.same(n, pub) {
 			continue
 		}
 		data, err := proto.Marshal(&directoryv1.MemberChunk{Members: members})

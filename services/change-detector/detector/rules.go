@@ -117,8 +117,9 @@ func (r *rules) flattens() bool {
 	return r.groupNesting != nestedPreserve && r.groupNesting != nestedIgnore
 }
 
-// digest makes the mirror's entry of what the server sent.
-func (r *rules) digest(e *ldapsource.Entry) (*entry, error) {
+// digest makes the mirror's entry of what the server sent, where known is the one of
+// the time before; nil for none.
+func (r *rules) digest(e *ldapsource.Entry, known *entry) (*entry, error) {
 	name, err := ldapsource.NormalizeDN(e.DN)
 	if err != nil {
 		return nil, fmt.Errorf("entry name: %w", err)
@@ -131,7 +132,7 @@ func (r *rules) digest(e *ldapsource.Entry) (*entry, error) {
 	d.class = class{user: d.tables.user != 0, group: d.tables.group != 0}
 	if d.class.group || r.scopes(name) {
 		x := d.own()
-		x.members = r.memberKeys(e.Values(r.membersName))
+		x.members = r.memberKeys(e.Values(r.membersName), known)
 		x.sid = r.sid(e)
 	}
 	if !d.class.user && !d.class.group {
@@ -218,25 +219,43 @@ func (r *rules) pack(e *ldapsource.Entry) ([]byte, error) {
 }
 
 // memberKeys are a group's member values in the form in which entries are found:
-// normalised DNs, entry ids in hex, or uids.
-func (r *rules) memberKeys(values [][]byte) []string {
+// normalised DNs, entry ids in hex, or uids. A big group is sent whole with each
+// change: what a value says need not be found out again where the group had it
+// before, at the place where it stands or at the next.
+func (r *rules) memberKeys(values [][]byte, before *entry) []string {
 	keys := make([]string, 0, len(values))
+	var had []string
+	if before != nil {
+		had = before.members
+	}
 	for _, v := range values {
-		key := string(v)
-		switch r.memberValues {
-		case membersByUID:
-		case membersByID:
-			key = strings.ReplaceAll(strings.ToLower(key), "-", "")
-		default:
-			name, err := ldapsource.NormalizeDN(withoutUniqueID(key))
-			if err != nil {
-				continue // names nobody
+		for skipped := range min(2, len(had)) {
+			if had[skipped] == string(v) {
+				had = had[skipped:]
+				break
 			}
-			key = name
 		}
-		keys = append(keys, key)
+		if len(had) > 0 && had[0] == string(v) {
+			keys, had = append(keys, had[0]), had[1:]
+		} else if key, names := r.memberKey(string(v)); names {
+			keys = append(keys, key)
+		}
 	}
 	return keys
+}
+
+// memberKey is one member value in the form in which entries are found; false for
+// one that names nobody.
+func (r *rules) memberKey(value string) (key string, names bool) {
+	switch r.memberValues {
+	case membersByUID:
+		return value, true
+	case membersByID:
+		return strings.ReplaceAll(strings.ToLower(value), "-", ""), true
+	default:
+		name, err := ldapsource.NormalizeDN(withoutUniqueID(value))
+		return name, err == nil
+	}
 }
 
 // withoutUniqueID cuts the optional bit string of a uniqueMember value
