@@ -17,7 +17,6 @@ import (
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/trace"
-	"golang.org/x/time/rate"
 
 	"github.com/rollcall-scim/rollcall/pkg/failpoint"
 )
@@ -43,6 +42,10 @@ type Config struct {
 	UserAgent         string
 	UsersPath         string // "/Users" when empty
 	GroupsPath        string // "/Groups" when empty
+	// Limiter bounds the rate; nil: the client's own, by the numbers above.
+	Limiter Limiter
+	// Slots bounds the calls in flight; nil: the client's own.
+	Slots Slots
 	// Admit is asked right before each HTTP request; an error is returned instead of
 	// sending it. One that wraps ErrWait is not tried again.
 	Admit func(ctx context.Context) error
@@ -62,13 +65,10 @@ type Call struct {
 // Client calls one target. It is safe for concurrent use; its limits hold over
 // all callers.
 type Client struct {
-	cfg     Config
-	base    *url.URL
-	http    *http.Client
-	limiter *rate.Limiter
-	slots   chan struct{}
-	gate    gate
-	tracer  trace.Tracer
+	cfg    Config
+	base   *url.URL
+	http   *http.Client
+	tracer trace.Tracer
 }
 
 // New checks the configuration and makes a client. It sends nothing.
@@ -77,18 +77,13 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	limit := rate.Inf
-	if cfg.RequestsPerSecond > 0 {
-		limit = rate.Limit(cfg.RequestsPerSecond)
+	if cfg.Limiter == nil {
+		cfg.Limiter = newOwnLimiter(Rate{RequestsPerSecond: cfg.RequestsPerSecond, Burst: cfg.Burst}, cfg.Profile.Rates)
 	}
-	return &Client{
-		cfg:     cfg,
-		base:    base,
-		http:    newHTTPClient(cfg),
-		limiter: rate.NewLimiter(limit, max(cfg.Burst, 1)),
-		slots:   make(chan struct{}, cfg.Concurrency),
-		tracer:  otel.Tracer(instrumentation),
-	}, nil
+	if cfg.Slots == nil {
+		cfg.Slots = make(ownSlots, cfg.Concurrency)
+	}
+	return &Client{cfg: cfg, base: base, http: newHTTPClient(cfg), tracer: otel.Tracer(instrumentation)}, nil
 }
 
 // checkConfig reports all faults at once and fills the defaults.
