@@ -800,12 +800,14 @@ type RefusedMember struct {
 	Removal    bool   `protobuf:"varint,3,opt,name=removal,proto3" json:"removal,omitempty"`
 	HttpStatus uint32 `protobuf:"varint,4,opt,name=http_status,json=httpStatus,proto3" json:"http_status,omitempty"`
 	// The target's words, one short line.
-	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
-	Since         *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`
-	Tries         uint32                 `protobuf:"varint,7,opt,name=tries,proto3" json:"tries,omitempty"`
-	RetryAt       *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=retry_at,json=retryAt,proto3" json:"retry_at,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Reason  string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	Since   *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`
+	Tries   uint32                 `protobuf:"varint,7,opt,name=tries,proto3" json:"tries,omitempty"`
+	RetryAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=retry_at,json=retryAt,proto3" json:"retry_at,omitempty"`
+	// Under which configuration it was refused.
+	ConfigurationHash string `protobuf:"bytes,9,opt,name=configuration_hash,json=configurationHash,proto3" json:"configuration_hash,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *RefusedMember) Reset() {
@@ -892,6 +894,13 @@ func (x *RefusedMember) GetRetryAt() *timestamppb.Timestamp {
 		return x.RetryAt
 	}
 	return nil
+}
+
+func (x *RefusedMember) GetConfigurationHash() string {
+	if x != nil {
+		return x.ConfigurationHash
+	}
+	return ""
 }
 
 // Claim is written before the first write to the target. An abandoned claim
@@ -1894,7 +1903,7 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\x1a?\n" +
 	"\x11GuardCreditsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01J\x04\b\x10\x10\x11R\fguard_credit\"\xa1\x02\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01J\x04\b\x10\x10\x11R\fguard_credit\"\xd0\x02\n" +
 	"\rRefusedMember\x12\x19\n" +
 	"\bentry_id\x18\x01 \x01(\fR\aentryId\x12#\n" +
 	"\rresource_hash\x18\x02 \x01(\fR\fresourceHash\x12\x18\n" +
@@ -1904,7 +1913,8 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x120\n" +
 	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x14\n" +
 	"\x05tries\x18\a \x01(\rR\x05tries\x125\n" +
-	"\bretry_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\aretryAt\"\xa5\x01\n" +
+	"\bretry_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\aretryAt\x12-\n" +
+	"\x12configuration_hash\x18\t \x01(\tR\x11configurationHash\"\xa5\x01\n" +
 	"\x05Claim\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x14\n" +
 	"\x05owner\x18\x02 \x01(\tR\x05owner\x128\n" +
