@@ -198,3 +198,25 @@ func (k *Bucket[T, P]) LastRevision(ctx context.Context, filter string) (uint64,
 	}
 	return last.Sequence, nil
 }
+
+// DropKey deletes a key, whatever it holds.
+func (b *Bus) DropKey(ctx context.Context, bucket, key string) error {
+	_, err := b.Publish(ctx, Message{Subject: "$KV." + bucket + "." + key, Header: map[string]string{headerOperation: "DEL"}})
+	return err
+}
+
+// WatchText delivers every key that matches the filter and holds a text, calls
+// caughtUp, and then delivers each change until ctx ends; the text of a key that is
+// gone is empty.
+func (b *Bus) WatchText(ctx context.Context, bucket, filter string, caughtUp func(), each func(key, text string)) error {
+	prefix := "$KV." + bucket + "."
+	opts := ReadOptions{Filters: []string{prefix + filter}, Follow: true, CaughtUp: caughtUp}
+	return b.Read(ctx, "KV_"+bucket, opts, func(s *Stored) error {
+		text := string(s.Data)
+		if gone(s.Header) {
+			text = ""
+		}
+		each(strings.TrimPrefix(s.Subject, prefix), text)
+		return nil
+	})
+}

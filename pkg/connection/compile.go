@@ -70,12 +70,18 @@ func (c *Config) Compile() (*Compiled, error) {
 func (c *Connection) compile() (*CompiledConnection, error) {
 	scope, scopeErr := compileBool(directoryv1.Kind_KIND_USER, c.Scope)
 	users, usersErr := compileAttributes(directoryv1.Kind_KIND_USER, c.Users.Attributes)
+	ways, ok := c.Target.Ways()
+	if !ok {
+		ways = scim.Generic()
+	}
+	users = fit(users, ways.Drops, ways.Keeps)
 	out := &CompiledConnection{Scope: scope, Users: users}
 	err := errors.Join(scopeErr, usersErr)
 	if c.Groups == nil {
 		return out, err
 	}
 	groups, groupsErr := c.Groups.compile()
+	groups.Attributes = fit(groups.Attributes, ways.Drops, ways.KeepsOfGroup)
 	out.Groups = groups
 	return out, errors.Join(err, groupsErr)
 }
@@ -110,6 +116,18 @@ func compileAttributes(kind directoryv1.Kind, attributes map[string]Attribute) (
 	}
 	slices.SortFunc(out, func(a, b CompiledAttribute) int { return strings.Compare(a.Path.String(), b.Path.String()) })
 	return out, errors.Join(errs...)
+}
+
+// fit leaves out what a target does not take, and sends once what it does not let
+// change.
+func fit(attributes []CompiledAttribute, drops, keeps func(scim.Path) bool) []CompiledAttribute {
+	attributes = slices.DeleteFunc(attributes, func(a CompiledAttribute) bool { return drops(a.Path) })
+	for i, a := range attributes {
+		if keeps(a.Path) {
+			attributes[i].On = OnCreate
+		}
+	}
+	return attributes
 }
 
 // expressions returns every expression of a connection.

@@ -7,6 +7,8 @@ package connection
 import (
 	"strings"
 	"time"
+
+	"github.com/rollcall-scim/rollcall/pkg/scim"
 )
 
 // Values of Source.Preset.
@@ -189,13 +191,26 @@ type Connection struct {
 
 // Target is a SCIM 2.0 service.
 type Target struct {
-	URL         string `yaml:"url"`
-	Profile     string `yaml:"profile"`
-	Auth        Auth   `yaml:"auth"`
-	Rate        Rate   `yaml:"rate"`
-	Concurrency int    `yaml:"concurrency"` // calls in flight over all replicas
-	Insecure    bool   `yaml:"insecure"`    // allows http off loopback
-	CAFile      string `yaml:"ca_file"`
+	URL     string `yaml:"url"`
+	Profile string `yaml:"profile"`
+	// Overrides is the profile with what the file changes of it.
+	Overrides   scim.Profile `yaml:"overrides"`
+	UsersPath   string       `yaml:"users_path"`
+	GroupsPath  string       `yaml:"groups_path"`
+	Auth        Auth         `yaml:"auth"`
+	Rate        scim.Rate    `yaml:"rate"`
+	Concurrency int          `yaml:"concurrency"` // calls in flight over all replicas
+	Insecure    bool         `yaml:"insecure"`    // allows http off loopback
+	CAFile      string       `yaml:"ca_file"`
+}
+
+// Ways are the ways of the target: its profile with what the file changes of it.
+// They are false for a profile that there is not.
+func (t *Target) Ways() (scim.Profile, bool) {
+	if t.Overrides.Name == t.Profile && t.Profile != "" {
+		return t.Overrides, true
+	}
+	return scim.FindProfile(t.Profile)
 }
 
 // Auth is how Rollcall authenticates to the target; at most one of them is set.
@@ -214,12 +229,6 @@ type BasicAuth struct {
 // BearerAuth is a static bearer token (RFC 6750).
 type BearerAuth struct {
 	Token Secret `yaml:"token"`
-}
-
-// Rate limits the calls to a target.
-type Rate struct {
-	RequestsPerSecond float64 `yaml:"requests_per_second"` // 0: no limit
-	Burst             int     `yaml:"burst"`
 }
 
 // UserPolicy is what a connection does with users.

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/rollcall-scim/rollcall/pkg/scim"
 )
 
 // Bounds on a file, which aliases could otherwise make endless.
@@ -31,7 +33,7 @@ func (p place) field(name string) place {
 
 func (p place) named(name string) place {
 	generic := "<name>"
-	if strings.HasSuffix(p.pattern, ".attributes") {
+	if strings.HasSuffix(p.pattern, ".attributes") || strings.HasSuffix(p.pattern, ".lookup") {
 		generic = "<path>"
 	}
 	return place{p.key + "." + name, p.pattern + "." + generic}
@@ -74,6 +76,8 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, at place, depth int) {
 		d.scalar(n, v, at)
 	case *Attribute:
 		d.attribute(n, v, at, depth)
+	case *scim.Profile:
+		d.overrides(n, v, at, depth)
 	default:
 		d.kind(n, v, at, depth)
 	}
@@ -195,7 +199,7 @@ func (d *decoder) preset(n *yaml.Node, item reflect.Value, at place) {
 		*into = defaultSource(p)
 		(*into).Name = lastName(at.key)
 	case **Connection:
-		*into = defaultConnection()
+		*into = defaultConnection(peek(child(n, "target"), "profile"))
 		(*into).Name = lastName(at.key)
 	case *Attribute:
 		into.On = OnAlways
@@ -205,14 +209,17 @@ func (d *decoder) preset(n *yaml.Node, item reflect.Value, at place) {
 func lastName(key string) string { return key[strings.IndexByte(key, '.')+1:] }
 
 // peek returns the text of one key of a mapping, before it is decoded.
-func peek(n *yaml.Node, name string) string {
+func peek(n *yaml.Node, name string) string { return child(n, name).Value }
+
+// child returns what stands at one key of a mapping; an empty node when nothing does.
+func child(n *yaml.Node, name string) *yaml.Node {
 	n = target(n)
 	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
 		if n.Content[i].Value == name {
-			return target(n.Content[i+1]).Value
+			return target(n.Content[i+1])
 		}
 	}
-	return ""
+	return &yaml.Node{}
 }
 
 // target is what an alias stands for, and any other node itself.
@@ -272,6 +279,14 @@ func (d *decoder) attribute(n *yaml.Node, v reflect.Value, at place, depth int) 
 	if n.Kind == yaml.MappingNode && strings.TrimSpace(peek(n, "value")) == "" {
 		d.fault(n, at.field("value"), "is missing", "write an expression, for example value: user.mail")
 	}
+}
+
+// overrides decodes what a target does otherwise than its profile, which is there
+// already.
+func (d *decoder) overrides(n *yaml.Node, v reflect.Value, at place, depth int) {
+	d.object(n, v, at, depth)
+	profile, _ := reflect.TypeAssert[*scim.Profile](v.Addr())
+	d.pairs(n, at, func(name string, _, _ *yaml.Node) { *profile = profile.WithFixed(name) })
 }
 
 // scalar decodes and checks one value.

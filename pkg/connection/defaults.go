@@ -1,6 +1,10 @@
 package connection
 
-import "time"
+import (
+	"time"
+
+	"github.com/rollcall-scim/rollcall/pkg/scim"
+)
 
 // defaultConfig is the file without any key.
 func defaultConfig() *Config {
@@ -43,13 +47,22 @@ func defaultGuard() Guard {
 	return Guard{MaxRemovals: 500, MaxRemovalPercent: 5, Window: day}
 }
 
-// defaultConnection is a connection without any key; its mapping comes from its
-// source's preset once that is known.
-func defaultConnection() *Connection {
+// defaultConnection is a connection without any key but its target's profile; its
+// mapping comes from its source's preset once that is known.
+func defaultConnection(profile string) *Connection {
+	ways, ok := scim.FindProfile(profile)
+	if !ok {
+		ways = scim.Generic() // the fault of another name is reported at its key
+	}
+	rate := scim.Rate{RequestsPerSecond: 10, Burst: 10}
+	if ways.Rate != (scim.Rate{}) {
+		rate = ways.Rate
+	}
 	return &Connection{
 		Target: Target{
-			Profile:     "generic",
-			Rate:        Rate{RequestsPerSecond: 10, Burst: 10},
+			Profile:     ways.Name,
+			Overrides:   ways,
+			Rate:        rate,
 			Concurrency: 16,
 		},
 		Users: UserPolicy{

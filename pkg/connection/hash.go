@@ -4,9 +4,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/rollcall-scim/rollcall/pkg/scim"
 )
 
 // effective is what decides the results of a connection: a change of it makes a
@@ -62,8 +66,8 @@ func (c *Config) Hash(connection string) string {
 	}
 	e := effective{
 		Version: 1,
-		Target:  targetID(conn.Target.URL),
-		Profile: conn.Target.Profile,
+		Target:  conn.Target.place(),
+		Profile: conn.Target.effective(),
 		Scope:   strings.TrimSpace(conn.Scope),
 		Users:   conn.Users.effective(),
 		DryRun:  conn.DryRun,
@@ -75,6 +79,36 @@ func (c *Config) Hash(connection string) string {
 		e.Groups = conn.Groups.effective()
 	}
 	return digest(e)
+}
+
+// place is where a target's resources are.
+func (t *Target) place() string {
+	place := []string{targetID(t.URL)}
+	for _, of := range [][2]string{{"Users", t.UsersPath}, {"Groups", t.GroupsPath}} {
+		if path := strings.Trim(of[1], "/"); path != "" && path != of[0] {
+			place = append(place, of[0]+"="+path)
+		}
+	}
+	return strings.Join(place, " ")
+}
+
+// effective are the ways of a target that decide what can be done, as far as they
+// are not the generic ones, so that a knob that is new changes no hash. The profile's
+// name does not matter; sizes of pages and rates do not either.
+func (t *Target) effective() string {
+	ways, ok := t.Ways()
+	if !ok {
+		return t.Profile
+	}
+	generic := reflect.ValueOf(scim.Generic())
+	out := []string{"generic"}
+	for field, v := range reflect.ValueOf(ways).Fields() {
+		value := fmt.Sprint(v.Interface())
+		if field.Tag.Get("hash") != "-" && value != fmt.Sprint(generic.FieldByIndex(field.Index).Interface()) {
+			out = append(out, fieldName(field)+"="+value)
+		}
+	}
+	return strings.Join(out, " ")
 }
 
 // SourceHash returns 12 hexadecimal digits that are the same for two

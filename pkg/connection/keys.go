@@ -1,6 +1,10 @@
 package connection
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/rollcall-scim/rollcall/pkg/scim"
+)
 
 // form is what the text of a key must look like, beyond its type.
 type form int
@@ -48,6 +52,9 @@ const (
 	hour    = 60 * minute
 	century = 100 * 365 * 24 * hour
 )
+
+// over is where a connection changes its target's profile.
+const over = "connections.<name>.target.overrides."
 
 // keys returns the description of every key, in the order of the file.
 func keys() []key {
@@ -108,7 +115,52 @@ func keys() []key {
 		{path: "connections.<name>.renamed_from", meaning: "Earlier name of this connection, whose links it takes over when the services start.", form: formName},
 		{path: "connections.<name>.target", meaning: "The SCIM 2.0 service.", required: true},
 		{path: "connections.<name>.target.url", meaning: "Base address, before /Users. One connection for each. It cannot change while there are links.", required: true, form: formTargetURL},
-		{path: "connections.<name>.target.profile", meaning: "The target's ways; see targets.md.", enum: profileNames()},
+		{path: "connections.<name>.target.profile", meaning: "The target's ways; see targets.md.", enum: scim.ProfileNames()},
+		{path: "connections.<name>.target.overrides", meaning: "What this target does otherwise than its profile says."},
+		{path: over + "patch", meaning: "PATCH of a user works; otherwise changes are sent by PUT."},
+		{path: over + "patch_only", meaning: "Attributes of a user that PATCH can change; the others are sent by PUT. Empty: all.", form: formPath},
+		{path: over + "put", meaning: "PUT of a user works. Without it, what PATCH cannot change is sent at the creation alone."},
+		{path: over + "extension_patch", meaning: "How PATCH names an attribute of an extension: by its URN path, in an object under the URN, or not at all, so that PUT is used.", enum: []string{scim.ExtensionByPath, scim.ExtensionNested, scim.ExtensionByPut}},
+		{path: over + "bool_as_string", meaning: "Send `active` as \"True\" and \"False\"."},
+		{path: over + "group_patch", meaning: "PATCH of a group works; otherwise changes are sent by PUT."},
+		{path: over + "group_put", meaning: "PUT of a group works, and keeps the members in its body."},
+		{path: over + "max_members", meaning: "Member changes in one PATCH.", min: 1, max: 100_000},
+		{path: over + "max_members_on_create", meaning: "Members in the body of a POST or PUT. 0: as many as in a PATCH.", max: 100_000},
+		{path: over + "members_on_create", meaning: "POST of a group keeps the members in its body; otherwise they are added afterwards."},
+		{path: over + "members_readable", meaning: "Whether a read of a group returns its members: always, only where they are asked for by name, or never.", enum: []string{scim.ReadableYes, scim.ReadableOnRequest, scim.ReadableNo}},
+		{path: over + "member_remove_vouched", meaning: "It is known that the removal of one member leaves the others, so that it need not be tried on a throwaway group first."},
+		{path: over + "omit_members_on_write", meaning: "Ask for answers without members when a group is written. Some targets lose the other members by it: try it first."},
+		{path: over + "unique", meaning: "Attribute of a user of which the target refuses a second one, so that a user is created without a look-up first; `none` where there is none.", form: formPath},
+		{path: over + "case_sensitive", meaning: "Filters compare exactly, so that a look-up by userName tries it in lower case, too."},
+		{path: over + "lookup", meaning: "SCIM path to the path by which a filter names it, where they differ: `emails.value: emails`."},
+		{path: over + "lookup.<path>", meaning: "The path in the filter.", form: formPath},
+		{path: over + "external_id", meaning: "The target keeps externalId as it was sent."},
+		{path: over + "drop", meaning: "Attributes that are never sent.", form: formPath},
+		{path: over + "immutable", meaning: "Attributes that are sent at the creation alone.", form: formPath},
+		{path: over + "delete", meaning: "What DELETE of a user does.", enum: []string{scim.DeleteDeletes, scim.DeleteDisables}},
+		{path: over + "page_size", meaning: "Resources on one page of a listing.", min: 1, max: 10_000},
+		{path: over + "cursor", meaning: "List by cursor (RFC 9865) instead of by index."},
+		{path: over + "rates", meaning: "Limits on kinds of calls over all replicas, besides `target.rate`."},
+		{path: over + "rates.user-create", meaning: "Limit on creations of users."},
+		{path: over + "rates.user-create.requests_per_second", meaning: "Calls in a second. 0: no limit.", max: 100_000},
+		{path: over + "rates.user-create.burst", meaning: "Calls that may be made at once after a pause.", max: 100_000},
+		{path: over + "rates.user-write", meaning: "Limit on changes of users."},
+		{path: over + "rates.user-write.requests_per_second", meaning: "Calls in a second. 0: no limit.", max: 100_000},
+		{path: over + "rates.user-write.burst", meaning: "Calls that may be made at once after a pause.", max: 100_000},
+		{path: over + "rates.user-delete", meaning: "Limit on deletions of users."},
+		{path: over + "rates.user-delete.requests_per_second", meaning: "Calls in a second. 0: no limit.", max: 100_000},
+		{path: over + "rates.user-delete.burst", meaning: "Calls that may be made at once after a pause.", max: 100_000},
+		{path: over + "rates.group-patch", meaning: "Limit on writes of groups."},
+		{path: over + "rates.group-patch.requests_per_second", meaning: "Calls in a second. 0: no limit.", max: 100_000},
+		{path: over + "rates.group-patch.burst", meaning: "Calls that may be made at once after a pause.", max: 100_000},
+		{path: over + "rates.read", meaning: "Limit on reads."},
+		{path: over + "rates.read.requests_per_second", meaning: "Calls in a second. 0: no limit.", max: 100_000},
+		{path: over + "rates.read.burst", meaning: "Calls that may be made at once after a pause.", max: 100_000},
+		{path: over + "retry_403", meaning: "A 403 means too many calls, also without Retry-After."},
+		{path: over + "user_agent", meaning: "User-Agent of the calls. Empty: Rollcall's own."},
+		{path: over + "max_body_bytes", meaning: "Largest body of a request. 0: no limit.", max: 1e9},
+		{path: "connections.<name>.target.users_path", meaning: "Path of the users below the address. Empty: /Users."},
+		{path: "connections.<name>.target.groups_path", meaning: "Path of the groups below the address. Empty: /Groups."},
 		{path: "connections.<name>.target.auth", meaning: "How Rollcall authenticates; one of the keys below, none of them is `none`."},
 		{path: "connections.<name>.target.auth.none", meaning: "No authentication: `none: {}`."},
 		{path: "connections.<name>.target.auth.basic", meaning: "HTTP Basic."},
@@ -116,7 +168,7 @@ func keys() []key {
 		{path: "connections.<name>.target.auth.basic.password", meaning: "`${file:/path}` or `${env:NAME}` of the password."},
 		{path: "connections.<name>.target.auth.bearer", meaning: "A bearer token that does not change by itself."},
 		{path: "connections.<name>.target.auth.bearer.token", meaning: "`${file:/path}` or `${env:NAME}` of the token."},
-		{path: "connections.<name>.target.rate", meaning: "Limit on the calls, over all replicas."},
+		{path: "connections.<name>.target.rate", meaning: "Limit on the calls, over all replicas. Without this key: the profile's, or 10 calls in a second."},
 		{path: "connections.<name>.target.rate.requests_per_second", meaning: "Calls in a second. 0: no limit.", max: 100_000},
 		{path: "connections.<name>.target.rate.burst", meaning: "Calls that may be made at once after a pause.", min: 1, max: 100_000},
 		{path: "connections.<name>.target.concurrency", meaning: "Calls in flight, over all replicas.", min: 1, max: 1000},

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/rollcall-scim/rollcall/pkg/scim"
 )
 
 // Names of the source and the connection that documentation shows.
@@ -27,7 +29,7 @@ func example(p preset) *Config {
 	s.LDAP.URLs = []string{"ldaps://dc1.example.com"}
 	s.Users.BaseDNs = []string{"ou=people,dc=example,dc=com"}
 	s.Groups.BaseDNs = []string{"ou=groups,dc=example,dc=com"}
-	conn := defaultConnection()
+	conn := defaultConnection("")
 	conn.Name, conn.Source = exampleConnection, exampleSource
 	conn.Target.URL = "https://wiki.example.com/scim/v2"
 	conn.Target.Auth.None = &struct{}{}
@@ -112,6 +114,10 @@ func (w *yamlWriter) field(name string, v reflect.Value, at place, depth int) {
 		w.out.WriteString("\n")
 	}
 	w.comment(at, depth)
+	if profile, ok := reflect.TypeAssert[scim.Profile](v); ok {
+		w.overrides(name, profile, at, depth)
+		return
+	}
 	if text, ok := scalarText(v); ok {
 		w.line(depth, quoteYAML(name)+": "+text)
 		return
@@ -126,6 +132,29 @@ func (w *yamlWriter) field(name string, v reflect.Value, at place, depth int) {
 		return
 	}
 	w.object(v, at, depth+1)
+}
+
+// overrides writes what differs from the profile: written whole, it would hide
+// another profile that somebody chooses later.
+func (w *yamlWriter) overrides(name string, p scim.Profile, at place, depth int) {
+	former, _ := scim.FindProfile(p.Name)
+	here, there := reflect.ValueOf(p), reflect.ValueOf(former)
+	var differs []int
+	for i := range here.NumField() {
+		key := fieldName(here.Type().Field(i))
+		if key != "" && (p.IsFixed(key) && !former.IsFixed(key) || !reflect.DeepEqual(here.Field(i).Interface(), there.Field(i).Interface())) {
+			differs = append(differs, i)
+		}
+	}
+	if len(differs) == 0 {
+		w.line(depth, name+": {}")
+		return
+	}
+	w.line(depth, name+":")
+	for _, i := range differs {
+		key := fieldName(here.Type().Field(i))
+		w.field(key, here.Field(i), at.field(key), depth+1)
+	}
 }
 
 func (w *yamlWriter) dictionary(v reflect.Value, at place, depth int) {

@@ -140,6 +140,7 @@ func (r *reference) item(v reflect.Value, at place) {
 		r.value(v.MapIndex(name), below)
 		return
 	}
+	r.value(reflect.Zero(v.Type().Elem()), below)
 }
 
 func (r *reference) row(v reflect.Value, at place) {
@@ -184,6 +185,8 @@ func defaultWords(k key, v reflect.Value) string {
 		return "required"
 	case presetKey(k.path):
 		return "from the preset"
+	case strings.HasPrefix(k.path, over), strings.HasPrefix(k.path, "connections.<name>.target.rate."):
+		return "from the profile"
 	}
 	switch value := v.Interface().(type) {
 	case Secret, Attribute:

@@ -3,7 +3,6 @@ package connection
 import (
 	"encoding/json"
 	"reflect"
-	"strings"
 	"time"
 )
 
@@ -147,7 +146,7 @@ func (b *schemaBuilder) dictionary(v reflect.Value, at place) *schema {
 		item = v.MapIndex(names[0])
 	}
 	s := &schema{Type: "object", AdditionalProperties: b.build(item, at.named("<name>"))}
-	if !strings.HasSuffix(at.pattern, ".attributes") {
+	if v.Type().Elem().Kind() == reflect.Pointer {
 		s.PropertyNames = &schema{Pattern: nameForm.String()}
 	}
 	return s

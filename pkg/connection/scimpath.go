@@ -1,17 +1,9 @@
 package connection
 
-import (
-	"maps"
-	"slices"
-
-	"github.com/rollcall-scim/rollcall/pkg/scim"
-)
+import "github.com/rollcall-scim/rollcall/pkg/scim"
 
 // parsePath reads a SCIM attribute path.
 func parsePath(path string) (scim.Path, error) { return scim.ParsePath(path) }
-
-// profileNames are the names of the target profiles, sorted.
-func profileNames() []string { return slices.Sorted(maps.Keys(scim.Profiles)) }
 
 // sameAttribute reports whether a mapped path provides what a match path asks
 // for: emails.value is provided by emails[type eq "work"].value.

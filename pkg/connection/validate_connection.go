@@ -65,7 +65,28 @@ func (v *validator) target(key string, t *Target) {
 	if err == nil && strings.EqualFold(u.Scheme, "http") && u.Hostname() != "" && !loopback(u.Hostname()) && !t.Insecure {
 		v.fault(key+".url", "would send personal data and credentials without TLS", "write https:// (or insecure: true if you accept that)")
 	}
+	v.overrides(key+".overrides", &t.Overrides)
 	v.auth(key+".auth", &t.Auth)
+}
+
+// overrides checks what the ways of a target must have in common.
+func (v *validator) overrides(key string, p *scim.Profile) {
+	for _, path := range inOrder(v, key+".lookup", p.Lookup) {
+		if _, err := parsePath(path); err != nil {
+			v.fault(key+".lookup."+path, err.Error(), "write a SCIM path such as emails.value")
+		}
+	}
+	for i, path := range p.Drop {
+		if one, err := parsePath(path); err == nil && one.String() == "userName" {
+			v.fault(place{key: key + ".drop"}.item(i).key, "SCIM requires userName", "leave it out")
+		}
+	}
+	if !p.PatchSupported && !p.Put {
+		v.fault(key+".put", "neither PATCH nor PUT of a user works", "leave one of them on")
+	}
+	if !p.GroupPatch && !p.GroupPut {
+		v.fault(key+".group_put", "neither PATCH nor PUT of a group works", "leave one of them on, or leave groups out")
+	}
 }
 
 func (v *validator) auth(key string, a *Auth) {
@@ -121,7 +142,10 @@ func (v *validator) users(key string, c *Connection) {
 	if !slices.ContainsFunc(mapped, func(p scim.Path) bool { return p.String() == "userName" }) {
 		v.fault(key+".attributes", "userName is not mapped, and SCIM requires it", "add userName: user.uid")
 	}
-	v.match(key+".match", u.Match, mapped, c.Target.Profile)
+	v.match(key+".match", u.Match, mapped, &c.Target)
+	if ways, ok := c.Target.Ways(); ok && ways.Delete == scim.DeleteDisables && (u.Remove == RemoveDelete || u.DeleteAfter > 0) {
+		v.fault(key+".remove", "this target does not delete users: its DELETE only disables them", "write remove: disable without delete_after (or overrides: {delete: delete} where it does)")
+	}
 	switch {
 	case u.DeleteAfter > 0 && u.Remove == RemoveDelete:
 		v.fault(key+".delete_after", "is set, and remove: delete deletes at once", "write remove: disable, or leave delete_after out")
@@ -134,7 +158,7 @@ func (v *validator) groups(key string, c *Connection, s *Source) {
 	g := c.Groups
 	mapped := v.attributes(key+".attributes", g.Attributes, true)
 	mapped = append(mapped, scim.Path{Attribute: "displayName"})
-	v.match(key+".match", g.Match, mapped, c.Target.Profile)
+	v.match(key+".match", g.Match, mapped, &c.Target)
 	if strings.TrimSpace(g.Name) == "" {
 		v.fault(key+".name", "is empty, and SCIM requires a displayName", "write group.cn, or leave the key out")
 	}
@@ -166,7 +190,7 @@ func (v *validator) members(key string, g *GroupPolicy, s *Source) {
 func (v *validator) attributes(key string, attributes map[string]Attribute, groups bool) []scim.Path {
 	var paths []scim.Path
 	written := map[string]string{}
-	for _, name := range v.inOrder(key, attributes) {
+	for _, name := range inOrder(v, key, attributes) {
 		path, err := parsePath(name)
 		if err != nil {
 			v.fault(key+"."+name, err.Error(), "write a SCIM path such as name.givenName")
@@ -188,7 +212,7 @@ func (v *validator) attributes(key string, attributes map[string]Attribute, grou
 }
 
 // inOrder returns the paths of a mapping in the order of the file.
-func (v *validator) inOrder(key string, attributes map[string]Attribute) []string {
+func inOrder[V any](v *validator, key string, attributes map[string]V) []string {
 	names := sortedNames(attributes)
 	slices.SortStableFunc(names, func(a, b string) int {
 		return v.config.origin.line(key+"."+a) - v.config.origin.line(key+"."+b)
@@ -211,7 +235,7 @@ func (v *validator) overlaps(key string, paths []scim.Path, written map[string]s
 }
 
 // match checks the attributes by which something is found on the target.
-func (v *validator) match(key string, match []string, mapped []scim.Path, profile string) {
+func (v *validator) match(key string, match []string, mapped []scim.Path, target *Target) {
 	if len(match) == 0 {
 		v.fault(key, "is empty", "leave the key out for the default")
 	}
@@ -226,19 +250,19 @@ func (v *validator) match(key string, match []string, mapped []scim.Path, profil
 			v.fault(at, path.String()+" stands here twice", "keep one of them")
 		}
 		seen[path.String()] = true
-		v.matchMapped(at, path, mapped, profile)
+		v.matchMapped(at, path, mapped, target)
 	}
 }
 
 // matchMapped checks that Rollcall has a value to look for. It sends externalId
 // by itself, where the target keeps it.
-func (v *validator) matchMapped(key string, path scim.Path, mapped []scim.Path, profile string) {
+func (v *validator) matchMapped(key string, path scim.Path, mapped []scim.Path, target *Target) {
 	if slices.ContainsFunc(mapped, func(p scim.Path) bool { return sameAttribute(path, p) }) {
 		return
 	}
 	if path.String() == "externalId" {
-		if p, ok := scim.Profiles[profile]; ok && !p.ExternalIDAllowed {
-			v.fault(key, "the profile "+profile+" does not keep externalId", "match by another attribute")
+		if p, ok := target.Ways(); ok && !p.ExternalIDAllowed {
+			v.fault(key, "this target does not keep externalId", "match by another attribute")
 		}
 		return
 	}

@@ -17,7 +17,6 @@ import (
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/trace"
-	"golang.org/x/time/rate"
 
 	"github.com/rollcall-scim/rollcall/pkg/failpoint"
 )
@@ -43,6 +42,10 @@ type Config struct {
 	UserAgent         string
 	UsersPath         string // "/Users" when empty
 	GroupsPath        string // "/Groups" when empty
+	// Limiter bounds the rate; nil: the client's own, by the numbers above.
+	Limiter Limiter
+	// Slots bounds the calls in flight; nil: the client's own.
+	Slots Slots
 	// Admit is asked right before each HTTP request; an error is returned instead of
 	// sending it. One that wraps ErrWait is not tried again.
 	Admit func(ctx context.Context) error
@@ -62,13 +65,10 @@ type Call struct {
 // Client calls one target. It is safe for concurrent use; its limits hold over
 // all callers.
 type Client struct {
-	cfg     Config
-	base    *url.URL
-	http    *http.Client
-	limiter *rate.Limiter
-	slots   chan struct{}
-	gate    gate
-	tracer  trace.Tracer
+	cfg    Config
+	base   *url.URL
+	http   *http.Client
+	tracer trace.Tracer
 }
 
 // New checks the configuration and makes a client. It sends nothing.
@@ -77,18 +77,13 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	limit := rate.Inf
-	if cfg.RequestsPerSecond > 0 {
-		limit = rate.Limit(cfg.RequestsPerSecond)
+	if cfg.Limiter == nil {
+		cfg.Limiter = newOwnLimiter(Rate{RequestsPerSecond: cfg.RequestsPerSecond, Burst: cfg.Burst}, cfg.Profile.Rates)
 	}
-	return &Client{
-		cfg:     cfg,
-		base:    base,
-		http:    newHTTPClient(cfg),
-		limiter: rate.NewLimiter(limit, max(cfg.Burst, 1)),
-		slots:   make(chan struct{}, cfg.Concurrency),
-		tracer:  otel.Tracer(instrumentation),
-	}, nil
+	if cfg.Slots == nil {
+		cfg.Slots = make(ownSlots, cfg.Concurrency)
+	}
+	return &Client{cfg: cfg, base: base, http: newHTTPClient(cfg), tracer: otel.Tracer(instrumentation)}, nil
 }
 
 // checkConfig reports all faults at once and fills the defaults.
@@ -146,8 +141,8 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // Create makes a resource. It is sent again only when nothing of it can have
 // reached the target; after an ambiguous error look the resource up first.
 func (c *Client) Create(ctx context.Context, kind Kind, body map[string]any) (*Resource, error) {
-	if n := len(list(body["members"])); n > c.cfg.Profile.MaxMembersPerRequest {
-		return nil, c.tooMany(n)
+	if n := len(list(body["members"])); n > c.cfg.Profile.MaxMembersOnCreate {
+		return nil, tooMany(n, c.cfg.Profile.MaxMembersOnCreate)
 	}
 	req, err := c.write(http.MethodPost, kind, "", withSchema(kind, body))
 	if err != nil {
@@ -214,13 +209,13 @@ func (c *Client) Patch(ctx context.Context, kind Kind, id string, ops []Operatio
 		return nil, err
 	}
 	if n := changesMembers(ops); kind == KindGroup && n > c.cfg.Profile.MaxMembersPerRequest {
-		return nil, c.tooMany(n)
+		return nil, tooMany(n, c.cfg.Profile.MaxMembersPerRequest)
 	}
 	return c.change(ctx, http.MethodPatch, kind, id, body)
 }
 
-func (c *Client) tooMany(n int) error {
-	return fmt.Errorf("%w: %d members in one request, the profile allows %d", ErrRefused, n, c.cfg.Profile.MaxMembersPerRequest)
+func tooMany(n, limit int) error {
+	return fmt.Errorf("%w: %d members in one request, the profile allows %d", ErrRefused, n, limit)
 }
 
 // Put replaces a resource. The answer is nil when the target sent none.

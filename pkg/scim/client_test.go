@@ -94,7 +94,7 @@ func TestLifeOfAUser(t *testing.T) {
 	if _, has := got.Value("title"); has || got.Attributes["active"] != nil {
 		t.Errorf("title was not cleared or attributes was not sent: %v", got.Attributes)
 	}
-	replaced, err := got.Replacement(scim.KindUser, []scim.Unit{{Path: "userName", Value: "ann"}}, nil)
+	replaced, err := got.Replacement(scim.KindUser, []scim.Unit{{Path: "userName", Value: "ann"}, {Path: "active", Value: true}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -127,15 +127,21 @@ func (c *Client) try(ctx context.Context, req *request, n int) (*response, *Erro
 	}
 	if failure != nil {
 		call.Err, call.Status = failure, failure.Status
-		if failure.Status == http.StatusTooManyRequests || failure.Status == http.StatusServiceUnavailable {
-			c.gate.closeFor(failure.RetryAfter)
-		}
 	}
+	c.cfg.Limiter.Answered(c.classOf(req), call.Status, closing(failure))
 	endSpan(span, call)
 	if c.cfg.Observe != nil {
 		c.cfg.Observe(ctx, call)
 	}
 	return resp, failure
+}
+
+// closing is for how long the target asked all its callers to stay away.
+func closing(failure *Error) time.Duration {
+	if failure == nil || failure.Status != http.StatusTooManyRequests && failure.Status != http.StatusServiceUnavailable {
+		return 0
+	}
+	return failure.RetryAfter
 }
 
 func asError(req *request, err error) *Error {

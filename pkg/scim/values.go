@@ -166,6 +166,19 @@ func (v Values) Units() ([]Unit, error) {
 	return units, errors.Join(faults...)
 }
 
+// ByPath is Units by their paths.
+func (v Values) ByPath() (map[string]Unit, error) {
+	units, err := v.Units()
+	if err != nil {
+		return nil, err
+	}
+	paths := make(map[string]Unit, len(units))
+	for _, u := range units {
+		paths[u.Path] = u
+	}
+	return paths, nil
+}
+
 // valued is one mapped path with its value brought to JSON's types.
 type valued struct {
 	path  Path

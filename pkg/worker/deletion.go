@@ -51,5 +51,5 @@ func (j *Job) AwaitDeletion(ctx context.Context) error {
 }
 
 func (j *Job) schedule(ctx context.Context) error {
-	return j.worker.deps.Bus.ScheduleRequestAt(ctx, j.Record.Kind, j.worker.cfg.Connection, j.Record.ID, reasonDelete, j.Record.Link.GetDeleteAt().AsTime())
+	return j.RequestAt(ctx, reasonDelete, j.Record.Link.GetDeleteAt().AsTime())
 }

@@ -144,6 +144,18 @@ func (j *Job) Done(ctx context.Context, writes ...bus.Write) error {
 	return err
 }
 
+// Configuration is the hash of the connection's configuration.
+func (j *Job) Configuration() string { return j.worker.cfg.Hash }
+
+// Asked says whether a person wants what was refused to be tried again.
+func (j *Job) Asked() bool { return j.reason == reasonRetry }
+
+// RequestAt asks for another look at the entry at a time; a later word with the same
+// reason replaces an earlier one.
+func (j *Job) RequestAt(ctx context.Context, reason string, at time.Time) error {
+	return j.worker.deps.Bus.ScheduleRequestAt(ctx, j.Record.Kind, j.worker.cfg.Connection, j.Record.ID, reason, at)
+}
+
 // Detected is when the detector read the entry, or when somebody asked for another
 // look at it.
 func (j *Job) Detected() time.Time { return j.detected }

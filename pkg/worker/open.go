@@ -10,6 +10,8 @@ import (
 // target is what a process has for one connection's target.
 type target struct {
 	client  *scim.Client
+	limiter *limiter
+	share   *share
 	prober  *scim.Client // sends probes, past the breaker and the client's limits
 	breaker *Breaker
 }
@@ -29,6 +31,9 @@ func (p *Process) openTarget(c *connection.Connection) (*target, error) {
 		return err
 	})
 	count := cfg.Observe
+	t.limiter = newLimiter(p, c.Name, scim.Rate{RequestsPerSecond: cfg.RequestsPerSecond, Burst: cfg.Burst}, cfg.Profile.Rates)
+	t.share = newShare(p, c.Name, c.Target.Concurrency)
+	cfg.Limiter, cfg.Slots = t.limiter, t.share
 	cfg.Admit = t.breaker.Admit
 	cfg.Observe = func(ctx context.Context, call scim.Call) {
 		count(ctx, call)
@@ -37,6 +42,8 @@ func (p *Process) openTarget(c *connection.Connection) (*target, error) {
 	if t.client, err = scim.New(cfg); err != nil {
 		return nil, err
 	}
+	t.limiter.start()
+	t.share.start()
 	return t, nil
 }
 
@@ -45,6 +52,8 @@ const nobody = "rollcall-probe-nobody"
 
 func (t *target) close() {
 	t.breaker.Close()
+	t.limiter.close()
+	t.share.close()
 	t.client.Close()
 	t.prober.Close()
 }

@@ -16,35 +16,62 @@ import (
 // reasonRetry is the reason of a person's request: the attempts are counted anew.
 const reasonRetry = "retry"
 
-// ParkedEntry is an entry that is not applied until something or somebody changes.
+// ParkedEntry is an entry that is not applied until something or somebody changes, or
+// a member of a group of which this is true.
 type ParkedEntry struct {
 	Connection string
 	Kind       directoryv1.Kind
 	ID         []byte
 	Problem    *provisioningv1.Problem
 	Attempts   uint32
+	// Member is the entry of a refused member; nil where the group itself is meant.
+	Member []byte
 }
 
 // EntryID is the entry id in hex.
 func (p ParkedEntry) EntryID() string { return hex.EncodeToString(p.ID) }
 
-// State is parked or blocked.
-func (p ParkedEntry) State() string { return problemName(p.Problem.GetKind()) }
+// State is parked or blocked, or refused for a member.
+func (p ParkedEntry) State() string {
+	if p.Member != nil {
+		return stateRefused
+	}
+	return problemName(p.Problem.GetKind())
+}
+
+const stateRefused = "refused"
+
+// refusedMember is a refused member in the words of a problem.
+func refusedMember(m *provisioningv1.RefusedMember) *provisioningv1.Problem {
+	what := "add"
+	if m.GetRemoval() {
+		what = "remove"
+	}
+	return &provisioningv1.Problem{
+		Message:    "the target refuses to " + what + " member " + hex.EncodeToString(m.GetEntryId()) + ": " + m.GetReason(),
+		HttpStatus: m.GetHttpStatus(), FirstAt: m.GetSince(),
+	}
+}
 
 func problemName(k provisioningv1.ProblemKind) string {
 	return strings.ToLower(strings.TrimPrefix(k.String(), "PROBLEM_KIND_"))
 }
 
-// Parked lists a connection's parked and blocked entries, those that have waited
-// longest first.
+// Parked lists a connection's parked and blocked entries and the refused members of
+// its groups, those that have waited longest first.
 func Parked(ctx context.Context, b *bus.Bus, connection string) ([]ParkedEntry, error) {
 	var found []ParkedEntry
 	for _, kind := range kinds {
 		err := links.Open(b, nil, connection, "").Each(ctx, kind, func(id []byte, l *provisioningv1.Link) {
 			switch p := l.GetProblem(); p.GetKind() {
 			case provisioningv1.ProblemKind_PROBLEM_KIND_PARKED, provisioningv1.ProblemKind_PROBLEM_KIND_BLOCKED:
-				found = append(found, ParkedEntry{connection, kind, id, p, l.GetAttempts()})
+				found = append(found, ParkedEntry{Connection: connection, Kind: kind, ID: id, Problem: p, Attempts: l.GetAttempts()})
 			case provisioningv1.ProblemKind_PROBLEM_KIND_RETRYING, provisioningv1.ProblemKind_PROBLEM_KIND_HELD, provisioningv1.ProblemKind_PROBLEM_KIND_UNSPECIFIED:
+			}
+			for _, m := range l.GetRefusedMembers() {
+				found = append(found, ParkedEntry{
+					Connection: connection, Kind: kind, ID: id, Problem: refusedMember(m), Attempts: m.GetTries(), Member: m.GetEntryId(),
+				})
 			}
 		})
 		if err != nil {

@@ -28,6 +28,7 @@ type Process struct {
 	commits  *bus.Writer
 	outcomes *bus.Writer
 	places   int // entries in work for each connection
+	pool     *pool
 	log      *slog.Logger
 
 	mu      sync.Mutex
@@ -54,6 +55,7 @@ func NewProcess(b *bus.Bus, cfg *connection.Config, log *slog.Logger) (*Process,
 		bus: b, owner: owner, log: log,
 		commits: bus.NewWriter(b), outcomes: bus.NewWriter(b),
 		places:  max(fewestPlaces, slotFactor*cfg.Workers.Concurrency/max(1, len(cfg.Connections))),
+		pool:    newPool(cfg.Workers.Concurrency, len(cfg.Connections)),
 		targets: map[string]*target{}, slots: map[string]chan struct{}{},
 	}, nil
 }

@@ -24,6 +24,8 @@ type Summary struct {
 	Retrying int    `json:"retrying"`
 	Held     int    `json:"held"`
 	Backlog  uint64 `json:"backlog"`
+	// RefusedMembers are members of groups that the target refuses to add or remove.
+	RefusedMembers int `json:"refused_members,omitempty"`
 }
 
 // ProblemOf is an entry that is not applied, and why.
@@ -52,6 +54,11 @@ func Summarise(ctx context.Context, b *bus.Bus, connection string, kind director
 		if p := e.Value.GetProblem(); p != nil && len(problems) < maxProblems {
 			problems = append(problems, ProblemOf{kind.Token(), hex.EncodeToString(id), problemName(p.GetKind()), p.GetMessage()})
 		}
+		for _, m := range e.Value.GetRefusedMembers() {
+			if len(problems) < maxProblems {
+				problems = append(problems, ProblemOf{kind.Token(), hex.EncodeToString(id), stateRefused, refusedMember(m).GetMessage()})
+			}
+		}
 		return nil
 	})
 	if err != nil {
@@ -66,6 +73,7 @@ func Summarise(ctx context.Context, b *bus.Bus, connection string, kind director
 }
 
 func (s *Summary) count(l *provisioningv1.Link) {
+	s.RefusedMembers += len(l.GetRefusedMembers())
 	switch l.GetState() {
 	case provisioningv1.LinkState_LINK_STATE_ACTIVE:
 		s.Active++

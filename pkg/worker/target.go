@@ -38,7 +38,7 @@ func newTarget(c *connection.Connection, readOnly bool) (*scim.Client, error) {
 }
 
 func targetConfig(c *connection.Connection) (scim.Config, error) {
-	profile, ok := scim.Profiles[c.Target.Profile]
+	profile, ok := c.Target.Ways()
 	if !ok {
 		return scim.Config{}, fmt.Errorf("unknown profile %q", c.Target.Profile)
 	}
@@ -53,6 +53,7 @@ func targetConfig(c *connection.Connection) (scim.Config, error) {
 	return scim.Config{
 		URL: c.Target.URL, Profile: profile, Auth: auth(c.Target.Auth), Concurrency: c.Target.Concurrency,
 		RequestsPerSecond: c.Target.Rate.RequestsPerSecond, Burst: c.Target.Rate.Burst, TLS: roots, Observe: observe,
+		UsersPath: c.Target.UsersPath, GroupsPath: c.Target.GroupsPath,
 	}, nil
 }
 

@@ -90,6 +90,9 @@ func (c call) reader() reader { return reader{typ: c.typ, quirks: c.server.opts.
 // show is the answer that holds a resource.
 func (c call) show(status int, v view) answer {
 	document := c.projection.apply(v.document())
+	if c.server.opts.Quirks.MembersOnRequest && c.projection.only["members"] == nil {
+		delete(document, "members")
+	}
 	if active, ok := document["active"].(bool); ok && c.server.opts.Quirks.StringBooleans {
 		document["active"] = map[bool]string{true: "True", false: "False"}[active]
 	}
@@ -103,6 +106,9 @@ func (c call) create() (answer, error) {
 	}
 	attrs, err := c.reader().resource(body)
 	if err != nil {
+		return answer{}, err
+	}
+	if err := c.server.opts.Quirks.checkMembers(attrs); err != nil {
 		return answer{}, err
 	}
 	v, err := c.server.store.create(c.typ.kind, attrs)
@@ -137,6 +143,9 @@ func (c call) put() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	if err := c.server.opts.Quirks.checkMembers(fresh); err != nil {
+		return answer{}, err
+	}
 	members := takeMembers(fresh)
 	replace := func(_ map[string]any, tx *transaction) (map[string]any, error) {
 		if c.typ.kind != scim.KindGroup || c.server.opts.Quirks.IgnoreMembersOnCreate {
@@ -164,6 +173,9 @@ func (c call) patch() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	if err := c.server.opts.Quirks.checkOperations(c.typ.kind, ops); err != nil {
+		return answer{}, err
+	}
 	forget := c.server.opts.Quirks.PatchForgetsExcluded && c.typ.kind == scim.KindGroup && !c.projection.wants("members")
 	change := func(attrs map[string]any, tx *transaction) (map[string]any, error) {
 		if forget {
@@ -182,11 +194,23 @@ func (c call) patch() (answer, error) {
 }
 
 func (c call) delete() (answer, error) {
-	if err := c.server.store.remove(c.typ.kind, c.id); err != nil {
+	if err := c.end(); err != nil {
 		return answer{}, err
 	}
 	if c.server.opts.Quirks.DeleteAnswersOK {
 		return answer{status: http.StatusOK, body: map[string]any{}}, nil
 	}
 	return answer{status: http.StatusNoContent}, nil
+}
+
+// end deletes the resource, or what the target takes for it.
+func (c call) end() error {
+	if !c.server.opts.Quirks.DeleteDeactivates || c.typ.kind != scim.KindUser {
+		return c.server.store.remove(c.typ.kind, c.id)
+	}
+	_, err := c.server.store.update(c.typ.kind, c.id, false, func(attrs map[string]any, _ *transaction) (map[string]any, error) {
+		attrs["active"] = false
+		return attrs, nil
+	})
+	return err
 }

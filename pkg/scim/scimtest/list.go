@@ -1,8 +1,10 @@
 package scimtest
 
 import (
+	"math"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 )
@@ -15,21 +17,57 @@ func (c call) list() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	quirks := c.server.opts.Quirks
+	byCursor := quirks.CursorOnly || quirks.CursorPaging && c.query.Has("cursor")
+	if byCursor {
+		if start, err = readCursor(c.query.Get("cursor")); err != nil {
+			return answer{}, err
+		}
+	}
 	var filter expression
-	if text := c.query.Get("filter"); text != "" && !c.server.opts.Quirks.IgnoreFilters {
+	if text := c.query.Get("filter"); text != "" && !quirks.IgnoreFilters {
 		if filter, err = parseFilter(c.typ, text); err != nil {
 			return answer{}, err
 		}
 	}
-	if c.server.opts.Quirks.StuckPaging {
+	switch {
+	case quirks.StuckPaging:
 		start = 1
+	case quirks.NoPaging:
+		start, count = 1, math.MaxInt
 	}
 	views, total := c.server.store.list(c.typ.kind, filter, start-1, count, c.projection)
 	resources := make([]any, 0, len(views))
 	for _, v := range views {
 		resources = append(resources, c.show(http.StatusOK, v).body)
 	}
+	if byCursor {
+		return cursorAnswer(resources, total, start), nil
+	}
 	return listAnswer(resources, total, start), nil
+}
+
+// readCursor gives the first resource behind a cursor (RFC 9865).
+func readCursor(cursor string) (start int, err error) {
+	if cursor == "" {
+		return 1, nil
+	}
+	n, err := strconv.Atoi(strings.TrimPrefix(cursor, "after-"))
+	if err != nil || n < 1 {
+		return 0, invalid("invalidCursor", "%s is no cursor", cursor)
+	}
+	return n + 1, nil
+}
+
+// cursorAnswer is a page without a count of all.
+func cursorAnswer(resources []any, total, start int) answer {
+	a := listAnswer(resources, total, start)
+	body := map[string]any{"schemas": []string{scim.SchemaListResponse}, "itemsPerPage": len(resources), "Resources": resources}
+	if last := start - 1 + len(resources); last < total {
+		body["nextCursor"] = "after-" + strconv.Itoa(last)
+	}
+	a.body = body
+	return a
 }
 
 // paging reads startIndex and count (RFC 7644 section 3.4.2.4).
@@ -53,7 +91,7 @@ func (st *store) list(kind scim.Kind, filter expression, skip, count int, p proj
 	defer st.mu.RUnlock()
 	t := st.tables[kind]
 	members, groups := p.wants("members"), p.wants("groups")
-	if filter == nil {
+	if filter == nil && !st.opts.Quirks.GoneWhenInactive {
 		var out []view
 		for _, r := range t.records.slice(skip, count) {
 			out = append(out, st.view(r, members, groups))
@@ -63,7 +101,7 @@ func (st *store) list(kind scim.Kind, filter expression, skip, count int, p proj
 	var out []view
 	total := 0
 	st.candidates(t, filter, func(r *record) {
-		if !filter.eval(lazy{st, r}) || !st.exactly(filter, r) {
+		if st.opts.Quirks.hides(r) || filter != nil && (!filter.eval(lazy{st, r}) || !st.exactly(filter, r)) {
 			return
 		}
 		if total++; total > skip && len(out) < count {

@@ -50,6 +50,8 @@ func (tx *transaction) add(members []any) error {
 			return invalid(typeValue, "there is no resource %s", id)
 		case !tx.group.members.has(id):
 			tx.insert(id, target)
+		case tx.store.opts.Quirks.DuplicateMembers:
+			tx.repeat(id)
 		}
 	}
 	return nil
@@ -69,6 +71,13 @@ func (tx *transaction) insert(id string, target *record) {
 	})
 }
 
+// repeat makes a member stand there once more.
+func (tx *transaction) repeat(id string) {
+	group := tx.group
+	group.again[id]++
+	tx.undos = append(tx.undos, func() { group.again[id]-- })
+}
+
 // remove takes one member out; who is none is no error.
 func (tx *transaction) remove(id string) error {
 	if err := tx.count(1); err != nil {
@@ -79,11 +88,14 @@ func (tx *transaction) remove(id string) error {
 	if !ok {
 		return nil
 	}
+	again := group.again[id]
 	group.members.remove(id)
+	delete(group.again, id)
 	if target != nil {
 		target.groups.remove(group.id)
 	}
 	tx.undos = append(tx.undos, func() {
+		group.again[id] = again
 		group.members.add(id, target)
 		if target != nil {
 			target.groups.add(group.id, group)
@@ -94,15 +106,15 @@ func (tx *transaction) remove(id string) error {
 
 // clear takes all members out.
 func (tx *transaction) clear() {
-	group, before := tx.group, tx.group.members
-	group.members = newOrdered[*record]()
+	group, before, again := tx.group, tx.group.members, tx.group.again
+	group.members, group.again = newOrdered[*record](), map[string]int{}
 	for _, target := range before.all() {
 		if target != nil {
 			target.groups.remove(group.id)
 		}
 	}
 	tx.undos = append(tx.undos, func() {
-		group.members = before
+		group.members, group.again = before, again
 		for _, target := range before.all() {
 			if target != nil {
 				target.groups.add(group.id, group)

@@ -193,6 +193,9 @@ func (p patcher) members(t target, op operation) error {
 	switch {
 	case t.sub != nil, t.filter != nil && op.op != "remove":
 		return invalid(typeMutability, "a member cannot be changed, only added and removed")
+	case t.filter != nil && p.quirks.WipeOnPathRemove:
+		p.tx.clear()
+		return nil
 	case t.filter != nil:
 		for _, id := range p.tx.matching(t.filter) {
 			if err := p.tx.remove(id); err != nil {

@@ -122,7 +122,7 @@ func TestPatchUser(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s := scimtest.NewServer(t, scimtest.Options{})
+			s := scimtest.NewServer(t, scimtest.Options{Hostile: true})
 			s.Seed(scim.KindUser, map[string]any{"userName": "bob"})
 			_, created := do(t, s, http.MethodPost, "/Users", before)
 			id, _ := created["id"].(string)
@@ -191,7 +191,7 @@ func TestPatchMembers(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s := scimtest.NewServer(t, scimtest.Options{MaxMembers: 3})
+			s := scimtest.NewServer(t, scimtest.Options{Hostile: true, MaxMembers: 3})
 			ops := test.ops
 			var members []any
 			for _, name := range []string{"a", "b", "c"} {

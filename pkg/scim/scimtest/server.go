@@ -19,6 +19,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 )
 
@@ -37,32 +39,12 @@ type Options struct {
 	MaxPage            int // largest page; 1000 when 0
 	LogSize            int // requests that are remembered; 100,000 when 0
 	Quirks             Quirks
-}
-
-// Quirks are the ways of real targets that depart from the RFC or use a freedom
-// that it leaves.
-type Quirks struct {
-	AcceptUnknownMembers  bool // a member need not exist
-	UniqueGroupNames      bool // 409 for a second group of the same name
-	NoPatch               bool // 501 for PATCH
-	NoContentOnPatch      bool // 204 instead of 200
-	IgnoreMembersOnCreate bool // POST and PUT of a group drop the members
-	HideMembers           bool // groups are returned without members
-	DuplicateUserNames    bool // userName is not unique
-	BareConflict          bool // 409 without scimType
-	CaseSensitiveFilters  bool // userName eq compares exactly
-	IgnoreFilters         bool // a filter returns everything
-	IgnoreProjection      bool // attributes and excludedAttributes do nothing
-	StuckPaging           bool // startIndex is ignored
-	AcceptedCreates       bool // POST answers 202 without a body
-	EmptyCreates          bool // POST answers 200 {} and creates
-	IgnoreExternalID      bool // externalId is not kept
-	StringBooleans        bool // active is returned as "True" or "False"
-	RefuseRepeatedPrimary bool // a PATCH that leaves two primaries is refused instead of demoting
-	DeleteAnswersOK       bool // DELETE answers 200 with a body
-	PatchForgetsExcluded  bool // a PATCH with excludedAttributes=members loses the members
-	MissingCapabilities   bool // 404 for ServiceProviderConfig
-	RefuseEmptyStrings    bool // 400 for ""
+	// Hostile is for tests of the server itself, whose requests no target should be
+	// sent: they are not checked.
+	Hostile bool
+	// RateLimits are the calls of each class that are let through; others are answered
+	// 429 with Retry-After.
+	RateLimits map[scim.CallClass]scim.Rate
 }
 
 // Server is the SCIM server; it is an http.Handler.
@@ -70,6 +52,8 @@ type Server struct {
 	opts    Options
 	store   *store
 	log     *requestLog
+	lint    lint
+	limits  map[scim.CallClass]*rate.Limiter
 	latency atomic.Int64
 	fault   atomic.Pointer[func(Request) *Fault]
 
@@ -87,7 +71,7 @@ func New(opts Options) *Server {
 	if opts.LogSize <= 0 {
 		opts.LogSize = 100_000
 	}
-	s := &Server{opts: opts, log: &requestLog{limit: opts.LogSize}}
+	s := &Server{opts: opts, log: &requestLog{limit: opts.LogSize}, limits: newLimits(opts.RateLimits)}
 	s.store = newStore(opts)
 	s.latency.Store(int64(opts.Latency))
 	return s
@@ -96,18 +80,30 @@ func New(opts Options) *Server {
 // TB is the part of testing.TB that NewServer needs.
 type TB interface {
 	Helper()
+	Errorf(format string, args ...any)
 	Fatalf(format string, args ...any)
 	Cleanup(f func())
 }
 
-// NewServer starts a server on loopback that is closed when the test ends.
+// NewServer starts a server on loopback that is closed when the test ends. The test
+// fails when a request was sent that no real target should be sent; see Lint.
 func NewServer(tb TB, opts Options) *Server {
 	tb.Helper()
 	s := New(opts)
 	if err := s.Start("127.0.0.1:0"); err != nil {
 		tb.Fatalf("start the SCIM server: %v", err)
 	}
-	tb.Cleanup(s.Close)
+	if !opts.Hostile {
+		s.Lint()
+	}
+	tb.Cleanup(func() {
+		s.Close()
+		for _, fault := range s.Faults() {
+			if !opts.Hostile {
+				tb.Errorf("a request that no target should be sent: %s", fault)
+			}
+		}
+	})
 	return s
 }
 
@@ -179,6 +175,7 @@ func (s *Server) SetLatency(d time.Duration) { s.latency.Store(int64(d)) }
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	request, err := s.newRequest(r, start)
+	s.inspect(request, r.URL)
 	answer := s.decide(r, request, err)
 	request.Status, request.Duration = answer.status, time.Since(start)
 	s.log.add(request)
@@ -191,6 +188,9 @@ func (s *Server) decide(r *http.Request, request Request, unread error) answer {
 	s.pause(r, fault)
 	if fault != nil && fault.instead() {
 		return fault.answer()
+	}
+	if refusal, limited := s.limited(request); limited {
+		return refusal
 	}
 	answer := s.answer(r, request, unread)
 	if fault != nil && fault.after() {

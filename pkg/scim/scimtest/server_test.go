@@ -50,7 +50,7 @@ func TestCreateIsStrict(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s := scimtest.NewServer(t, scimtest.Options{})
+			s := scimtest.NewServer(t, scimtest.Options{Hostile: true})
 			s.Seed(scim.KindUser, map[string]any{"userName": "bob"})
 			status, answer := do(t, s, http.MethodPost, "/Users", test.body)
 			if got, _ := answer["scimType"].(string); status != test.status || got != test.scimType {
@@ -65,7 +65,7 @@ func TestCreateIsStrict(t *testing.T) {
 
 func TestPutReplaces(t *testing.T) {
 	t.Parallel()
-	s := scimtest.NewServer(t, scimtest.Options{})
+	s := scimtest.NewServer(t, scimtest.Options{Hostile: true})
 	_, created := do(t, s, http.MethodPost, "/Users", before)
 	id, _ := created["id"].(string)
 	status, after := do(t, s, http.MethodPut, "/Users/"+id, userBody(`"userName":"ann"`))
@@ -91,7 +91,7 @@ func TestPutReplaces(t *testing.T) {
 
 func TestTransport(t *testing.T) {
 	t.Parallel()
-	s := scimtest.NewServer(t, scimtest.Options{Token: "tok"})
+	s := scimtest.NewServer(t, scimtest.Options{Hostile: true, Token: "tok"})
 	tests := []struct {
 		name, method, path, body string
 		header                   []string
@@ -127,7 +127,7 @@ func TestTransport(t *testing.T) {
 
 func TestDeleteOfAUserEndsMemberships(t *testing.T) {
 	t.Parallel()
-	s := scimtest.NewServer(t, scimtest.Options{})
+	s := scimtest.NewServer(t, scimtest.Options{Hostile: true})
 	a, b := s.Seed(scim.KindUser, map[string]any{"userName": "a"}), s.Seed(scim.KindUser, map[string]any{"userName": "b"})
 	s.Seed(scim.KindGroup, map[string]any{"displayName": "g", "members": []any{map[string]any{"value": a}, map[string]any{"value": b}}})
 	if status, _ := do(t, s, http.MethodDelete, "/Users/"+a, ""); status != 204 {
@@ -146,7 +146,7 @@ func TestDeleteOfAUserEndsMemberships(t *testing.T) {
 
 func TestListing(t *testing.T) {
 	t.Parallel()
-	s := scimtest.NewServer(t, scimtest.Options{MaxPage: 7})
+	s := scimtest.NewServer(t, scimtest.Options{Hostile: true, MaxPage: 7})
 	for i := range 25 {
 		s.Seed(scim.KindUser, map[string]any{"userName": fmt.Sprintf("u%02d", i), "title": fmt.Sprint("t", i%2)})
 	}
@@ -187,7 +187,7 @@ func TestListing(t *testing.T) {
 
 func TestProjection(t *testing.T) {
 	t.Parallel()
-	s := scimtest.NewServer(t, scimtest.Options{})
+	s := scimtest.NewServer(t, scimtest.Options{Hostile: true})
 	_, created := do(t, s, http.MethodPost, "/Users", before)
 	id, _ := created["id"].(string)
 	tests := []struct{ query, want string }{
@@ -218,7 +218,7 @@ func TestProjection(t *testing.T) {
 
 func TestLogAndSnapshot(t *testing.T) {
 	t.Parallel()
-	s := scimtest.NewServer(t, scimtest.Options{LogSize: 3})
+	s := scimtest.NewServer(t, scimtest.Options{Hostile: true, LogSize: 3})
 	for i := range 10 {
 		do(t, s, http.MethodGet, fmt.Sprintf("/Users?count=%d", i), "")
 	}
@@ -258,7 +258,7 @@ func TestLogAndSnapshot(t *testing.T) {
 
 func TestParallelWriters(t *testing.T) {
 	t.Parallel()
-	s := scimtest.NewServer(t, scimtest.Options{})
+	s := scimtest.NewServer(t, scimtest.Options{Hostile: true})
 	group := s.Seed(scim.KindGroup, map[string]any{"displayName": "g"})
 	var wg sync.WaitGroup
 	for i := range 20 {
@@ -280,7 +280,7 @@ func TestParallelWriters(t *testing.T) {
 
 func TestHostileRequests(t *testing.T) {
 	t.Parallel()
-	s := scimtest.NewServer(t, scimtest.Options{})
+	s := scimtest.NewServer(t, scimtest.Options{Hostile: true})
 	deep := strings.Repeat("(", 5000) + "userName pr" + strings.Repeat(")", 5000)
 	if status, _ := do(t, s, http.MethodGet, "/Users?filter="+url.QueryEscape(deep), ""); status != 400 {
 		t.Errorf("a deep filter: %d", status)

@@ -74,7 +74,9 @@ func (s *Server) Members(displayName string) []string {
 	}
 	names := make([]string, 0, groups[0].members.len())
 	for id, m := range groups[0].members.all() {
-		names = append(names, nameOf(id, m))
+		for range 1 + groups[0].again[id] {
+			names = append(names, nameOf(id, m))
+		}
 	}
 	slices.Sort(names)
 	return names

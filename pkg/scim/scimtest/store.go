@@ -24,6 +24,7 @@ type record struct {
 	created  time.Time
 	modified time.Time
 	members  *ordered[*record] // of a group; nil values are unknown resources
+	again    map[string]int    // how often a member stands there besides the first time
 	groups   *ordered[*record] // that hold this resource
 }
 
@@ -123,10 +124,14 @@ func (st *store) unique(t *table, attrs map[string]any, self string) error {
 
 // find gives a live record; the lock is held.
 func (st *store) find(kind scim.Kind, id string) (*record, error) {
-	if r, ok := st.tables[kind].records.get(id); ok {
+	if r, ok := st.tables[kind].records.get(id); ok && !st.opts.Quirks.hides(r) {
 		return r, nil
 	}
-	return nil, fail(http.StatusNotFound, "", "no %s %s", kind, id)
+	return nil, notFound(kind, id)
+}
+
+func notFound(kind scim.Kind, id string) error {
+	return fail(http.StatusNotFound, "", "no %s %s", kind, id)
 }
 
 // any finds a resource of either kind.
@@ -158,6 +163,12 @@ func (st *store) create(kind scim.Kind, attrs map[string]any) (view, error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	t := st.tables[kind]
+	if r := st.hidden(t, attrs); r != nil {
+		t.leave(r)
+		r.attrs, r.modified = attrs, time.Now().UTC()
+		t.enter(r)
+		return st.view(r, true, true), nil
+	}
 	if err := st.unique(t, attrs, ""); err != nil {
 		return view{}, err
 	}
@@ -166,7 +177,7 @@ func (st *store) create(kind scim.Kind, attrs map[string]any) (view, error) {
 	r := &record{typ: t.typ, id: newID(), seq: st.seq, attrs: attrs, created: now, modified: now}
 	r.groups = newOrdered[*record]()
 	if kind == scim.KindGroup {
-		r.members = newOrdered[*record]()
+		r.members, r.again = newOrdered[*record](), map[string]int{}
 		tx := &transaction{store: st, group: r}
 		if err := tx.add(members); err != nil {
 			tx.undo()
@@ -178,18 +189,34 @@ func (st *store) create(kind scim.Kind, attrs map[string]any) (view, error) {
 	return st.view(r, true, true), nil
 }
 
+// hidden is the disabled user that a creation enables again; nil when there is none.
+func (st *store) hidden(t *table, attrs map[string]any) *record {
+	for _, r := range t.index["userName"][indexKey(attrs, "userName")] {
+		if st.opts.Quirks.hides(r) {
+			return r
+		}
+	}
+	return nil
+}
+
 // update lets change make new attributes from a copy of the old ones, and stores
 // them when everything is right; otherwise nothing has happened.
 func (st *store) update(kind scim.Kind, id string, wantMembers bool, change func(attrs map[string]any, tx *transaction) (map[string]any, error)) (view, error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	r, err := st.find(kind, id)
-	if err != nil {
-		return view{}, err
-	}
 	t := st.tables[kind]
+	r, ok := t.records.get(id)
+	if !ok {
+		return view{}, notFound(kind, id)
+	}
 	tx := &transaction{store: st, group: r}
 	attrs, err := change(cloneObject(r.attrs), tx)
+	if err == nil && st.opts.Quirks.hides(r) && attrs["active"] != true {
+		err = notFound(kind, id)
+	}
+	if err == nil {
+		err = st.opts.Quirks.checkChange(r.attrs, attrs)
+	}
 	if err == nil {
 		err = st.unique(t, attrs, id)
 	}
@@ -218,6 +245,7 @@ func (st *store) remove(kind scim.Kind, id string) error {
 	t.records.remove(id)
 	for _, group := range r.groups.all() {
 		group.members.remove(id)
+		delete(group.again, id)
 		group.modified = time.Now().UTC()
 	}
 	if r.members != nil {

@@ -23,7 +23,9 @@ func (st *store) view(r *record, members, groups bool) view {
 	if members && r.members != nil && !st.opts.Quirks.HideMembers {
 		v.has = make([]any, 0, r.members.len())
 		for id, target := range r.members.all() {
-			v.has = append(v.has, st.memberView(id, target))
+			for range 1 + r.again[id] {
+				v.has = append(v.has, st.memberView(id, target))
+			}
 		}
 	}
 	if groups && r.typ.kind == scim.KindUser {

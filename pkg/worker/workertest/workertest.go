@@ -49,10 +49,11 @@ type Bench struct {
 	tb     testing.TB
 	server *embedded.Server
 	name   string // of the connection
+	keys   struct{ users, connection, groups, overrides string }
 }
 
-// configuration of a bench; %s are the target's URL, more keys of the connection
-// and more keys of its users.
+// configuration of a bench; %s are the target's URL and overrides, more keys of the
+// connection, keys of its groups and more keys of its users.
 const configuration = `
 sources:
   corp:
@@ -62,9 +63,9 @@ sources:
 connections:
   wiki:
     source: corp
-    target: {url: "%s", rate: {requests_per_second: 0}}
+    target: {url: "%s", rate: {requests_per_second: 0}, overrides: {%s}}
     %s
-    groups: {}
+    groups: {%s}
     users:
       %s
       attributes:
@@ -91,7 +92,29 @@ func New(tb testing.TB, users string, opts scimtest.Options) *Bench {
 // Services that run go on with theirs.
 func (b *Bench) Configure(users, conn string) {
 	b.tb.Helper()
-	cfg, err := connection.Parse("bench.yaml", fmt.Appendf(nil, configuration, b.Target.URL(), conn, users))
+	b.keys.users, b.keys.connection = users, conn
+	b.configure()
+}
+
+// ConfigureGroups is Configure with keys of connections.wiki.groups.
+func (b *Bench) ConfigureGroups(groups string) {
+	b.tb.Helper()
+	b.keys.groups = groups
+	b.configure()
+}
+
+// Override is Configure with keys of connections.wiki.target.overrides: what the target
+// does otherwise than others.
+func (b *Bench) Override(overrides string) {
+	b.tb.Helper()
+	b.keys.overrides = overrides
+	b.configure()
+}
+
+func (b *Bench) configure() {
+	b.tb.Helper()
+	cfg, err := connection.Parse("bench.yaml",
+		fmt.Appendf(nil, configuration, b.Target.URL(), b.keys.overrides, b.keys.connection, b.keys.groups, b.keys.users))
 	if err != nil {
 		b.tb.Fatal(err)
 	}
@@ -185,6 +208,13 @@ func Gone(kind directoryv1.Kind, n int) *directoryv1.Change {
 // of its change.
 func (b *Bench) Group(n int, name string, members ...int) uint64 {
 	b.tb.Helper()
+	return b.Publish(b.Manifest(n, name, members...))
+}
+
+// Manifest publishes the members of a group, by number, and returns the change that
+// describes it.
+func (b *Bench) Manifest(n int, name string, members ...int) *directoryv1.Change {
+	b.tb.Helper()
 	var packed []byte
 	for _, m := range members {
 		packed = append(append(packed, ID(m)...), byte(directoryv1.Kind_KIND_USER))
@@ -201,13 +231,13 @@ func (b *Bench) Group(n int, name string, members ...int) uint64 {
 		sum := sha256.Sum256(packed)
 		manifest.ChunkHashes[0] = sum[:16]
 	}
-	return b.Publish(&directoryv1.Change{
+	return &directoryv1.Change{
 		EntryId: ID(n), Kind: directoryv1.Kind_KIND_GROUP, Op: directoryv1.Op_OP_PRESENT,
 		Entry: &directoryv1.Change_Group{Group: &directoryv1.Group{
 			Id: ID(n), Dn: "cn=" + name + ",ou=groups,dc=x", Members: manifest,
 			Attributes: []*directoryv1.Attribute{{Name: "cn", Values: [][]byte{[]byte(name)}}},
 		}},
-	})
+	}
 }
 
 // Publish publishes a change as the detector does and returns its sequence.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/guard"
@@ -49,10 +50,10 @@ func (c *converger) create(ctx context.Context, job *worker.Job, w *wanted) erro
 	if err != nil {
 		return err
 	}
-	steps := a.difference(w.members, c.index.resource)
+	steps := w.refusals.leaveOut(a.difference(w.members, c.index.resource), time.Now())
 	var first []step
 	if c.profile.MembersOnCreate {
-		first = steps[:min(len(steps), c.profile.MaxMembersPerRequest)]
+		first = steps[:min(len(steps), c.profile.MaxMembersOnCreate)]
 	}
 	body, err := c.body(w, first)
 	if err != nil {
@@ -85,10 +86,11 @@ func (c *converger) create(ctx context.Context, job *worker.Job, w *wanted) erro
 	if err := job.CommitCreated(ctx, created.ID, keepClaim(job)); err != nil {
 		return err
 	}
-	if err := c.progress(ctx, job, a, first); err != nil {
+	s := &sending{c: c, job: job, w: w, a: a, resource: created.ID}
+	if err := s.progress(ctx, first); err != nil {
 		return err
 	}
-	if err := c.send(ctx, job, w, created.ID, nil, a, steps[len(first):]); err != nil {
+	if err := c.send(ctx, job, w, plan.Action{ResourceID: created.ID}, a, steps[len(first):]); err != nil {
 		return err
 	}
 	return c.done(ctx, job, w, a)
@@ -103,22 +105,25 @@ func keepClaim(job *worker.Job) func(context.Context, ...bus.Write) error {
 }
 
 func (c *converger) body(w *wanted, members []step) (map[string]any, error) {
-	units := make([]scim.Unit, 0, len(w.units)+1)
+	units := make([]scim.Unit, 0, len(w.units)+len(w.onCreate)+1)
+	if c.profile.ExternalIDAllowed {
+		units = append(units, scim.Unit{Path: "externalId", Value: w.externalID})
+	}
 	for _, u := range w.units {
 		units = append(units, u)
 	}
-	if _, mapped := w.units["externalId"]; !mapped && c.profile.ExternalIDAllowed {
-		units = append(units, scim.Unit{Path: "externalId", Value: w.externalID})
+	for _, u := range w.onCreate {
+		units = append(units, u)
 	}
 	body, err := scim.Body(scim.KindGroup, units)
 	if err != nil || len(members) == 0 {
 		return body, err
 	}
-	values := make([]map[string]any, len(members))
+	ids := make([]string, len(members))
 	for i, m := range members {
-		values[i] = map[string]any{"value": m.resource}
+		ids[i] = m.resource
 	}
-	body["members"] = values
+	body["members"] = memberValues(ids)
 	return body, nil
 }
 
@@ -170,28 +175,29 @@ func (c *converger) adopt(ctx context.Context, job *worker.Job, w *wanted, actio
 // overwrite reads the resource's members and makes them those of the directory,
 // whatever they were.
 func (c *converger) overwrite(ctx context.Context, job *worker.Job, w *wanted, action plan.Action) error {
-	call, cancel := job.Target(ctx)
-	resource, err := c.target.Get(call, scim.KindGroup, action.ResourceID)
-	cancel()
+	a, err := c.fresh(ctx, job)
+	if err != nil {
+		return err
+	}
+	resource, readable, err := c.read(ctx, job, action.ResourceID, a)
 	if scim.IsNotFound(err) { // the listing was older than its end
 		return c.vanished(ctx, job)
 	}
 	if err != nil {
 		return err
 	}
-	a, err := c.fresh(ctx, job)
-	if err != nil {
-		return err
-	}
 	if !c.policy.Update {
 		return c.done(ctx, job, w, a)
 	}
-	a.record(w.sort(resource))
-	steps, err := c.permitted(ctx, job, w, append(w.strangers, a.difference(w.members, c.index.resource)...))
+	if readable {
+		a.record(w.sort(resource))
+		w.lost = false
+	}
+	steps, err := c.permitted(ctx, job, w, c.steps(w, a))
 	if err != nil {
 		return err
 	}
-	if err := c.send(ctx, job, w, action.ResourceID, c.attributes(w, action), a, steps); err != nil {
+	if err := c.send(ctx, job, w, action, a, steps); err != nil {
 		return err
 	}
 	job.Settle(action, w.Attributes)
@@ -204,7 +210,7 @@ func (c *converger) update(ctx context.Context, job *worker.Job, w *wanted, acti
 	if err != nil {
 		return err
 	}
-	there, err := c.findStrangers(ctx, job, w)
+	there, err := c.findStrangers(ctx, job, w, a)
 	if scim.IsNotFound(err) {
 		return c.vanished(ctx, job)
 	}
@@ -212,19 +218,18 @@ func (c *converger) update(ctx context.Context, job *worker.Job, w *wanted, acti
 		return err
 	}
 	a.record(there)
-	steps, err := c.permitted(ctx, job, w, append(w.strangers, a.difference(w.members, c.index.resource)...))
+	steps, err := c.permitted(ctx, job, w, c.steps(w, a))
 	if err != nil {
 		return err
 	}
-	attributes := c.attributes(w, action)
-	if len(steps) == 0 && len(attributes) == 0 {
+	if len(steps)+len(action.Set)+len(action.Clear) == 0 {
 		return c.done(ctx, job, w, a)
 	}
 	job.Outcome.Action = provisioningv1.Action_ACTION_UPDATE
 	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_UPDATE); err != nil {
 		return err
 	}
-	err = c.send(ctx, job, w, action.ResourceID, attributes, a, steps)
+	err = c.send(ctx, job, w, action, a, steps)
 	if scim.IsNotFound(err) {
 		return c.vanished(ctx, job)
 	}
@@ -241,17 +246,27 @@ func (c *converger) update(ctx context.Context, job *worker.Job, w *wanted, acti
 // findStrangers reads the group where the removal of members that nobody wants was
 // held: they stand in no record of ours. Those that somebody wants by now are
 // returned.
-func (c *converger) findStrangers(ctx context.Context, job *worker.Job, w *wanted) (there []step, err error) {
+func (c *converger) findStrangers(ctx context.Context, job *worker.Job, w *wanted, a *applied) (there []step, err error) {
 	if job.Record.Link.GetUnwantedMembers() == 0 || len(w.strangers) > 0 {
 		return nil, nil
 	}
-	call, cancel := job.Target(ctx)
-	defer cancel()
-	resource, err := c.target.Get(call, scim.KindGroup, job.Record.Link.GetResourceId())
-	if err != nil {
+	resource, readable, err := c.read(ctx, job, job.Record.Link.GetResourceId(), a)
+	if err != nil || !readable {
 		return nil, err
 	}
 	return w.sort(resource), nil
+}
+
+// steps are what turns what the target holds into what is wanted, but for what it
+// refused before.
+func (c *converger) steps(w *wanted, a *applied) []step {
+	steps := append(slices.Clone(w.strangers), a.difference(w.members, c.index.resource)...)
+	if w.lost {
+		for i := range steps {
+			steps[i].again = !steps[i].remove
+		}
+	}
+	return w.refusals.leaveOut(steps, time.Now())
 }
 
 // permitted asks the guard for the removals among the steps. Those that are held
@@ -265,7 +280,7 @@ func (c *converger) permitted(ctx context.Context, job *worker.Job, w *wanted, s
 		if s.stranger {
 			strangers++
 		}
-		if !s.remove || s.resource == "" {
+		if !s.remove || s.resource == "" || w.refusals.known(s) != nil { // what was refused was let pass before
 			continue
 		}
 		ended, err := c.index.ended(ctx, s.id)
@@ -302,7 +317,7 @@ func (c *converger) foretell(ctx context.Context, job *worker.Job, w *wanted, ac
 	case job.Record.Linked():
 		var a *applied
 		if a, err = c.current(ctx, job); err == nil {
-			steps = a.difference(w.members, c.index.resource)
+			steps = c.steps(w, a)
 		}
 		removed = int(job.Record.Link.GetUnwantedMembers())
 	}
@@ -319,32 +334,27 @@ func (c *converger) foretell(ctx context.Context, job *worker.Job, w *wanted, ac
 }
 
 func (c *converger) foretellOverwrite(ctx context.Context, job *worker.Job, w *wanted, action plan.Action) ([]step, error) {
-	call, cancel := job.Target(ctx)
-	defer cancel()
-	resource, err := c.target.Get(call, scim.KindGroup, action.ResourceID)
+	a := &applied{group: job.Record.ID, chunks: []*links.Chunk{{}}, stale: map[int]bool{}}
+	resource, readable, err := c.read(ctx, job, action.ResourceID, a)
 	if err != nil {
 		return nil, err
 	}
-	a := &applied{group: job.Record.ID, chunks: []*links.Chunk{{}}, stale: map[int]bool{}}
-	a.record(w.sort(resource))
-	return append(w.strangers, a.difference(w.members, c.index.resource)...), nil
-}
-
-// attributes are the operations for the group's own attributes.
-func (c *converger) attributes(w *wanted, action plan.Action) []scim.Operation {
-	units := make([]scim.Unit, len(action.Set))
-	for i, path := range action.Set {
-		units[i] = w.units[path]
+	if readable {
+		a.record(w.sort(resource))
 	}
-	return scim.Operations(units, action.Clear)
+	return c.steps(w, a), nil
 }
 
 // done commits the group as applied, with what changed of its membership record.
 func (c *converger) done(ctx context.Context, job *worker.Job, w *wanted, a *applied) error {
 	l := job.Record.Link
-	l.MembersWithoutLink, l.MembersApplied = uint64(w.without+w.refused), a.count() //nolint:gosec // counts
-	l.MemberChunks = uint32(len(a.chunks))                                          //nolint:gosec // at most 512
-	l.UnwantedMembers = uint32(w.kept)                                              //nolint:gosec // a number of members
+	l.MembersWithoutLink, l.MembersApplied = uint64(w.without), a.count() //nolint:gosec // counts
+	l.MemberChunks = uint32(len(a.chunks))                                //nolint:gosec // at most 512
+	l.UnwantedMembers = uint32(w.kept)                                    //nolint:gosec // a number of members
+	w.refusals.store(l)
+	if err := w.refusals.schedule(ctx, job); err != nil {
+		return err
+	}
 	writes, err := a.writes(job.Links())
 	if err != nil {
 		return err

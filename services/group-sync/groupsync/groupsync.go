@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -34,6 +35,7 @@ type reader interface {
 type writer interface {
 	Create(ctx context.Context, kind scim.Kind, body map[string]any) (*scim.Resource, error)
 	Patch(ctx context.Context, kind scim.Kind, id string, ops []scim.Operation) (*scim.Resource, error)
+	Put(ctx context.Context, kind scim.Kind, id string, body map[string]any) (*scim.Resource, error)
 	Delete(ctx context.Context, kind scim.Kind, id string) error
 }
 
@@ -82,6 +84,8 @@ type converger struct {
 	users   *backlog
 	names   *names
 	dryRun  bool
+	// noPatch is set when the target said that it has no PATCH for groups.
+	noPatch atomic.Bool
 	// matching are the paths by which a group is matched.
 	matching []string
 }
@@ -126,6 +130,7 @@ func (c *converger) Converge(ctx context.Context, job *worker.Job) error {
 	if err != nil {
 		return err
 	}
+	wanted.refusals = newRefusals(job)
 	if wanted.InScope {
 		if err := c.waitForUsers(ctx, job); err != nil { // 2
 			return err

@@ -151,6 +151,7 @@ func (c *converger) examine(ctx context.Context, job *worker.Job, w *wanted, r *
 // become of the entry since.
 func (c *converger) reexamine(ctx context.Context, job *worker.Job, w *wanted) error {
 	c.names.expire()
+	w.lost = job.LostCreate()
 	id := job.Record.Link.GetResourceId()
 	if !job.Record.Linked() {
 		if !job.LostCreate() || !c.profile.ExternalIDAllowed {
@@ -162,9 +163,11 @@ func (c *converger) reexamine(ctx context.Context, job *worker.Job, w *wanted) e
 		}
 		id = found
 	}
-	call, cancel := job.Target(ctx)
-	r, err := c.target.Get(call, scim.KindGroup, id)
-	cancel()
+	a, err := c.current(ctx, job)
+	if err != nil {
+		return err
+	}
+	r, readable, err := c.read(ctx, job, id, a)
 	if scim.IsNotFound(err) {
 		return c.disown(ctx, job)
 	}
@@ -178,7 +181,43 @@ func (c *converger) reexamine(ctx context.Context, job *worker.Job, w *wanted) e
 			l.Attributes[path] = w.Attributes[path]
 		}
 	}
-	return c.correct(ctx, job, w, r)
+	if !readable {
+		return nil // the record says which members are unsure
+	}
+	return c.correct(ctx, job, w, r, a)
+}
+
+// largest is how many members a group may have to be read: the answer about more
+// would be larger than the client takes.
+const largest = 50_000
+
+// reads says whether a group's members can be read. Where they cannot, our own record
+// is all that is known of them, and it says what was about to be sent.
+func (c *converger) reads(a *applied) bool {
+	return c.profile.MembersReadable != scim.ReadableNo && a.count() <= largest
+}
+
+// read reads a group, with its members where they can be read.
+func (c *converger) read(ctx context.Context, job *worker.Job, id string, a *applied) (r *scim.Resource, readable bool, err error) {
+	call, cancel := job.Target(ctx)
+	defer cancel()
+	if readable = c.reads(a); readable {
+		r, err = c.target.Get(call, scim.KindGroup, id, c.withMembers()...)
+		if !errors.Is(err, scim.ErrTooLarge) {
+			return r, err == nil, err
+		}
+	}
+	r, err = c.target.Get(call, scim.KindGroup, id, scim.Without("members"))
+	return r, false, err
+}
+
+// withMembers asks for the members by name, where the target returns them only then:
+// with everything else that is compared.
+func (c *converger) withMembers() []scim.ReadOption {
+	if c.profile.MembersReadable != scim.ReadableOnRequest {
+		return nil
+	}
+	return []scim.ReadOption{scim.Only(append(c.mapper.attributes(), "members")...)}
 }
 
 // reclaim links the group that bears this entry's externalId and returns its id.
@@ -198,11 +237,9 @@ func (c *converger) disown(ctx context.Context, job *worker.Job) error {
 
 // correct makes the applied membership say which of the wanted members the target
 // really holds, and keeps the others that it holds for their removal.
-func (c *converger) correct(ctx context.Context, job *worker.Job, w *wanted, r *scim.Resource) error {
-	a, err := c.fresh(ctx, job)
-	if err != nil {
-		return err
-	}
+func (c *converger) correct(ctx context.Context, job *worker.Job, w *wanted, r *scim.Resource, a *applied) error {
+	w.lost = false
+	a.clear()
 	a.record(w.sort(r))
 	l := job.Record.Link
 	l.MemberChunks = uint32(len(a.chunks)) //nolint:gosec // at most 512

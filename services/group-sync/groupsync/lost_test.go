@@ -126,8 +126,8 @@ func TestOneBadMemberFailsNobodyElse(t *testing.T) {
 	})
 	b.Start(groupsync.Run)
 	link := b.Until(group, staff, workertest.Applied(b.Group(staff, "staff", numbers(0, 20)...)))
-	if got := len(members(b, "staff")); got != 19 || link.GetMembersWithoutLink() != 1 {
-		t.Errorf("%d members, %d without; want 19 and 1", got, link.GetMembersWithoutLink())
+	if got := len(members(b, "staff")); got != 19 || len(link.GetRefusedMembers()) != 1 {
+		t.Errorf("%d members, refused %v; want 19 and 1", got, link.GetRefusedMembers())
 	}
 }
 

@@ -3,6 +3,7 @@ package groupsync
 import (
 	"encoding/hex"
 	"errors"
+	"slices"
 
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/mapping"
@@ -29,8 +30,11 @@ func newMapper(groups *connection.CompiledGroups, match []string, key []byte) *m
 // wanted is what the target should hold for one group.
 type wanted struct {
 	plan.Desired
-	name       string
-	units      map[string]scim.Unit
+	name string
+	// units are the attributes to keep equal, by path; onCreate those that are sent
+	// only on creation.
+	units, onCreate map[string]scim.Unit
+
 	externalID string
 	// members are the resource ids of the members that have one, by entry.
 	members map[entryID]string
@@ -40,8 +44,25 @@ type wanted struct {
 	strangers []step
 	// kept is how many of them are not removed, because the guard holds it.
 	kept int
-	// refused are members that the target does not take.
-	refused int
+	// lost says that additions may have been done that no record names.
+	lost bool
+	// refusals are the changes of members that the target refused.
+	refusals *refusals
+}
+
+// attributes are the names of the attributes that a group is compared by.
+func (m *mapper) attributes() []string {
+	names := []string{displayName, "externalId"}
+	for _, a := range m.groups.Attributes {
+		name := a.Path.Attribute
+		if a.Path.URN != "" {
+			name = a.Path.URN + ":" + name
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 type entryID [directoryv1.IDSize]byte
@@ -70,7 +91,7 @@ func (m *mapper) wanted(change *directoryv1.Change, set mapping.Set) (*wanted, e
 
 // fill evaluates the name and every mapped attribute.
 func (m *mapper) fill(w *wanted, group mapping.Object) error {
-	values := scim.Values{}
+	values, onCreate := scim.Values{}, scim.Values{}
 	name, err := m.groups.Name.Eval(group)
 	if err != nil && !errors.Is(err, mapping.ErrAbsent) {
 		return worker.MappingError("groups.name", err)
@@ -81,39 +102,43 @@ func (m *mapper) fill(w *wanted, group mapping.Object) error {
 		w.Missing = append(w.Missing, displayName)
 	}
 	for _, a := range m.groups.Attributes {
-		value, err := a.Value.Eval(group)
-		if err != nil && !errors.Is(err, mapping.ErrAbsent) {
+		value, err := a.Eval(group)
+		switch {
+		case err != nil:
 			return worker.MappingError("groups.attributes."+a.Path.String(), err)
-		}
-		if err != nil && a.Default != "" {
-			value = a.Default
-		}
-		if value != nil && value != "" {
+		case value == nil:
+		case a.On == connection.OnCreate:
+			onCreate[a.Path.String()] = value
+		default:
 			values[a.Path.String()] = value
 		}
 	}
-	if id, mapped := values["externalId"].(string); mapped {
-		w.externalID = id
+	for _, all := range []scim.Values{onCreate, values} {
+		if id, mapped := all["externalId"].(string); mapped {
+			w.externalID = id
+		}
 	}
-	return m.hash(w, values)
+	return m.hash(w, values, onCreate)
 }
 
 // hash groups the values into what one PATCH operation sets, with their hashes.
-func (m *mapper) hash(w *wanted, values scim.Values) error {
-	units, err := values.Units()
-	if err != nil {
+func (m *mapper) hash(w *wanted, values, onCreate scim.Values) error {
+	var err, createErr error
+	w.units, err = values.ByPath()
+	w.onCreate, createErr = onCreate.ByPath()
+	if err := errors.Join(err, createErr); err != nil {
 		return worker.Block("groups.attributes: " + err.Error())
 	}
-	w.units, w.Attributes = map[string]scim.Unit{}, map[string][]byte{}
-	for _, u := range units {
-		w.units[u.Path], w.Attributes[u.Path] = u, u.Hash(m.key)
+	w.Attributes = map[string][]byte{}
+	for path, unit := range w.units {
+		w.Attributes[path] = unit.Hash(m.key)
 	}
 	for _, a := range m.groups.Attributes {
 		path, err := scim.UnitPath(a.Path.String())
 		if err != nil {
 			return worker.Block("groups.attributes: " + err.Error())
 		}
-		if _, has := w.units[path]; !has {
+		if _, has := w.units[path]; !has && a.On != connection.OnCreate {
 			w.Absent = append(w.Absent, path)
 		}
 	}

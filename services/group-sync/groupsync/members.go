@@ -1,15 +1,13 @@
 package groupsync
 
 import (
+	"cmp"
 	"context"
 	"hash/fnv"
 	"slices"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
-	"github.com/rollcall-scim/rollcall/pkg/guard"
 	"github.com/rollcall-scim/rollcall/pkg/links"
-	"github.com/rollcall-scim/rollcall/pkg/scim"
-	"github.com/rollcall-scim/rollcall/pkg/worker"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
 
@@ -85,12 +83,24 @@ type step struct {
 	stranger bool
 	// counted says that the guard counts it.
 	counted bool
+	// again says that an addition may have been done before: it is sent so that it
+	// counts once.
+	again bool
+}
+
+// weight is how many changes of members a step makes in a request.
+func (s step) weight() int {
+	if s.again && !s.remove {
+		return 2
+	}
+	return 1
 }
 
 // difference is what turns the applied membership into the wanted one: removals
-// first, then additions, each in the order of the entry ids. A member whose
-// resource is gone was dropped by the target together with it, and a resource
-// that another entry has taken over stays if that one is a member.
+// first, then additions, each in the order of the chunks that they stand in, so that
+// a batch touches few of them. A member whose resource is gone was dropped by the
+// target together with it, and a resource that another entry has taken over stays if
+// that one is a member.
 func (a *applied) difference(wanted map[entryID]string, resource func(hash []byte) (string, bool)) []step {
 	keep := make(map[string]bool, len(wanted))
 	for _, id := range wanted {
@@ -104,6 +114,9 @@ func (a *applied) difference(wanted map[entryID]string, resource func(hash []byt
 			now, stays := wanted[id]
 			if stays && slices.Equal(provisioningv1.ResourceHash(now), m.GetResourceHash()) {
 				has[id] = true
+				if m.GetUnsure() {
+					additions = append(additions, step{id: id, resource: now, again: true})
+				}
 				continue
 			}
 			s := step{id: id, remove: true}
@@ -118,10 +131,14 @@ func (a *applied) difference(wanted map[entryID]string, resource func(hash []byt
 			additions = append(additions, step{id: id, resource: now})
 		}
 	}
-	byID := func(x, y step) int { return slices.Compare(x.id[:], y.id[:]) }
-	slices.SortFunc(removals, byID)
-	slices.SortFunc(additions, byID)
+	slices.SortFunc(removals, a.byPlace)
+	slices.SortFunc(additions, a.byPlace)
 	return append(removals, additions...)
+}
+
+// byPlace orders steps by the chunk that they change, and by entry.
+func (a *applied) byPlace(x, y step) int {
+	return cmp.Or(cmp.Compare(a.chunk(x.id).Number, a.chunk(y.id).Number), slices.Compare(x.id[:], y.id[:]))
 }
 
 // record takes steps into the chunks.
@@ -137,11 +154,41 @@ func (a *applied) record(steps []step) {
 			c.Members = slices.Delete(c.Members, at, at+1)
 		case s.remove:
 		case found:
-			c.Members[at] = &provisioningv1.Member{EntryId: s.id[:], ResourceHash: provisioningv1.ResourceHash(s.resource)}
+			c.Members[at] = s.member()
 		default:
-			c.Members = slices.Insert(c.Members, at, &provisioningv1.Member{EntryId: s.id[:], ResourceHash: provisioningv1.ResourceHash(s.resource)})
+			c.Members = slices.Insert(c.Members, at, s.member())
 		}
 	}
+}
+
+func (s step) member() *provisioningv1.Member {
+	return &provisioningv1.Member{EntryId: s.id[:], ResourceHash: provisioningv1.ResourceHash(s.resource)}
+}
+
+// doubt marks the members that steps are about to change: until the target has
+// confirmed them, nobody knows whether they are there.
+func (a *applied) doubt(steps []step) {
+	for _, s := range steps {
+		if s.resource == "" || s.stranger {
+			continue
+		}
+		if !s.remove {
+			a.record([]step{s})
+		}
+		if m := a.find(s.id); m != nil {
+			m.Unsure, a.stale[a.chunk(s.id).Number] = true, true
+		}
+	}
+}
+
+// find is the record of a member; nil when there is none.
+func (a *applied) find(id entryID) *provisioningv1.Member {
+	members := a.chunk(id).Members
+	at, found := slices.BinarySearchFunc(members, id[:], func(m *provisioningv1.Member, id []byte) int { return slices.Compare(m.GetEntryId(), id) })
+	if !found {
+		return nil
+	}
+	return members[at]
 }
 
 // count is the number of members.
@@ -184,139 +231,4 @@ func (a *applied) stored(revisions []uint64) {
 		c.Revision = revisions[i]
 	}
 	clear(a.stale)
-}
-
-// operations are the PATCH operations of a batch of steps: one for all additions
-// and one for each removal.
-func operations(steps []step) []scim.Operation {
-	var ops []scim.Operation
-	var additions []string
-	for _, s := range steps {
-		switch {
-		case s.resource == "":
-		case s.remove:
-			ops = append(ops, scim.RemoveMember(s.resource))
-		default:
-			additions = append(additions, s.resource)
-		}
-	}
-	if len(additions) > 0 {
-		ops = append(ops, scim.AddMembers(additions))
-	}
-	return ops
-}
-
-// batches cuts steps so that none sends more than limit members. Steps that send
-// nothing go along with the first batch.
-func batches(steps []step, limit int) [][]step {
-	var silent, loud []step
-	for _, s := range steps {
-		if s.resource == "" {
-			silent = append(silent, s)
-		} else {
-			loud = append(loud, s)
-		}
-	}
-	out := slices.Collect(slices.Chunk(loud, max(1, limit)))
-	switch {
-	case len(silent) == 0:
-	case len(out) == 0:
-		out = [][]step{silent}
-	default:
-		out[0] = append(silent, out[0]...)
-	}
-	return out
-}
-
-// send carries the steps out in batches, each committed before the next; the
-// operations for the group's own attributes go with the first.
-func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, resourceID string, attributes []scim.Operation, a *applied, steps []step) error {
-	parts := batches(steps, c.profile.MaxMembersPerRequest)
-	if len(parts) == 0 {
-		parts = [][]step{nil}
-	}
-	for i, part := range parts {
-		if i > 0 {
-			attributes = nil
-		}
-		if err := c.sendPart(ctx, job, w, resourceID, attributes, a, part); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// sendPart sends one batch and commits it. A group never fails because of one
-// member: a batch that the target refuses is halved down to the member at fault,
-// which counts as one without a resource.
-func (c *converger) sendPart(ctx context.Context, job *worker.Job, w *wanted, resourceID string, attributes []scim.Operation, a *applied, part []step) error {
-	ops := append(slices.Clone(attributes), operations(part)...)
-	if len(ops) == 0 {
-		return c.progress(ctx, job, a, part)
-	}
-	call, cancel := job.Target(ctx)
-	_, err := c.target.Patch(call, scim.KindGroup, resourceID, ops)
-	cancel()
-	switch {
-	case err == nil:
-		return c.progress(ctx, job, a, part)
-	case !scim.IsRejected(err) || len(operations(part)) == 0:
-		return err
-	case len(attributes) > 0:
-		if err := c.sendPart(ctx, job, w, resourceID, attributes, a, nil); err != nil {
-			return err
-		}
-		return c.sendPart(ctx, job, w, resourceID, nil, a, part)
-	case len(part) == 1:
-		return c.refuse(ctx, job, w, a, part[0])
-	}
-	half := len(part) / 2
-	if err := c.sendPart(ctx, job, w, resourceID, nil, a, part[:half]); err != nil {
-		return err
-	}
-	return c.sendPart(ctx, job, w, resourceID, nil, a, part[half:])
-}
-
-// refuse handles a single member that the target refuses: to remove one that it
-// does not know is done; one that it will not take is counted.
-func (c *converger) refuse(ctx context.Context, job *worker.Job, w *wanted, a *applied, s step) error {
-	if s.remove {
-		return c.progress(ctx, job, a, []step{{id: s.id, remove: true}})
-	}
-	w.refused++
-	return nil
-}
-
-// progress commits the members that the target confirmed, and counts them.
-func (c *converger) progress(ctx context.Context, job *worker.Job, a *applied, steps []step) error {
-	if len(steps) == 0 {
-		return nil
-	}
-	a.record(steps)
-	writes, err := a.writes(job.Links())
-	if err != nil {
-		return err
-	}
-	spent := 0
-	for _, s := range steps {
-		switch {
-		case s.resource == "":
-		case s.remove:
-			job.Outcome.MembersRemoved++
-			if s.counted {
-				spent++
-			}
-		default:
-			job.Outcome.MembersAdded++
-		}
-	}
-	job.Spent(guard.Members, spent)
-	l := job.Record.Link
-	l.MembersApplied, l.MemberChunks = a.count(), uint32(len(a.chunks)) //nolint:gosec // at most 512
-	revisions, err := job.Progress(ctx, writes...)
-	if err != nil {
-		return err
-	}
-	a.stored(revisions)
-	return nil
 }

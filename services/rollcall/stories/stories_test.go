@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 // compared too.
 func TestStories(t *testing.T) {
 	t.Parallel()
-	run(t, func(context.Context, string) (target, error) { return newStrict() })
+	run(t, func(context.Context, string) (target, error) { return newStrict(t) })
 }
 
 const token = "story-token"
@@ -311,9 +311,16 @@ func fetch(ctx context.Context, url string) (string, error) {
 	return string(body), err
 }
 
-// newStrict is the strict server.
-func newStrict() (target, error) {
+// newStrict is the strict server. It also judges the requests that it gets.
+func newStrict(t *testing.T) (target, error) {
+	t.Helper()
 	server := scimtest.New(scimtest.Options{Token: token})
+	server.Lint()
+	t.Cleanup(func() {
+		for _, fault := range server.Faults() {
+			t.Errorf("a request that no target should be sent: %s", fault)
+		}
+	})
 	if err := server.Start("127.0.0.1:0"); err != nil {
 		return nil, err
 	}

@@ -98,14 +98,14 @@ func (c *converger) create(ctx context.Context, job *worker.Job, w *wanted) erro
 // active, and the entry id where the target keeps it.
 func (c *converger) body(w *wanted) (map[string]any, error) {
 	units := []scim.Unit{{Path: "active", Value: w.Enabled}}
+	if c.profile.ExternalIDAllowed {
+		units = append(units, scim.Unit{Path: "externalId", Value: w.externalID})
+	}
 	for _, u := range w.units {
 		units = append(units, u)
 	}
 	for _, u := range w.onCreate {
 		units = append(units, u)
-	}
-	if _, mapped := w.units["externalId"]; !mapped && c.profile.ExternalIDAllowed {
-		units = append(units, scim.Unit{Path: "externalId", Value: w.externalID})
 	}
 	return scim.Body(scim.KindUser, units)
 }

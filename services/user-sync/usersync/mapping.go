@@ -2,7 +2,6 @@ package usersync
 
 import (
 	"encoding/hex"
-	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -80,7 +79,7 @@ func (m *mapper) inScope(user mapping.Object) (bool, error) {
 func (m *mapper) fill(w *wanted, user mapping.Object) error {
 	always, onCreate := scim.Values{}, scim.Values{}
 	for _, a := range m.attributes {
-		value, err := evaluate(a, user)
+		value, err := a.Eval(user)
 		if err != nil {
 			return worker.MappingError("users.attributes."+a.Path.String(), err)
 		}
@@ -95,35 +94,18 @@ func (m *mapper) fill(w *wanted, user mapping.Object) error {
 	if err := m.group(w, always, onCreate); err != nil {
 		return worker.Block("users.attributes: " + err.Error())
 	}
-	m.required(w, always)
+	m.required(w, always, onCreate)
 	return nil
-}
-
-// evaluate is the attribute's value; nil where the directory has none.
-func evaluate(a connection.CompiledAttribute, user mapping.Object) (any, error) {
-	value, err := a.Value.Eval(user)
-	if errors.Is(err, mapping.ErrAbsent) || (err == nil && empty(value)) {
-		if a.Default != "" {
-			return a.Default, nil
-		}
-		return nil, nil //nolint:nilnil // absent is no error
-	}
-	return value, err
-}
-
-func empty(value any) bool {
-	list, isList := value.([]any)
-	return value == "" || (isList && len(list) == 0)
 }
 
 // group turns the values into what one PATCH operation sets, with their hashes,
 // and lists the mapped units that have no value.
 func (m *mapper) group(w *wanted, always, onCreate scim.Values) error {
 	var err error
-	if w.units, err = byPath(always); err != nil {
+	if w.units, err = always.ByPath(); err != nil {
 		return err
 	}
-	if w.onCreate, err = byPath(onCreate); err != nil {
+	if w.onCreate, err = onCreate.ByPath(); err != nil {
 		return err
 	}
 	w.Attributes = make(map[string][]byte, len(w.units))
@@ -142,22 +124,12 @@ func (m *mapper) group(w *wanted, always, onCreate scim.Values) error {
 	return nil
 }
 
-func byPath(values scim.Values) (map[string]scim.Unit, error) {
-	units, err := values.Units()
-	if err != nil {
-		return nil, err
-	}
-	paths := make(map[string]scim.Unit, len(units))
-	for _, u := range units {
-		paths[u.Path] = u
-	}
-	return paths, nil
-}
-
 // required collects the matching values, and what is missing of them.
-func (m *mapper) required(w *wanted, values scim.Values) {
-	if id, mapped := values["externalId"].(string); mapped {
-		w.externalID = id
+func (m *mapper) required(w *wanted, values, onCreate scim.Values) {
+	for _, all := range []scim.Values{onCreate, values} {
+		if id, mapped := all["externalId"].(string); mapped {
+			w.externalID = id
+		}
 	}
 	if values["userName"] == nil {
 		w.Missing = append(w.Missing, "userName")

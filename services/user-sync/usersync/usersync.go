@@ -93,7 +93,7 @@ func newConverger(c *connection.Connection, compiled *connection.CompiledConnect
 		mapper: newMapper(compiled, users.Match, key),
 		policy: plan.Policy{
 			Create: users.Create, Update: users.Update, Remove: plan.Remove(users.Remove), ProvisionDisabled: users.ProvisionDisabled,
-			DeleteAfter: users.DeleteAfter > 0, LookFirst: !profile.UserNameUnique || len(users.Match) != 1 || users.Match[0] != "userName",
+			DeleteAfter: users.DeleteAfter > 0, LookFirst: len(users.Match) != 1 || users.Match[0] != profile.Unique,
 		},
 		target: target, dryRun: c.DryRun, profile: profile, deleteAfter: users.DeleteAfter, matching: c.MatchingPaths(directoryv1.Kind_KIND_USER),
 	}

@@ -496,6 +496,62 @@ func (PauseReason) EnumDescriptor() ([]byte, []int) {
 	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{7}
 }
 
+// CanaryState says whether a target was seen to remove one member of a group and no
+// other.
+type CanaryState int32
+
+const (
+	CanaryState_CANARY_STATE_UNSPECIFIED CanaryState = 0
+	// A group to try it with exists, or may exist, on the target.
+	CanaryState_CANARY_STATE_RUNNING CanaryState = 1
+	CanaryState_CANARY_STATE_PASSED  CanaryState = 2
+	// The target did something else. Removals wait.
+	CanaryState_CANARY_STATE_FAILED CanaryState = 3
+)
+
+// Enum value maps for CanaryState.
+var (
+	CanaryState_name = map[int32]string{
+		0: "CANARY_STATE_UNSPECIFIED",
+		1: "CANARY_STATE_RUNNING",
+		2: "CANARY_STATE_PASSED",
+		3: "CANARY_STATE_FAILED",
+	}
+	CanaryState_value = map[string]int32{
+		"CANARY_STATE_UNSPECIFIED": 0,
+		"CANARY_STATE_RUNNING":     1,
+		"CANARY_STATE_PASSED":      2,
+		"CANARY_STATE_FAILED":      3,
+	}
+)
+
+func (x CanaryState) Enum() *CanaryState {
+	p := new(CanaryState)
+	*p = x
+	return p
+}
+
+func (x CanaryState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CanaryState) Descriptor() protoreflect.EnumDescriptor {
+	return file_rollcall_provisioning_v1_provisioning_proto_enumTypes[8].Descriptor()
+}
+
+func (CanaryState) Type() protoreflect.EnumType {
+	return &file_rollcall_provisioning_v1_provisioning_proto_enumTypes[8]
+}
+
+func (x CanaryState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CanaryState.Descriptor instead.
+func (CanaryState) EnumDescriptor() ([]byte, []int) {
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{8}
+}
+
 // Link ties an entry to a resource on one target and remembers what was last
 // applied. It holds no attribute values, only keyed hashes of them.
 type Link struct {
@@ -540,8 +596,18 @@ type Link struct {
 	// Groups: members that the target holds, that nobody wants and that are not
 	// removed yet; the group is read before the next write.
 	UnwantedMembers uint32 `protobuf:"varint,18,opt,name=unwanted_members,json=unwantedMembers,proto3" json:"unwanted_members,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Groups: changes of members that the target refused, at most 100. They are left
+	// out of what is sent until something changes.
+	RefusedMembers []*RefusedMember `protobuf:"bytes,20,rep,name=refused_members,json=refusedMembers,proto3" json:"refused_members,omitempty"`
+	// Users: the entries that the mapped references name (16 bytes each, sorted), with
+	// a resource or without one. When one gets another resource, this entry is looked
+	// at again.
+	ReferredEntries [][]byte `protobuf:"bytes,21,rep,name=referred_entries,json=referredEntries,proto3" json:"referred_entries,omitempty"`
+	// Users: how many of them have no resource in this connection, so that the
+	// reference is not sent.
+	UnresolvedReferences uint32 `protobuf:"varint,22,opt,name=unresolved_references,json=unresolvedReferences,proto3" json:"unresolved_references,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *Link) Reset() {
@@ -700,6 +766,143 @@ func (x *Link) GetUnwantedMembers() uint32 {
 	return 0
 }
 
+func (x *Link) GetRefusedMembers() []*RefusedMember {
+	if x != nil {
+		return x.RefusedMembers
+	}
+	return nil
+}
+
+func (x *Link) GetReferredEntries() [][]byte {
+	if x != nil {
+		return x.ReferredEntries
+	}
+	return nil
+}
+
+func (x *Link) GetUnresolvedReferences() uint32 {
+	if x != nil {
+		return x.UnresolvedReferences
+	}
+	return 0
+}
+
+// RefusedMember is a change of one member of a group that the target refused.
+type RefusedMember struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Entry id, 16 bytes.
+	EntryId []byte `protobuf:"bytes,1,opt,name=entry_id,json=entryId,proto3" json:"entry_id,omitempty"`
+	// As in Member.
+	ResourceHash []byte `protobuf:"bytes,2,opt,name=resource_hash,json=resourceHash,proto3" json:"resource_hash,omitempty"`
+	// A removal stays wanted: the member is still in the group, and it is tried again
+	// at retry_at. An addition waits until the resource or the configuration changes,
+	// or somebody asks.
+	Removal    bool   `protobuf:"varint,3,opt,name=removal,proto3" json:"removal,omitempty"`
+	HttpStatus uint32 `protobuf:"varint,4,opt,name=http_status,json=httpStatus,proto3" json:"http_status,omitempty"`
+	// The target's words, one short line.
+	Reason  string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	Since   *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`
+	Tries   uint32                 `protobuf:"varint,7,opt,name=tries,proto3" json:"tries,omitempty"`
+	RetryAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=retry_at,json=retryAt,proto3" json:"retry_at,omitempty"`
+	// Under which configuration it was refused.
+	ConfigurationHash string `protobuf:"bytes,9,opt,name=configuration_hash,json=configurationHash,proto3" json:"configuration_hash,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *RefusedMember) Reset() {
+	*x = RefusedMember{}
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefusedMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefusedMember) ProtoMessage() {}
+
+func (x *RefusedMember) ProtoReflect() protoreflect.Message {
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefusedMember.ProtoReflect.Descriptor instead.
+func (*RefusedMember) Descriptor() ([]byte, []int) {
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *RefusedMember) GetEntryId() []byte {
+	if x != nil {
+		return x.EntryId
+	}
+	return nil
+}
+
+func (x *RefusedMember) GetResourceHash() []byte {
+	if x != nil {
+		return x.ResourceHash
+	}
+	return nil
+}
+
+func (x *RefusedMember) GetRemoval() bool {
+	if x != nil {
+		return x.Removal
+	}
+	return false
+}
+
+func (x *RefusedMember) GetHttpStatus() uint32 {
+	if x != nil {
+		return x.HttpStatus
+	}
+	return 0
+}
+
+func (x *RefusedMember) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RefusedMember) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *RefusedMember) GetTries() uint32 {
+	if x != nil {
+		return x.Tries
+	}
+	return 0
+}
+
+func (x *RefusedMember) GetRetryAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RetryAt
+	}
+	return nil
+}
+
+func (x *RefusedMember) GetConfigurationHash() string {
+	if x != nil {
+		return x.ConfigurationHash
+	}
+	return ""
+}
+
 // Claim is written before the first write to the target. An abandoned claim
 // means that the target's state is unknown: look first.
 type Claim struct {
@@ -717,7 +920,7 @@ type Claim struct {
 
 func (x *Claim) Reset() {
 	*x = Claim{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[1]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -729,7 +932,7 @@ func (x *Claim) String() string {
 func (*Claim) ProtoMessage() {}
 
 func (x *Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[1]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -742,7 +945,7 @@ func (x *Claim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claim.ProtoReflect.Descriptor instead.
 func (*Claim) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{1}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Claim) GetSequence() uint64 {
@@ -799,7 +1002,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[2]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -811,7 +1014,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[2]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -824,7 +1027,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{2}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Problem) GetKind() ProblemKind {
@@ -904,14 +1107,17 @@ type Member struct {
 	EntryId []byte `protobuf:"bytes,1,opt,name=entry_id,json=entryId,proto3" json:"entry_id,omitempty"`
 	// First 8 bytes of SHA-256 of the resource id that was sent, so that a
 	// recreated user is added again.
-	ResourceHash  []byte `protobuf:"bytes,2,opt,name=resource_hash,json=resourceHash,proto3" json:"resource_hash,omitempty"`
+	ResourceHash []byte `protobuf:"bytes,2,opt,name=resource_hash,json=resourceHash,proto3" json:"resource_hash,omitempty"`
+	// A change of the member was about to be sent, and nobody knows whether it was
+	// done. Only on targets whose members cannot be read.
+	Unsure        bool `protobuf:"varint,3,opt,name=unsure,proto3" json:"unsure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[3]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -923,7 +1129,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[3]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -936,7 +1142,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{3}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Member) GetEntryId() []byte {
@@ -953,6 +1159,13 @@ func (x *Member) GetResourceHash() []byte {
 	return nil
 }
 
+func (x *Member) GetUnsure() bool {
+	if x != nil {
+		return x.Unsure
+	}
+	return false
+}
+
 // AppliedMembers is one chunk of the membership that was last applied.
 type AppliedMembers struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -964,7 +1177,7 @@ type AppliedMembers struct {
 
 func (x *AppliedMembers) Reset() {
 	*x = AppliedMembers{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[4]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -976,7 +1189,7 @@ func (x *AppliedMembers) String() string {
 func (*AppliedMembers) ProtoMessage() {}
 
 func (x *AppliedMembers) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[4]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -989,7 +1202,7 @@ func (x *AppliedMembers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppliedMembers.ProtoReflect.Descriptor instead.
 func (*AppliedMembers) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{4}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *AppliedMembers) GetMembers() []*Member {
@@ -1011,7 +1224,7 @@ type Ownership struct {
 
 func (x *Ownership) Reset() {
 	*x = Ownership{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[5]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1023,7 +1236,7 @@ func (x *Ownership) String() string {
 func (*Ownership) ProtoMessage() {}
 
 func (x *Ownership) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[5]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1036,7 +1249,7 @@ func (x *Ownership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ownership.ProtoReflect.Descriptor instead.
 func (*Ownership) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{5}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Ownership) GetEntryId() []byte {
@@ -1064,7 +1277,7 @@ type Blocked struct {
 
 func (x *Blocked) Reset() {
 	*x = Blocked{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[6]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1076,7 +1289,7 @@ func (x *Blocked) String() string {
 func (*Blocked) ProtoMessage() {}
 
 func (x *Blocked) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[6]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1089,7 +1302,7 @@ func (x *Blocked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Blocked.ProtoReflect.Descriptor instead.
 func (*Blocked) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{6}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Blocked) GetEntryIds() [][]byte {
@@ -1126,7 +1339,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[7]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1138,7 +1351,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[7]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1151,7 +1364,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{7}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Outcome) GetAt() *timestamppb.Timestamp {
@@ -1257,7 +1470,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[8]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1482,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[8]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1495,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{8}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Request) GetReason() string {
@@ -1320,7 +1533,7 @@ type Held struct {
 
 func (x *Held) Reset() {
 	*x = Held{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[9]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1332,7 +1545,7 @@ func (x *Held) String() string {
 func (*Held) ProtoMessage() {}
 
 func (x *Held) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[9]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1345,7 +1558,7 @@ func (x *Held) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Held.ProtoReflect.Descriptor instead.
 func (*Held) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{9}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Held) GetAction() string {
@@ -1421,7 +1634,7 @@ type Window struct {
 
 func (x *Window) Reset() {
 	*x = Window{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[10]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1433,7 +1646,7 @@ func (x *Window) String() string {
 func (*Window) ProtoMessage() {}
 
 func (x *Window) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[10]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1446,7 +1659,7 @@ func (x *Window) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Window.ProtoReflect.Descriptor instead.
 func (*Window) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{10}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Window) GetSlots() []*WindowSlot {
@@ -1470,7 +1683,7 @@ type WindowSlot struct {
 
 func (x *WindowSlot) Reset() {
 	*x = WindowSlot{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[11]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1482,7 +1695,7 @@ func (x *WindowSlot) String() string {
 func (*WindowSlot) ProtoMessage() {}
 
 func (x *WindowSlot) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[11]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1495,7 +1708,7 @@ func (x *WindowSlot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WindowSlot.ProtoReflect.Descriptor instead.
 func (*WindowSlot) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{11}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WindowSlot) GetStart() int64 {
@@ -1525,7 +1738,7 @@ type Pause struct {
 
 func (x *Pause) Reset() {
 	*x = Pause{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[12]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1537,7 +1750,7 @@ func (x *Pause) String() string {
 func (*Pause) ProtoMessage() {}
 
 func (x *Pause) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[12]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1550,7 +1763,7 @@ func (x *Pause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pause.ProtoReflect.Descriptor instead.
 func (*Pause) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{12}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Pause) GetReason() PauseReason {
@@ -1574,11 +1787,90 @@ func (x *Pause) GetSince() *timestamppb.Timestamp {
 	return nil
 }
 
+// Canary is what was found out by removing one of two members of a throwaway group.
+type Canary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	State CanaryState            `protobuf:"varint,1,opt,name=state,proto3,enum=rollcall.provisioning.v1.CanaryState" json:"state,omitempty"`
+	// Name and id of the throwaway group, until it is deleted.
+	Group      string `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
+	ResourceId string `protobuf:"bytes,3,opt,name=resource_id,json=resourceId,proto3" json:"resource_id,omitempty"`
+	// What the target did, in words, where it failed.
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Canary) Reset() {
+	*x = Canary{}
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Canary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Canary) ProtoMessage() {}
+
+func (x *Canary) ProtoReflect() protoreflect.Message {
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Canary.ProtoReflect.Descriptor instead.
+func (*Canary) Descriptor() ([]byte, []int) {
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Canary) GetState() CanaryState {
+	if x != nil {
+		return x.State
+	}
+	return CanaryState_CANARY_STATE_UNSPECIFIED
+}
+
+func (x *Canary) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *Canary) GetResourceId() string {
+	if x != nil {
+		return x.ResourceId
+	}
+	return ""
+}
+
+func (x *Canary) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Canary) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 var File_rollcall_provisioning_v1_provisioning_proto protoreflect.FileDescriptor
 
 const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\n" +
-	"+rollcall/provisioning/v1/provisioning.proto\x12\x18rollcall.provisioning.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%rollcall/directory/v1/directory.proto\"\x8e\b\n" +
+	"+rollcall/provisioning/v1/provisioning.proto\x12\x18rollcall.provisioning.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%rollcall/directory/v1/directory.proto\"\xc0\t\n" +
 	"\x04Link\x129\n" +
 	"\x05state\x18\x01 \x01(\x0e2#.rollcall.provisioning.v1.LinkStateR\x05state\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12\x1a\n" +
@@ -1602,13 +1894,27 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\x0eforeign_values\x18\x0f \x03(\tR\rforeignValues\x12U\n" +
 	"\rguard_credits\x18\x13 \x03(\v20.rollcall.provisioning.v1.Link.GuardCreditsEntryR\fguardCredits\x127\n" +
 	"\tdelete_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\bdeleteAt\x12)\n" +
-	"\x10unwanted_members\x18\x12 \x01(\rR\x0funwantedMembers\x1a=\n" +
+	"\x10unwanted_members\x18\x12 \x01(\rR\x0funwantedMembers\x12P\n" +
+	"\x0frefused_members\x18\x14 \x03(\v2'.rollcall.provisioning.v1.RefusedMemberR\x0erefusedMembers\x12)\n" +
+	"\x10referred_entries\x18\x15 \x03(\fR\x0freferredEntries\x123\n" +
+	"\x15unresolved_references\x18\x16 \x01(\rR\x14unresolvedReferences\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\x1a?\n" +
 	"\x11GuardCreditsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01J\x04\b\x10\x10\x11R\fguard_credit\"\xa5\x01\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01J\x04\b\x10\x10\x11R\fguard_credit\"\xd0\x02\n" +
+	"\rRefusedMember\x12\x19\n" +
+	"\bentry_id\x18\x01 \x01(\fR\aentryId\x12#\n" +
+	"\rresource_hash\x18\x02 \x01(\fR\fresourceHash\x12\x18\n" +
+	"\aremoval\x18\x03 \x01(\bR\aremoval\x12\x1f\n" +
+	"\vhttp_status\x18\x04 \x01(\rR\n" +
+	"httpStatus\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x120\n" +
+	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x14\n" +
+	"\x05tries\x18\a \x01(\rR\x05tries\x125\n" +
+	"\bretry_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\aretryAt\x12-\n" +
+	"\x12configuration_hash\x18\t \x01(\tR\x11configurationHash\"\xa5\x01\n" +
 	"\x05Claim\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x14\n" +
 	"\x05owner\x18\x02 \x01(\tR\x05owner\x128\n" +
@@ -1627,10 +1933,11 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\n" +
 	"blocked_by\x18\t \x01(\fR\tblockedBy\x12\x1a\n" +
 	"\bsequence\x18\n" +
-	" \x01(\x04R\bsequence\"H\n" +
+	" \x01(\x04R\bsequence\"`\n" +
 	"\x06Member\x12\x19\n" +
 	"\bentry_id\x18\x01 \x01(\fR\aentryId\x12#\n" +
-	"\rresource_hash\x18\x02 \x01(\fR\fresourceHash\"L\n" +
+	"\rresource_hash\x18\x02 \x01(\fR\fresourceHash\x12\x16\n" +
+	"\x06unsure\x18\x03 \x01(\bR\x06unsure\"L\n" +
 	"\x0eAppliedMembers\x12:\n" +
 	"\amembers\x18\x01 \x03(\v2 .rollcall.provisioning.v1.MemberR\amembers\"W\n" +
 	"\tOwnership\x12\x19\n" +
@@ -1682,7 +1989,14 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\x05Pause\x12=\n" +
 	"\x06reason\x18\x01 \x01(\x0e2%.rollcall.provisioning.v1.PauseReasonR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x120\n" +
-	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since*\x84\x01\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xc0\x01\n" +
+	"\x06Canary\x12;\n" +
+	"\x05state\x18\x01 \x01(\x0e2%.rollcall.provisioning.v1.CanaryStateR\x05state\x12\x14\n" +
+	"\x05group\x18\x02 \x01(\tR\x05group\x12\x1f\n" +
+	"\vresource_id\x18\x03 \x01(\tR\n" +
+	"resourceId\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12*\n" +
+	"\x02at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x02at*\x84\x01\n" +
 	"\tLinkState\x12\x1a\n" +
 	"\x16LINK_STATE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fLINK_STATE_NONE\x10\x01\x12\x15\n" +
@@ -1729,7 +2043,12 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\x18PAUSE_REASON_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13PAUSE_REASON_MANUAL\x10\x01\x12\x17\n" +
 	"\x13PAUSE_REASON_OUTAGE\x10\x02\x12\x1c\n" +
-	"\x18PAUSE_REASON_CREDENTIALS\x10\x03BQZOgithub.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1;provisioningv1b\x06proto3"
+	"\x18PAUSE_REASON_CREDENTIALS\x10\x03*w\n" +
+	"\vCanaryState\x12\x1c\n" +
+	"\x18CANARY_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14CANARY_STATE_RUNNING\x10\x01\x12\x17\n" +
+	"\x13CANARY_STATE_PASSED\x10\x02\x12\x17\n" +
+	"\x13CANARY_STATE_FAILED\x10\x03BQZOgithub.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1;provisioningv1b\x06proto3"
 
 var (
 	file_rollcall_provisioning_v1_provisioning_proto_rawDescOnce sync.Once
@@ -1743,8 +2062,8 @@ func file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP() []byte {
 	return file_rollcall_provisioning_v1_provisioning_proto_rawDescData
 }
 
-var file_rollcall_provisioning_v1_provisioning_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_rollcall_provisioning_v1_provisioning_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_rollcall_provisioning_v1_provisioning_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
+var file_rollcall_provisioning_v1_provisioning_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_rollcall_provisioning_v1_provisioning_proto_goTypes = []any{
 	(LinkState)(0),                // 0: rollcall.provisioning.v1.LinkState
 	(Origin)(0),                   // 1: rollcall.provisioning.v1.Origin
@@ -1754,57 +2073,65 @@ var file_rollcall_provisioning_v1_provisioning_proto_goTypes = []any{
 	(Result)(0),                   // 5: rollcall.provisioning.v1.Result
 	(Mark)(0),                     // 6: rollcall.provisioning.v1.Mark
 	(PauseReason)(0),              // 7: rollcall.provisioning.v1.PauseReason
-	(*Link)(nil),                  // 8: rollcall.provisioning.v1.Link
-	(*Claim)(nil),                 // 9: rollcall.provisioning.v1.Claim
-	(*Problem)(nil),               // 10: rollcall.provisioning.v1.Problem
-	(*Member)(nil),                // 11: rollcall.provisioning.v1.Member
-	(*AppliedMembers)(nil),        // 12: rollcall.provisioning.v1.AppliedMembers
-	(*Ownership)(nil),             // 13: rollcall.provisioning.v1.Ownership
-	(*Blocked)(nil),               // 14: rollcall.provisioning.v1.Blocked
-	(*Outcome)(nil),               // 15: rollcall.provisioning.v1.Outcome
-	(*Request)(nil),               // 16: rollcall.provisioning.v1.Request
-	(*Held)(nil),                  // 17: rollcall.provisioning.v1.Held
-	(*Window)(nil),                // 18: rollcall.provisioning.v1.Window
-	(*WindowSlot)(nil),            // 19: rollcall.provisioning.v1.WindowSlot
-	(*Pause)(nil),                 // 20: rollcall.provisioning.v1.Pause
-	nil,                           // 21: rollcall.provisioning.v1.Link.AttributesEntry
-	nil,                           // 22: rollcall.provisioning.v1.Link.GuardCreditsEntry
-	nil,                           // 23: rollcall.provisioning.v1.WindowSlot.CountsEntry
-	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
-	(v1.Kind)(0),                  // 25: rollcall.directory.v1.Kind
+	(CanaryState)(0),              // 8: rollcall.provisioning.v1.CanaryState
+	(*Link)(nil),                  // 9: rollcall.provisioning.v1.Link
+	(*RefusedMember)(nil),         // 10: rollcall.provisioning.v1.RefusedMember
+	(*Claim)(nil),                 // 11: rollcall.provisioning.v1.Claim
+	(*Problem)(nil),               // 12: rollcall.provisioning.v1.Problem
+	(*Member)(nil),                // 13: rollcall.provisioning.v1.Member
+	(*AppliedMembers)(nil),        // 14: rollcall.provisioning.v1.AppliedMembers
+	(*Ownership)(nil),             // 15: rollcall.provisioning.v1.Ownership
+	(*Blocked)(nil),               // 16: rollcall.provisioning.v1.Blocked
+	(*Outcome)(nil),               // 17: rollcall.provisioning.v1.Outcome
+	(*Request)(nil),               // 18: rollcall.provisioning.v1.Request
+	(*Held)(nil),                  // 19: rollcall.provisioning.v1.Held
+	(*Window)(nil),                // 20: rollcall.provisioning.v1.Window
+	(*WindowSlot)(nil),            // 21: rollcall.provisioning.v1.WindowSlot
+	(*Pause)(nil),                 // 22: rollcall.provisioning.v1.Pause
+	(*Canary)(nil),                // 23: rollcall.provisioning.v1.Canary
+	nil,                           // 24: rollcall.provisioning.v1.Link.AttributesEntry
+	nil,                           // 25: rollcall.provisioning.v1.Link.GuardCreditsEntry
+	nil,                           // 26: rollcall.provisioning.v1.WindowSlot.CountsEntry
+	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
+	(v1.Kind)(0),                  // 28: rollcall.directory.v1.Kind
 }
 var file_rollcall_provisioning_v1_provisioning_proto_depIdxs = []int32{
 	0,  // 0: rollcall.provisioning.v1.Link.state:type_name -> rollcall.provisioning.v1.LinkState
 	1,  // 1: rollcall.provisioning.v1.Link.origin:type_name -> rollcall.provisioning.v1.Origin
-	9,  // 2: rollcall.provisioning.v1.Link.claim:type_name -> rollcall.provisioning.v1.Claim
-	21, // 3: rollcall.provisioning.v1.Link.attributes:type_name -> rollcall.provisioning.v1.Link.AttributesEntry
-	10, // 4: rollcall.provisioning.v1.Link.problem:type_name -> rollcall.provisioning.v1.Problem
-	24, // 5: rollcall.provisioning.v1.Link.applied_at:type_name -> google.protobuf.Timestamp
-	22, // 6: rollcall.provisioning.v1.Link.guard_credits:type_name -> rollcall.provisioning.v1.Link.GuardCreditsEntry
-	24, // 7: rollcall.provisioning.v1.Link.delete_at:type_name -> google.protobuf.Timestamp
-	2,  // 8: rollcall.provisioning.v1.Claim.intent:type_name -> rollcall.provisioning.v1.Intent
-	24, // 9: rollcall.provisioning.v1.Claim.since:type_name -> google.protobuf.Timestamp
-	3,  // 10: rollcall.provisioning.v1.Problem.kind:type_name -> rollcall.provisioning.v1.ProblemKind
-	24, // 11: rollcall.provisioning.v1.Problem.first_at:type_name -> google.protobuf.Timestamp
-	24, // 12: rollcall.provisioning.v1.Problem.last_at:type_name -> google.protobuf.Timestamp
-	11, // 13: rollcall.provisioning.v1.AppliedMembers.members:type_name -> rollcall.provisioning.v1.Member
-	25, // 14: rollcall.provisioning.v1.Ownership.kind:type_name -> rollcall.directory.v1.Kind
-	24, // 15: rollcall.provisioning.v1.Outcome.at:type_name -> google.protobuf.Timestamp
-	25, // 16: rollcall.provisioning.v1.Outcome.kind:type_name -> rollcall.directory.v1.Kind
-	4,  // 17: rollcall.provisioning.v1.Outcome.action:type_name -> rollcall.provisioning.v1.Action
-	5,  // 18: rollcall.provisioning.v1.Outcome.result:type_name -> rollcall.provisioning.v1.Result
-	10, // 19: rollcall.provisioning.v1.Outcome.problem:type_name -> rollcall.provisioning.v1.Problem
-	24, // 20: rollcall.provisioning.v1.Held.since:type_name -> google.protobuf.Timestamp
-	6,  // 21: rollcall.provisioning.v1.Held.mark:type_name -> rollcall.provisioning.v1.Mark
-	19, // 22: rollcall.provisioning.v1.Window.slots:type_name -> rollcall.provisioning.v1.WindowSlot
-	23, // 23: rollcall.provisioning.v1.WindowSlot.counts:type_name -> rollcall.provisioning.v1.WindowSlot.CountsEntry
-	7,  // 24: rollcall.provisioning.v1.Pause.reason:type_name -> rollcall.provisioning.v1.PauseReason
-	24, // 25: rollcall.provisioning.v1.Pause.since:type_name -> google.protobuf.Timestamp
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	11, // 2: rollcall.provisioning.v1.Link.claim:type_name -> rollcall.provisioning.v1.Claim
+	24, // 3: rollcall.provisioning.v1.Link.attributes:type_name -> rollcall.provisioning.v1.Link.AttributesEntry
+	12, // 4: rollcall.provisioning.v1.Link.problem:type_name -> rollcall.provisioning.v1.Problem
+	27, // 5: rollcall.provisioning.v1.Link.applied_at:type_name -> google.protobuf.Timestamp
+	25, // 6: rollcall.provisioning.v1.Link.guard_credits:type_name -> rollcall.provisioning.v1.Link.GuardCreditsEntry
+	27, // 7: rollcall.provisioning.v1.Link.delete_at:type_name -> google.protobuf.Timestamp
+	10, // 8: rollcall.provisioning.v1.Link.refused_members:type_name -> rollcall.provisioning.v1.RefusedMember
+	27, // 9: rollcall.provisioning.v1.RefusedMember.since:type_name -> google.protobuf.Timestamp
+	27, // 10: rollcall.provisioning.v1.RefusedMember.retry_at:type_name -> google.protobuf.Timestamp
+	2,  // 11: rollcall.provisioning.v1.Claim.intent:type_name -> rollcall.provisioning.v1.Intent
+	27, // 12: rollcall.provisioning.v1.Claim.since:type_name -> google.protobuf.Timestamp
+	3,  // 13: rollcall.provisioning.v1.Problem.kind:type_name -> rollcall.provisioning.v1.ProblemKind
+	27, // 14: rollcall.provisioning.v1.Problem.first_at:type_name -> google.protobuf.Timestamp
+	27, // 15: rollcall.provisioning.v1.Problem.last_at:type_name -> google.protobuf.Timestamp
+	13, // 16: rollcall.provisioning.v1.AppliedMembers.members:type_name -> rollcall.provisioning.v1.Member
+	28, // 17: rollcall.provisioning.v1.Ownership.kind:type_name -> rollcall.directory.v1.Kind
+	27, // 18: rollcall.provisioning.v1.Outcome.at:type_name -> google.protobuf.Timestamp
+	28, // 19: rollcall.provisioning.v1.Outcome.kind:type_name -> rollcall.directory.v1.Kind
+	4,  // 20: rollcall.provisioning.v1.Outcome.action:type_name -> rollcall.provisioning.v1.Action
+	5,  // 21: rollcall.provisioning.v1.Outcome.result:type_name -> rollcall.provisioning.v1.Result
+	12, // 22: rollcall.provisioning.v1.Outcome.problem:type_name -> rollcall.provisioning.v1.Problem
+	27, // 23: rollcall.provisioning.v1.Held.since:type_name -> google.protobuf.Timestamp
+	6,  // 24: rollcall.provisioning.v1.Held.mark:type_name -> rollcall.provisioning.v1.Mark
+	21, // 25: rollcall.provisioning.v1.Window.slots:type_name -> rollcall.provisioning.v1.WindowSlot
+	26, // 26: rollcall.provisioning.v1.WindowSlot.counts:type_name -> rollcall.provisioning.v1.WindowSlot.CountsEntry
+	7,  // 27: rollcall.provisioning.v1.Pause.reason:type_name -> rollcall.provisioning.v1.PauseReason
+	27, // 28: rollcall.provisioning.v1.Pause.since:type_name -> google.protobuf.Timestamp
+	8,  // 29: rollcall.provisioning.v1.Canary.state:type_name -> rollcall.provisioning.v1.CanaryState
+	27, // 30: rollcall.provisioning.v1.Canary.at:type_name -> google.protobuf.Timestamp
+	31, // [31:31] is the sub-list for method output_type
+	31, // [31:31] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_rollcall_provisioning_v1_provisioning_proto_init() }
@@ -1817,8 +2144,8 @@ func file_rollcall_provisioning_v1_provisioning_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rollcall_provisioning_v1_provisioning_proto_rawDesc), len(file_rollcall_provisioning_v1_provisioning_proto_rawDesc)),
-			NumEnums:      8,
-			NumMessages:   16,
+			NumEnums:      9,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

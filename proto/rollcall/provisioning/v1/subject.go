@@ -134,6 +134,10 @@ func WindowKey(name string) string { return name + ".guard" }
 // PauseKey is the key of a connection's pause: <connection>.pause.
 func PauseKey(connection string) string { return connection + ".pause" }
 
+// CanaryKey is the key of what is known of a target's removal of members:
+// <connection>.canary.
+func CanaryKey(connection string) string { return connection + ".canary" }
+
 // ResourceHash is the short hash of a resource id that applied members keep:
 // the first 8 bytes of its SHA-256.
 func ResourceHash(resourceID string) []byte {

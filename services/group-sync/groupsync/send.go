@@ -1,0 +1,276 @@
+package groupsync
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/rollcall-scim/rollcall/pkg/guard"
+	"github.com/rollcall-scim/rollcall/pkg/plan"
+	"github.com/rollcall-scim/rollcall/pkg/scim"
+	"github.com/rollcall-scim/rollcall/pkg/worker"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+)
+
+// operations are the PATCH operations of a batch of steps: one for all additions
+// and one for each removal. What may have been added before is taken out first: some
+// targets store a member twice.
+func operations(steps []step) []scim.Operation {
+	var ops []scim.Operation
+	var additions []string
+	for _, s := range steps {
+		if s.resource == "" {
+			continue
+		}
+		if s.remove || s.again {
+			ops = append(ops, scim.RemoveMember(s.resource))
+		}
+		if !s.remove {
+			additions = append(additions, s.resource)
+		}
+	}
+	if len(additions) > 0 {
+		ops = append(ops, scim.AddMembers(additions))
+	}
+	return ops
+}
+
+// batches cuts steps so that none makes more than limit changes of members. Steps
+// that send nothing go along with the first batch.
+func batches(steps []step, limit int) [][]step {
+	var out [][]step
+	var silent, part []step
+	weight := 0
+	for _, s := range steps {
+		if s.resource == "" {
+			silent = append(silent, s)
+			continue
+		}
+		if weight+s.weight() > limit && len(part) > 0 {
+			out, part, weight = append(out, part), nil, 0
+		}
+		part, weight = append(part, s), weight+s.weight()
+	}
+	if len(part) > 0 || len(silent) > 0 && len(out) == 0 {
+		out = append(out, part)
+	}
+	if len(out) > 0 {
+		out[0] = append(silent, out[0]...)
+	}
+	return out
+}
+
+// sending carries the steps of one group out, in batches, each committed before the
+// next.
+type sending struct {
+	c        *converger
+	job      *worker.Job
+	w        *wanted
+	a        *applied
+	resource string
+	// units and cleared are the group's own attributes, which go with the first
+	// batch; due says that they still have to.
+	units   []scim.Unit
+	cleared []string
+	due     bool
+	// whole is the group as it stands, where the target takes it only as a whole.
+	whole *whole
+}
+
+// send makes the group's attributes those of the action, and carries the steps out.
+func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, action plan.Action, a *applied, steps []step) error {
+	s := &sending{c: c, job: job, w: w, a: a, resource: action.ResourceID, cleared: action.Clear, due: len(action.Set)+len(action.Clear) > 0}
+	for _, path := range action.Set {
+		s.units = append(s.units, w.units[path])
+	}
+	limit := c.profile.MaxMembersPerRequest
+	if c.replaces() {
+		limit = max(1, 2*len(steps)) // the whole group goes with each request
+	}
+	parts := batches(steps, limit)
+	if len(parts) == 0 && s.due {
+		parts = [][]step{nil}
+	}
+	for _, part := range parts {
+		if err := s.part(ctx, part); err != nil {
+			return err
+		}
+	}
+	return s.confirmRefused(ctx)
+}
+
+// part sends one batch and commits it. A group never fails because of one member: a
+// batch that the target refuses is halved down to the member at fault.
+func (s *sending) part(ctx context.Context, part []step) error {
+	members := slices.ContainsFunc(part, func(s step) bool { return s.resource != "" })
+	if !members && !s.due {
+		return s.progress(ctx, part)
+	}
+	err := s.write(ctx, part)
+	switch {
+	case err == nil:
+		s.due = false
+		return s.progress(ctx, part)
+	case scim.IsUnsupported(err) && !s.c.replaces():
+		s.c.noPatch.Store(true)
+		return s.part(ctx, part)
+	case scim.IsNotFound(err):
+		if err := s.stillThere(ctx, err, members); err != nil {
+			return err
+		}
+	case !scim.IsRejected(err) || scim.IsUnsupported(err):
+		return err
+	}
+	if !members {
+		return err
+	}
+	return s.divide(ctx, part, err)
+}
+
+// stillThere tells a group that is gone from a member that the target does not know:
+// both are a 404. nil means that the group is there.
+func (s *sending) stillThere(ctx context.Context, answer error, members bool) error {
+	call, cancel := s.job.Target(ctx)
+	defer cancel()
+	_, err := s.c.target.Get(call, scim.KindGroup, s.resource, scim.Without("members"))
+	switch {
+	case err == nil && members:
+		return nil
+	case err == nil:
+		return worker.Block("the target does not find the group that it has: " + answer.Error())
+	}
+	return err
+}
+
+// divide sends what the target refused in smaller parts: the group's own attributes
+// alone, then each half of the members.
+func (s *sending) divide(ctx context.Context, part []step, err error) error {
+	if s.due {
+		if err := s.part(ctx, nil); err != nil {
+			return err
+		}
+		return s.part(ctx, part)
+	}
+	loud := slices.DeleteFunc(slices.Clone(part), func(s step) bool { return s.resource == "" })
+	if len(loud) < len(part) {
+		silent := slices.DeleteFunc(slices.Clone(part), func(s step) bool { return s.resource != "" })
+		if err := s.progress(ctx, silent); err != nil {
+			return err
+		}
+	}
+	if len(loud) == 1 {
+		return s.refused(ctx, loud[0], err)
+	}
+	half := len(loud) / 2
+	if err := s.part(ctx, loud[:half]); err != nil {
+		return err
+	}
+	return s.part(ctx, loud[half:])
+}
+
+// refused handles a single member that the target refuses. To remove one that it
+// does not know is done; everything else is remembered as it stands.
+func (s *sending) refused(ctx context.Context, one step, err error) error {
+	if one.remove && (scim.IsNoTarget(err) || scim.IsNotFound(err)) {
+		return s.progress(ctx, []step{one})
+	}
+	if s.w.refusals.add(one, err); len(s.w.refusals.now) > maxRefused {
+		return fmt.Errorf("more than %d members are refused, the last one: %w", maxRefused, err)
+	}
+	s.w.refusals.store(s.job.Record.Link)
+	_, err = s.job.Progress(ctx)
+	return err
+}
+
+// write sends one request: the group's own attributes, if they are due, and the
+// members of a part.
+func (s *sending) write(ctx context.Context, part []step) error {
+	if s.c.replaces() {
+		return s.replace(ctx, part)
+	}
+	if err := s.doubt(ctx, part); err != nil {
+		return err
+	}
+	var ops []scim.Operation
+	if s.due {
+		ops = scim.Operations(s.units, s.cleared)
+	}
+	call, cancel := s.job.Target(ctx)
+	defer cancel()
+	_, err := s.c.target.Patch(call, scim.KindGroup, s.resource, append(ops, operations(part)...))
+	return err
+}
+
+// doubt makes durable what is about to be sent, where the target cannot be asked
+// afterwards what became of it.
+func (s *sending) doubt(ctx context.Context, part []step) error {
+	if s.c.reads(s.a) {
+		return nil
+	}
+	s.a.doubt(part)
+	return s.store(ctx)
+}
+
+// progress commits the members that the target confirmed, and counts them.
+func (s *sending) progress(ctx context.Context, steps []step) error {
+	if len(steps) == 0 {
+		return nil
+	}
+	s.a.record(steps)
+	spent := 0
+	for _, one := range steps {
+		switch {
+		case one.resource == "":
+		case one.remove:
+			s.job.Outcome.MembersRemoved++
+			if one.counted {
+				spent++
+			}
+		default:
+			s.job.Outcome.MembersAdded++
+		}
+	}
+	s.job.Spent(guard.Members, spent)
+	return s.store(ctx)
+}
+
+// store commits the record of members as it is now.
+func (s *sending) store(ctx context.Context) error {
+	writes, err := s.a.writes(s.job.Links())
+	if err != nil {
+		return err
+	}
+	l := s.job.Record.Link
+	l.MembersApplied, l.MemberChunks = s.a.count(), uint32(len(s.a.chunks)) //nolint:gosec // at most 512
+	revisions, err := s.job.Progress(ctx, writes...)
+	if err != nil {
+		return err
+	}
+	s.a.stored(revisions)
+	return nil
+}
+
+// confirmRefused reads the group after the target refused to remove members: one who
+// is not in it needs no removal.
+func (s *sending) confirmRefused(ctx context.Context) error {
+	fresh := s.w.refusals.freshRemovals()
+	if len(fresh) == 0 || !s.c.reads(s.a) {
+		return nil
+	}
+	resource, readable, err := s.c.read(ctx, s.job, s.resource, s.a)
+	if err != nil || !readable {
+		return nil //nolint:nilerr // they stay refused, and are tried again
+	}
+	has := map[string]bool{}
+	for _, id := range resource.MemberIDs() {
+		has[string(provisioningv1.ResourceHash(id))] = true
+	}
+	var gone []step
+	for _, r := range fresh {
+		if !has[string(r.GetResourceHash())] {
+			s.w.refusals.drop(r)
+			gone = append(gone, step{id: entryID(r.GetEntryId()), remove: true})
+		}
+	}
+	return s.progress(ctx, gone)
+}
