@@ -162,9 +162,9 @@ type ConsumeOptions struct {
 // asked to stop, so that a call to a target is not cut in the middle.
 const drainTime = 10 * time.Second
 
-// Consume hands the consumer's messages to the handler until ctx ends, then
-// waits for the handlers that run; they have a moment to finish before their own
-// context ends. Any number of replicas may consume at a time.
+// Consume hands the consumer's messages to the handler until ctx ends, then gives
+// those that nobody has begun to other replicas, and waits for the handlers that run;
+// they have a moment to finish before their own context ends. Any number of replicas may consume at a time.
 func (b *Bus) Consume(ctx context.Context, stream, consumer string, opts ConsumeOptions, handle Handler) error {
 	c, err := b.js.Consumer(ctx, stream, consumer)
 	if err != nil {
@@ -179,11 +179,11 @@ func (b *Bus) Consume(ctx context.Context, stream, consumer string, opts Consume
 	if err != nil {
 		return fmt.Errorf("pull from %s: %w", consumer, err)
 	}
-	defer messages.Stop()
 	work, stop := outlive(ctx, drainTime)
 	defer stop()
 	var running sync.WaitGroup
 	defer running.Wait()
+	defer b.handBack(ctx, messages)
 	own := make(chan struct{}, opts.Concurrency)
 	for {
 		select {
@@ -211,6 +211,21 @@ func outlive(ctx context.Context, d time.Duration) (work context.Context, stop f
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	ended := context.AfterFunc(ctx, func() { time.AfterFunc(d, cancel) })
 	return work, func() { ended(); cancel() }
+}
+
+// handBack ends a subscription and gives what it has fetched to other replicas, which
+// would else wait for it until the server takes it for lost.
+func (b *Bus) handBack(ctx context.Context, messages jetstream.MessagesContext) {
+	messages.Drain()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
+	defer cancel()
+	for {
+		msg, err := messages.Next(jetstream.NextContext(ctx))
+		if err != nil { // that was the last one, or the connection is gone
+			return
+		}
+		b.release(msg)
+	}
 }
 
 // release gives a message that nobody worked on to another replica.
