@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
+
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/telemetry"
@@ -155,13 +157,28 @@ var (
 	errUnconnected = errors.New("the connection to NATS is down")
 )
 
-// Connect opens the bus of a service that runs alone, adds it to the readiness
-// probe and sets the streams up.
+// firstRetry and lastRetry bound the pauses between attempts to reach NATS.
+const (
+	firstRetry = 250 * time.Millisecond
+	lastRetry  = 5 * time.Second
+)
+
+// Connect opens the bus of a service that runs alone, adds it to the readiness probe
+// and sets the streams up. It waits for a NATS that is not there yet, which is not
+// rare where both start at the same time, until ctx ends; only a configuration that
+// cannot be right is an error.
 func Connect(ctx context.Context, env *Env, name string) (*bus.Bus, error) {
 	if env.Config.NATS.URL == "" {
 		return nil, errNoNATS
 	}
-	b, err := Dial(ctx, env.Config, name, env.Log)
+	if _, err := credentials(env.Config.NATS); err != nil {
+		return nil, err
+	}
+	env.Ready("nats", func() error { return errUnconnected })
+	pauses := backoff.NewExponentialBackOff(backoff.WithInitialInterval(firstRetry), backoff.WithMaxInterval(lastRetry), backoff.WithMaxElapsedTime(0))
+	b, err := backoff.RetryNotifyWithData(func() (*bus.Bus, error) { return open(ctx, env, name) }, backoff.WithContext(pauses, ctx), func(err error, pause time.Duration) {
+		env.Log.WarnContext(ctx, "NATS is not ready, trying again", "error", err, "pause", pause.Round(time.Millisecond))
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -171,6 +188,15 @@ func Connect(ctx context.Context, env *Env, name string) (*bus.Bus, error) {
 		}
 		return nil
 	})
+	return b, nil
+}
+
+// open is one attempt at Connect.
+func open(ctx context.Context, env *Env, name string) (*bus.Bus, error) {
+	b, err := Dial(ctx, env.Config, name, env.Log)
+	if err != nil {
+		return nil, err
+	}
 	if err := b.Setup(ctx); err != nil {
 		b.Close()
 		return nil, err
