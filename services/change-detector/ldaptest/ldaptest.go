@@ -1,5 +1,4 @@
-// Package ldaptest runs a real OpenLDAP server in a scratch directory, on a free
-// loopback port, for tests and for the demo. Where the system has none installed,
+// Package ldaptest runs a real OpenLDAP server in a scratch directory, on a free port, for tests and for the demo. Where the system has none installed,
 // scripts/slapd.sh unpacks one into the cache. Nothing of it is for production:
 // it does not sync to disk and its passwords are known.
 package ldaptest
@@ -30,12 +29,13 @@ type Options struct {
 	NoSync      bool     // leaves the syncprov overlay out: RFC 4533 is named and refused
 	TLS         bool     // also ldaps://, StartTLS and client certificates
 	ExtraSchema string   // attributetype and objectclass lines
+	Address     net.IP   // of this machine, where it listens; loopback
 }
 
 // Server is a running, or for the moment stopped, OpenLDAP server.
 type Server struct {
-	URL    string // ldap://127.0.0.1:port
-	TLSURL string // ldaps://127.0.0.1:port, with Options.TLS
+	URL    string // ldap://address:port
+	TLSURL string // ldaps://address:port, with Options.TLS
 	Suffix string
 
 	AdminDN, AdminPassword     string // may do everything
@@ -75,6 +75,9 @@ func Launch(ctx context.Context, dir string, opts Options) (*Server, error) {
 	if opts.Suffix == "" {
 		opts.Suffix = "dc=example,dc=com"
 	}
+	if opts.Address == nil {
+		opts.Address = net.IPv4(127, 0, 0, 1)
+	}
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, fmt.Errorf("resolve %s: %w", dir, err)
 	}
@@ -96,14 +99,14 @@ func (s *Server) prepare(ctx context.Context) error {
 		return fmt.Errorf("make the database directory: %w", err)
 	}
 	var err error
-	if s.URL, err = scratch.FreeURL(ctx, "ldap"); err != nil {
+	if s.URL, err = scratch.FreeURL(ctx, "ldap", s.opts.Address); err != nil {
 		return err
 	}
 	if s.opts.TLS {
-		if s.TLSURL, err = scratch.FreeURL(ctx, "ldaps"); err != nil {
+		if s.TLSURL, err = scratch.FreeURL(ctx, "ldaps", s.opts.Address); err != nil {
 			return err
 		}
-		keys, err := scratch.WriteKeys(s.dir, net.IPv4(127, 0, 0, 1))
+		keys, err := scratch.WriteKeys(s.dir, s.opts.Address)
 		if err != nil {
 			return err
 		}

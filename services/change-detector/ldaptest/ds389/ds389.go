@@ -70,10 +70,10 @@ func Launch(ctx context.Context, dir string, opts Options) (*Server, error) {
 // prepare chooses ports and makes keys and configuration for them.
 func (s *Server) prepare(ctx context.Context, dir string) error {
 	var err error
-	if s.URL, err = scratch.FreeURL(ctx, "ldap"); err != nil {
+	if s.URL, err = scratch.FreeURL(ctx, "ldap", net.IPv4(127, 0, 0, 1)); err != nil {
 		return err
 	}
-	if s.TLSURL, err = scratch.FreeURL(ctx, "ldaps"); err != nil {
+	if s.TLSURL, err = scratch.FreeURL(ctx, "ldaps", net.IPv4(127, 0, 0, 1)); err != nil {
 		return err
 	}
 	if err := writeConfig(dir, port(s.URL), port(s.TLSURL), s.AdminPassword); err != nil {

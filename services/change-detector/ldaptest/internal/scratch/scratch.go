@@ -100,10 +100,10 @@ func (c Client) Search(ctx context.Context, args ...string) (string, error) {
 
 func toolEnv() []string { return append(os.Environ(), "LDAPNOINIT=1") }
 
-// FreeURL is the address of a free loopback port.
-func FreeURL(ctx context.Context, scheme string) (string, error) {
+// FreeURL is a URL with a free port at an address of this machine.
+func FreeURL(ctx context.Context, scheme string, at net.IP) (string, error) {
 	var config net.ListenConfig
-	l, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
+	l, err := config.Listen(ctx, "tcp", net.JoinHostPort(at.String(), "0"))
 	if err != nil {
 		return "", fmt.Errorf("find a free port: %w", err)
 	}
