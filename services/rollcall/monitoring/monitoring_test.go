@@ -5,7 +5,10 @@ package monitoring
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -53,6 +56,7 @@ func TestDashboardAndAlertsAskForWhatIsThere(t *testing.T) {
 			queries[fmt.Sprintf("alert %s %d", name, i)] = part
 		}
 	}
+	maps.Copy(queries, scalers(t))
 	next := time.NewTicker(scrape / 2)
 	defer next.Stop()
 	for n := 0; len(queries) > 0; n++ { // rates take changes that go on
@@ -198,6 +202,40 @@ func alerts(t *testing.T) map[string][]string {
 		}
 	}
 	return parts
+}
+
+// scalers are the queries by which replicas follow the backlog, as the chart renders
+// them for a release in the namespace rollcall.
+func scalers(t *testing.T) map[string]string {
+	t.Helper()
+	file, err := os.Open(root + "/deploy/helm/rollcall/ci/golden/everything.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	queries := map[string]string{}
+	for decoder := yaml.NewDecoder(file); ; {
+		var object struct {
+			Kind string
+			Spec struct {
+				Triggers []struct{ Metadata struct{ Query string } }
+			}
+		}
+		switch err := decoder.Decode(&object); {
+		case errors.Is(err, io.EOF):
+			if len(queries) == 0 {
+				t.Error("no ScaledObject in the golden render")
+			}
+			return queries
+		case err != nil:
+			t.Fatal(err)
+		case object.Kind != "ScaledObject":
+			continue
+		}
+		for i, trigger := range object.Spec.Triggers {
+			queries[fmt.Sprintf("scaler %d", i)] = trigger.Metadata.Query
+		}
+	}
 }
 
 var labels = map[string]bool{"rollcall_connection": true, "rollcall_kind": true, "rollcall_source": true, "rollcall_reason": true, "rollcall_result": true}

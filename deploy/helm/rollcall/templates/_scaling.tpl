@@ -38,7 +38,7 @@ sum(max by (rollcall_connection) (rollcall_backlog{namespace={{ .root.Release.Na
 
 {{/* What a worker keeps, as the metrics call it. */}}
 {{- define "rollcall.service.kind" -}}
-{{- trimSuffix "-sync" .service -}}
+{{- get (dict "user-sync" "users" "group-sync" "groups") .service -}}
 {{- end -}}
 
 {{/* What changes the number of replicas; nothing for a service that has no autoscaling. */}}
