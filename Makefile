@@ -55,6 +55,11 @@ test-directories: deps ## Run the tests at Samba and 389 DS, which it installs a
 	@mkdir -p bin
 	scripts/test-directories.sh $(ARGS)
 
+.PHONY: test-k8s
+test-k8s: ## Run the chart and the demo's story on a real Kubernetes, which it builds (ARGS=--if-changed)
+	@scripts/tools/install.sh helm
+	scripts/test-k8s.sh $(ARGS)
+
 .PHONY: deps
 deps: ## Bring what tests need: an LDAP server, a SCIM server that others wrote, Prometheus
 	@scripts/slapd.sh >/dev/null
@@ -83,13 +88,13 @@ chart: ## Lint, render and verify the chart (UPDATE=1 writes the golden renders)
 .PHONY: fmt
 fmt: ## Format Go and proto files
 	@scripts/tools/install.sh golangci-lint buf
-	golangci-lint fmt $(DIRS) $(OUTSIDE)
+	golangci-lint fmt $(DIRS) $(OUTSIDE) deploy/cluster
 	buf format -w
 
 .PHONY: fmt-check
 fmt-check: ## Fail where `make fmt` would change a file
 	@scripts/tools/install.sh golangci-lint buf
-	@golangci-lint fmt --diff $(DIRS) $(OUTSIDE) || { echo 'Run `make fmt`.' >&2; exit 1; }
+	@golangci-lint fmt --diff $(DIRS) $(OUTSIDE) deploy/cluster || { echo 'Run `make fmt`.' >&2; exit 1; }
 	@buf format --diff --exit-code || { echo 'Run `make fmt`.' >&2; exit 1; }
 
 .PHONY: lint
@@ -137,4 +142,4 @@ tools: ## Install the pinned tools into the cache
 
 .PHONY: check
 check: ## Everything that CI runs, in order of cost
-	scripts/check.sh fmt-check generate-check sync-check alone build lint test test-directories fuzz bench-once chart
+	scripts/check.sh fmt-check generate-check sync-check alone build lint test test-directories fuzz bench-once chart "test-k8s ARGS=--if-changed"

@@ -4,12 +4,12 @@
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
-# Helm takes minutes to build and is needed last.
+# Helm and Kubernetes take minutes to build and are needed last.
 set -m # a process group of its own, so that nothing of it is left behind
-nice -n 19 scripts/tools/install.sh helm &
-helm=$!
+nice -n 19 sh -c 'scripts/tools/install.sh helm && scripts/cluster.sh >/dev/null' &
+builds=$!
 set +m
-trap 'kill -- "-$helm" 2>/dev/null || true' EXIT
+trap 'kill -- "-$builds" 2>/dev/null || true' EXIT
 
 failed=()
 times=()
@@ -17,8 +17,9 @@ for target; do
 	echo "==> make $target"
 	start=$SECONDS
 	result=ok
-	make "$target" || result=failed
-	times+=("$(printf '%-16s %4d s  %s' "$target" $((SECONDS - start)) "$result")")
+	# shellcheck disable=SC2086 # a target with its variables
+	make $target || result=failed
+	times+=("$(printf '%-16s %4d s  %s' "${target%% *}" $((SECONDS - start)) "$result")")
 	if [ "$result" = failed ]; then
 		failed+=("$target")
 		[ "${CI-}" = true ] || break

@@ -155,7 +155,8 @@ func (s *stage) startRollcall(ctx context.Context) (err error) {
 	}
 	s.metrics, s.console = "http://"+listen[0]+"/metrics", "http://"+listen[1]+"/"
 	file := filepath.Join(s.dir, "rollcall.yaml")
-	text := fmt.Sprintf(configuration, filepath.Join(s.dir, "data"), s.directory.URL, s.directory.ReaderDN, s.scim.URL, listen[0], listen[1])
+	text := fmt.Sprintf(surroundings, filepath.Join(s.dir, "data"), listen[0], listen[1]) +
+		fmt.Sprintf(configuration, s.directory.URL, s.directory.ReaderDN, s.scim.URL)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("write the configuration: %w", err)
 	}
@@ -164,12 +165,18 @@ func (s *stage) startRollcall(ctx context.Context) (err error) {
 	return err
 }
 
-// configuration is Rollcall's; its arguments are the data directory, the LDAP URL,
-// the DN to bind as, the SCIM URL, and where to listen for metrics and console.
-const configuration = `nats: {data_dir: %[1]q}
-sources:
+// surroundings are where Rollcall runs; the arguments are the data directory and where
+// to listen for metrics and console.
+const surroundings = `nats: {data_dir: %[1]q}
+console: {listen: %[3]q}
+telemetry: {metrics_listen: %[2]q, log: {level: info, format: text}}
+`
+
+// configuration is what Rollcall is to do; its arguments are the LDAP URL, the DN to
+// bind as and the SCIM URL.
+const configuration = `sources:
   corp:
-    ldap: {urls: [%[2]q], bind_dn: %[3]q, bind_password: "${env:LDAP_PASSWORD}"}
+    ldap: {urls: [%[1]q], bind_dn: %[2]q, bind_password: "${env:LDAP_PASSWORD}"}
     preset: openldap
     users:
       base_dns: ["ou=people,` + suffix + `"]
@@ -183,7 +190,7 @@ connections:
   wiki:
     source: corp
     target:
-      url: %[4]q
+      url: %[3]q
       auth: {bearer: {token: "${env:SCIM_TOKEN}"}}
       rate: {requests_per_second: 0}
     users:
@@ -198,8 +205,6 @@ connections:
         urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:department: user.departmentNumber
         urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:employeeNumber: user.employeeNumber
     groups: {name: group.cn, remove: delete}
-console: {listen: %[6]q}
-telemetry: {metrics_listen: %[5]q, log: {level: info, format: text}}
 `
 
 func freeAddress(ctx context.Context) (string, error) {
