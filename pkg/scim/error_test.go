@@ -56,7 +56,7 @@ func TestErrorClassesOfACreate(t *testing.T) {
 		{scimtest.Fault{Status: 403}, "unauthorized", 1},
 		{scimtest.Fault{Status: 403, RetryAfter: time.Minute}, "throttled temporary", 1},
 		{scimtest.Fault{Status: 404}, "notFound", 1},
-		{scimtest.Fault{Status: 405}, "unsupported rejected", 1},
+		{scimtest.Fault{Status: 405}, "unsupported", 1},
 		{scimtest.Fault{Status: 408}, "temporary ambiguous", 1},
 		{scimtest.Fault{Status: 409, ScimType: "uniqueness"}, "conflict", 1},
 		{scimtest.Fault{Status: 412}, "conflict", 1},
