@@ -125,6 +125,16 @@ func (b *Bench) configure() {
 	b.Advance()
 }
 
+// Map adds a line to the mapping of users and makes the configuration current.
+func (b *Bench) Map(path, expression string) {
+	b.tb.Helper()
+	b.Config.Connections[b.name].Users.Attributes[path] = connection.Attribute{Value: expression, On: connection.OnAlways}
+	if err := worker.StoreAttributeSet(b.tb.Context(), b.Bus, source, b.Config.AttributeSet(source)); err != nil {
+		b.tb.Fatal(err)
+	}
+	b.Advance()
+}
+
 // Unguarded lets services that are started from now on remove whatever they are
 // told to: for tests that are about something else.
 func (b *Bench) Unguarded() {
@@ -197,6 +207,20 @@ func User(n int, uid, title, mail string) *directoryv1.Change {
 		}
 	}
 	return &directoryv1.Change{EntryId: ID(n), Kind: directoryv1.Kind_KIND_USER, Op: directoryv1.Op_OP_PRESENT, Entry: &directoryv1.Change_User{User: u}}
+}
+
+// Managed is a user whose manager is named by the entry with a number, as a detector
+// that knows her says; a negative number is nobody that it knows.
+func Managed(user *directoryv1.Change, manager int) *directoryv1.Change {
+	name := fmt.Sprintf("uid=%d,ou=people,dc=x", manager)
+	u := user.GetUser()
+	u.Attributes = append(u.Attributes, &directoryv1.Attribute{Name: "manager", Values: [][]byte{[]byte(name)}})
+	r := &directoryv1.Reference{Attribute: "manager"}
+	if manager >= 0 {
+		r.EntryIds = [][]byte{ID(manager)}
+	}
+	user.References = append(user.References, r)
+	return user
 }
 
 // Gone is an entry that was deleted.

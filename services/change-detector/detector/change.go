@@ -154,7 +154,7 @@ func (m *mirror) references(attributes []*directoryv1.Attribute) []*directoryv1.
 			if err != nil {
 				continue // names nobody
 			}
-			if e := m.byName[name]; e != nil {
+			if e := m.referred(name); e != nil {
 				r.EntryIds = append(r.EntryIds, e.id[:])
 			}
 		}

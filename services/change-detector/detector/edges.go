@@ -74,6 +74,7 @@ func (m *mirror) relate(old, fresh *entry) {
 		}
 		m.holders.add(gained[i], is.id)
 	}
+	m.referTo(old, fresh)
 	for _, group := range was.memberOf {
 		m.joiners.remove(group, was.id)
 	}
@@ -217,6 +218,7 @@ func (m *mirror) move(child, moved *entry) {
 	}
 	m.dirty[moved.id] = struct{}{}
 	m.touchHolders(moved)
+	m.touchReferrers(moved.name)
 	m.touchMembership(child, moved)
 }
 
@@ -249,6 +251,7 @@ func (m *mirror) bury(e *entry) {
 	owned := m.named(e)
 	m.touchMembership(e, &entry{id: e.id, name: e.name, extra: &nothing})
 	m.touchKeys(e)
+	m.touchReferrers(e.name)
 	m.unindex(e)
 	if owned {
 		m.swapName(e.name, "")
@@ -272,6 +275,13 @@ func (m *mirror) buryPublished(mem memory) int {
 // swapName rewrites a name wherever it stands as a member or as a group; an empty
 // new name drops it.
 func (m *mirror) swapName(from, to string) {
+	if to != "" && len(m.rules.references) > 0 {
+		m.moved[from] = to
+	}
+	for id := range m.referrers[from].all() {
+		m.former.add(from, id)
+	}
+	m.touchReferrers(from)
 	if m.rules.memberValues != membersByID && m.rules.memberValues != membersByUID {
 		for id := range m.holders[from].all() {
 			m.swapMember(id, from, to)

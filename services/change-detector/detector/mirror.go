@@ -74,6 +74,11 @@ type mirror struct {
 	holders idIndex
 	// joiners are the users that name a group on their own side.
 	joiners idIndex
+	// referrers are the users that name an entry in a reference (manager), by its
+	// normalised DN; moved are the next names of those that were named so and renamed
+	// since the last full read.
+	referrers idIndex
+	moved     map[string]string
 	// former are entries that held a name whose entry went away or was renamed. A
 	// server may have cleaned them up in silence, so that they are read again
 	// before an entry that takes the name becomes a member.
@@ -112,7 +117,7 @@ type mirror struct {
 func newMirror(r *rules) *mirror {
 	return &mirror{
 		rules: r, entries: map[ID]*entry{}, ghosts: map[ID]*entry{}, byName: map[string]*entry{}, byUID: map[string]ID{},
-		holders: idIndex{}, joiners: idIndex{}, former: idIndex{}, below: map[string]int{},
+		holders: idIndex{}, joiners: idIndex{}, referrers: idIndex{}, moved: map[string]string{}, former: idIndex{}, below: map[string]int{},
 		renames: map[string]rename{}, suspects: map[ID]time.Time{}, replaced: map[ID]ID{}, dirty: map[ID]struct{}{}, reread: map[ID]struct{}{},
 		newcomers: map[string]struct{}{},
 	}
@@ -217,6 +222,9 @@ func (m *mirror) replace(old, fresh *entry) {
 			m.touchKeys(old)
 		}
 	}
+	if old == nil || old.name != fresh.name {
+		m.touchReferrers(fresh.name)
+	}
 	m.touchMembership(old, fresh)
 }
 
@@ -243,6 +251,7 @@ func (m *mirror) Complete() {
 		}
 	}
 	m.reading, m.full = false, true
+	clear(m.moved)
 	m.shelf, m.texts = shelf[entry]{}, textShelf{}
 }
 

@@ -117,7 +117,7 @@ func (v *view) users(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return v.foresee(ctx, directoryv1.Kind_KIND_USER, usersync.Preview(v.connection, v.compiled, target, v.key), todo)
+	return v.foresee(ctx, directoryv1.Kind_KIND_USER, usersync.Preview(v.connection, v.compiled, target, v.key, v.resources), todo)
 }
 
 // groups foresees every group. All are looked at: what becomes of users changes

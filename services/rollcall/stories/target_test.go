@@ -2,6 +2,7 @@ package stories
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -50,14 +51,16 @@ func (s *strict) state(context.Context) (string, error) {
 
 // describe says what a target holds:
 //
-//	user ann active given=Ann family=Archer mail=ann@example.com
+//	user ann active given=Ann family=Archer mail=ann@example.com manager=bob
 //	group staff: ann bob
 func describe(users, groups []map[string]any) string {
 	names := map[string]string{}
+	for _, u := range users {
+		names[text(u["id"])] = text(u["userName"])
+	}
 	var lines []string
 	for _, u := range users {
 		name := text(u["userName"])
-		names[text(u["id"])] = name
 		line := "user " + name + " " + activity(u["active"])
 		full, _ := u["name"].(map[string]any)
 		line += field("given", full["givenName"]) + field("family", full["familyName"]) + field("title", u["title"])
@@ -68,6 +71,10 @@ func describe(users, groups []map[string]any) string {
 				values = append(values, text(mail["value"]))
 			}
 			line += field("mail", strings.Join(values, ","))
+		}
+		if enterprise, _ := u[scim.SchemaEnterpriseUser].(map[string]any); enterprise["manager"] != nil {
+			manager, _ := enterprise["manager"].(map[string]any)
+			line += field("manager", cmp.Or(names[text(manager["value"])], "nobody who is here"))
 		}
 		lines = append(lines, line)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
 
 // mapper turns a directory user into what the target should hold. It is pure.
@@ -22,8 +23,20 @@ type mapper struct {
 	key        []byte
 }
 
-func newMapper(c *connection.CompiledConnection, match []string, key []byte) *mapper {
-	return &mapper{scope: c.Scope, attributes: c.Users, match: match, key: key}
+// newMapper leaves out what the target never takes; what it takes only once is sent at
+// the creation.
+func newMapper(c *connection.CompiledConnection, match []string, profile scim.Profile, key []byte) *mapper {
+	m := &mapper{scope: c.Scope, match: match, key: key}
+	for _, a := range c.Users {
+		switch {
+		case profile.Drops(a.Path):
+			continue
+		case profile.Keeps(a.Path):
+			a.On = connection.OnCreate
+		}
+		m.attributes = append(m.attributes, a)
+	}
+	return m
 }
 
 // wanted is what the target should hold for one entry.
@@ -36,6 +49,10 @@ type wanted struct {
 	match []matchValue
 	// externalID is the entry id, or what the mapping says.
 	externalID string
+	// references are the entries that the mapped references name, and left the paths
+	// that stay as they are, because nobody knows their value yet.
+	references []*provisioningv1.Member
+	left       []string
 	// found are the resources that a look at the target returned, by id.
 	found map[string]*scim.Resource
 }
@@ -47,8 +64,8 @@ func (w *wanted) paths() []string {
 
 type matchValue struct{ attribute, value string }
 
-// wanted maps a change.
-func (m *mapper) wanted(change *directoryv1.Change, set mapping.Set) (*wanted, error) {
+// wanted maps a change; who is referred to is named by the resource that r knows.
+func (m *mapper) wanted(change *directoryv1.Change, set mapping.Set, r referring) (*wanted, error) {
 	w := &wanted{externalID: hex.EncodeToString(change.GetEntryId()), found: map[string]*scim.Resource{}}
 	if change.GetOp() != directoryv1.Op_OP_PRESENT {
 		w.Why = worker.Why(change.GetReason())
@@ -61,7 +78,8 @@ func (m *mapper) wanted(change *directoryv1.Change, set mapping.Set) (*wanted, e
 		return w, err
 	}
 	w.InScope, w.Enabled = true, change.GetUser().GetEnabled()
-	return w, m.fill(w, user)
+	r.change = change
+	return w, m.fill(w, user, r)
 }
 
 func (m *mapper) inScope(user mapping.Object) (bool, error) {
@@ -76,7 +94,7 @@ func (m *mapper) inScope(user mapping.Object) (bool, error) {
 }
 
 // fill evaluates every mapped attribute.
-func (m *mapper) fill(w *wanted, user mapping.Object) error {
+func (m *mapper) fill(w *wanted, user mapping.Object, r referring) error {
 	always, onCreate := scim.Values{}, scim.Values{}
 	for _, a := range m.attributes {
 		value, err := a.Eval(user)
@@ -91,6 +109,11 @@ func (m *mapper) fill(w *wanted, user mapping.Object) error {
 			always[a.Path.String()] = value
 		}
 	}
+	for _, a := range m.attributes {
+		if refers(a) {
+			r.replace(w, a, always, onCreate)
+		}
+	}
 	if err := m.group(w, always, onCreate); err != nil {
 		return worker.Block("users.attributes: " + err.Error())
 	}
@@ -99,7 +122,7 @@ func (m *mapper) fill(w *wanted, user mapping.Object) error {
 }
 
 // group turns the values into what one PATCH operation sets, with their hashes,
-// and lists the mapped units that have no value.
+// and lists the mapped units that have no value, but for those to leave as they are.
 func (m *mapper) group(w *wanted, always, onCreate scim.Values) error {
 	var err error
 	if w.units, err = always.ByPath(); err != nil {
@@ -117,7 +140,7 @@ func (m *mapper) group(w *wanted, always, onCreate scim.Values) error {
 		if err != nil {
 			return err
 		}
-		if _, has := w.units[path]; !has && a.On != connection.OnCreate && !slices.Contains(w.Absent, path) {
+		if _, has := w.units[path]; !has && a.On != connection.OnCreate && !slices.Contains(w.Absent, path) && !slices.Contains(w.left, path) {
 			w.Absent = append(w.Absent, path)
 		}
 	}
@@ -125,11 +148,11 @@ func (m *mapper) group(w *wanted, always, onCreate scim.Values) error {
 }
 
 // required collects the matching values, and what is missing of them.
-func (m *mapper) required(w *wanted, values, onCreate scim.Values) {
-	for _, all := range []scim.Values{onCreate, values} {
-		if id, mapped := all["externalId"].(string); mapped {
-			w.externalID = id
-		}
+func (m *mapper) required(w *wanted, always, onCreate scim.Values) {
+	values := maps.Clone(onCreate)
+	maps.Copy(values, always)
+	if id, mapped := values["externalId"].(string); mapped {
+		w.externalID = id
 	}
 	if values["userName"] == nil {
 		w.Missing = append(w.Missing, "userName")

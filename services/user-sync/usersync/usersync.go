@@ -48,29 +48,33 @@ func Run(ctx context.Context, cfg *connection.Config, process *worker.Process) e
 	if err != nil {
 		return err
 	}
-	var workers []*worker.Worker
+	var runs []func(context.Context) error
 	for name, c := range cfg.Connections {
 		target, err := process.Target(c)
 		if err != nil {
 			return err
 		}
-		w, err := process.Worker(directoryv1.Kind_KIND_USER, c, cfg.Hash(name), newConverger(c, compiled.Connections[name], target, key))
+		people, follow := peopleOf(c, compiled.Connections[name], process)
+		w, err := process.Worker(directoryv1.Kind_KIND_USER, c, cfg.Hash(name), newConverger(c, compiled.Connections[name], target, key, people))
 		if err != nil {
 			return err
 		}
-		workers = append(workers, w)
+		runs = append(runs, follow, w.Run)
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	for _, w := range workers {
-		group.Go(func() error { return w.Run(ctx) })
+	for _, run := range runs {
+		group.Go(func() error { return run(ctx) })
 	}
 	return group.Wait()
 }
 
 // Preview is a converger of a connection's users for those who only want to know
-// what it would do. The target may answer from a listing.
-func Preview(c *connection.Connection, compiled *connection.CompiledConnection, target resources, key []byte) worker.Converger {
-	return newConverger(c, compiled, target, key)
+// what it would do. The target may answer from a listing; resources are the resource
+// ids that entries have or will have, by entry id.
+func Preview(
+	c *connection.Connection, compiled *connection.CompiledConnection, target resources, key []byte, resources map[[directoryv1.IDSize]byte]string,
+) worker.Converger {
+	return newConverger(c, compiled, target, key, known(resources))
 }
 
 // converger makes one target's users equal.
@@ -78,6 +82,7 @@ type converger struct {
 	mapper  *mapper
 	policy  plan.Policy
 	target  resources
+	people  people
 	dryRun  bool
 	profile scim.Profile
 	// deleteAfter is how long after its disabling a user who is gone is deleted; 0:
@@ -87,15 +92,15 @@ type converger struct {
 	matching []string
 }
 
-func newConverger(c *connection.Connection, compiled *connection.CompiledConnection, target resources, key []byte) *converger {
+func newConverger(c *connection.Connection, compiled *connection.CompiledConnection, target resources, key []byte, p people) *converger {
 	users, profile := c.Users, target.Profile()
 	return &converger{
-		mapper: newMapper(compiled, users.Match, key),
+		mapper: newMapper(compiled, users.Match, profile, key),
 		policy: plan.Policy{
 			Create: users.Create, Update: users.Update, Remove: plan.Remove(users.Remove), ProvisionDisabled: users.ProvisionDisabled,
 			DeleteAfter: users.DeleteAfter > 0, LookFirst: len(users.Match) != 1 || users.Match[0] != profile.Unique,
 		},
-		target: target, dryRun: c.DryRun, profile: profile, deleteAfter: users.DeleteAfter, matching: c.MatchingPaths(directoryv1.Kind_KIND_USER),
+		target: target, people: p, dryRun: c.DryRun, profile: profile, deleteAfter: users.DeleteAfter, matching: c.MatchingPaths(directoryv1.Kind_KIND_USER),
 	}
 }
 
@@ -106,9 +111,15 @@ func newConverger(c *connection.Connection, compiled *connection.CompiledConnect
 //  3. decide
 //  4. carry the decision out, or look and decide again
 func (c *converger) Converge(ctx context.Context, job *worker.Job) error {
-	wanted, err := c.mapper.wanted(job.Change, job.Set) // 1
+	if err := c.people.ready(ctx); err != nil {
+		return err
+	}
+	wanted, err := c.mapper.wanted(job.Change, job.Set, referring{people: c.people, link: job.Record.Link}) // 1
 	if err != nil {
 		return err
+	}
+	if wanted.InScope && !job.Foretelling() {
+		job.Record.Link.References = wanted.references // durable with what is done
 	}
 	var observed plan.Observed
 	if job.Abandoned() { // 2

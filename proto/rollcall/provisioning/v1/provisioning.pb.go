@@ -599,15 +599,13 @@ type Link struct {
 	// Groups: changes of members that the target refused, at most 100. They are left
 	// out of what is sent until something changes.
 	RefusedMembers []*RefusedMember `protobuf:"bytes,20,rep,name=refused_members,json=refusedMembers,proto3" json:"refused_members,omitempty"`
-	// Users: the entries that the mapped references name (16 bytes each, sorted), with
-	// a resource or without one. When one gets another resource, this entry is looked
-	// at again.
-	ReferredEntries [][]byte `protobuf:"bytes,21,rep,name=referred_entries,json=referredEntries,proto3" json:"referred_entries,omitempty"`
-	// Users: how many of them have no resource in this connection, so that the
-	// reference is not sent.
-	UnresolvedReferences uint32 `protobuf:"varint,22,opt,name=unresolved_references,json=unresolvedReferences,proto3" json:"unresolved_references,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	// Users: the entries that the mapped references name (manager), each with the hash
+	// of its resource as it was then; without a hash it had none in this connection, and
+	// the reference is not sent. When one gets another resource, this entry is looked at
+	// again.
+	References    []*Member `protobuf:"bytes,21,rep,name=references,proto3" json:"references,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Link) Reset() {
@@ -773,18 +771,11 @@ func (x *Link) GetRefusedMembers() []*RefusedMember {
 	return nil
 }
 
-func (x *Link) GetReferredEntries() [][]byte {
+func (x *Link) GetReferences() []*Member {
 	if x != nil {
-		return x.ReferredEntries
+		return x.References
 	}
 	return nil
-}
-
-func (x *Link) GetUnresolvedReferences() uint32 {
-	if x != nil {
-		return x.UnresolvedReferences
-	}
-	return 0
 }
 
 // RefusedMember is a change of one member of a group that the target refused.
@@ -1870,7 +1861,7 @@ var File_rollcall_provisioning_v1_provisioning_proto protoreflect.FileDescriptor
 
 const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\n" +
-	"+rollcall/provisioning/v1/provisioning.proto\x12\x18rollcall.provisioning.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%rollcall/directory/v1/directory.proto\"\xc0\t\n" +
+	"+rollcall/provisioning/v1/provisioning.proto\x12\x18rollcall.provisioning.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%rollcall/directory/v1/directory.proto\"\xa2\t\n" +
 	"\x04Link\x129\n" +
 	"\x05state\x18\x01 \x01(\x0e2#.rollcall.provisioning.v1.LinkStateR\x05state\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12\x1a\n" +
@@ -1895,9 +1886,10 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\rguard_credits\x18\x13 \x03(\v20.rollcall.provisioning.v1.Link.GuardCreditsEntryR\fguardCredits\x127\n" +
 	"\tdelete_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\bdeleteAt\x12)\n" +
 	"\x10unwanted_members\x18\x12 \x01(\rR\x0funwantedMembers\x12P\n" +
-	"\x0frefused_members\x18\x14 \x03(\v2'.rollcall.provisioning.v1.RefusedMemberR\x0erefusedMembers\x12)\n" +
-	"\x10referred_entries\x18\x15 \x03(\fR\x0freferredEntries\x123\n" +
-	"\x15unresolved_references\x18\x16 \x01(\rR\x14unresolvedReferences\x1a=\n" +
+	"\x0frefused_members\x18\x14 \x03(\v2'.rollcall.provisioning.v1.RefusedMemberR\x0erefusedMembers\x12@\n" +
+	"\n" +
+	"references\x18\x15 \x03(\v2 .rollcall.provisioning.v1.MemberR\n" +
+	"references\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\x1a?\n" +
@@ -2105,33 +2097,34 @@ var file_rollcall_provisioning_v1_provisioning_proto_depIdxs = []int32{
 	25, // 6: rollcall.provisioning.v1.Link.guard_credits:type_name -> rollcall.provisioning.v1.Link.GuardCreditsEntry
 	27, // 7: rollcall.provisioning.v1.Link.delete_at:type_name -> google.protobuf.Timestamp
 	10, // 8: rollcall.provisioning.v1.Link.refused_members:type_name -> rollcall.provisioning.v1.RefusedMember
-	27, // 9: rollcall.provisioning.v1.RefusedMember.since:type_name -> google.protobuf.Timestamp
-	27, // 10: rollcall.provisioning.v1.RefusedMember.retry_at:type_name -> google.protobuf.Timestamp
-	2,  // 11: rollcall.provisioning.v1.Claim.intent:type_name -> rollcall.provisioning.v1.Intent
-	27, // 12: rollcall.provisioning.v1.Claim.since:type_name -> google.protobuf.Timestamp
-	3,  // 13: rollcall.provisioning.v1.Problem.kind:type_name -> rollcall.provisioning.v1.ProblemKind
-	27, // 14: rollcall.provisioning.v1.Problem.first_at:type_name -> google.protobuf.Timestamp
-	27, // 15: rollcall.provisioning.v1.Problem.last_at:type_name -> google.protobuf.Timestamp
-	13, // 16: rollcall.provisioning.v1.AppliedMembers.members:type_name -> rollcall.provisioning.v1.Member
-	28, // 17: rollcall.provisioning.v1.Ownership.kind:type_name -> rollcall.directory.v1.Kind
-	27, // 18: rollcall.provisioning.v1.Outcome.at:type_name -> google.protobuf.Timestamp
-	28, // 19: rollcall.provisioning.v1.Outcome.kind:type_name -> rollcall.directory.v1.Kind
-	4,  // 20: rollcall.provisioning.v1.Outcome.action:type_name -> rollcall.provisioning.v1.Action
-	5,  // 21: rollcall.provisioning.v1.Outcome.result:type_name -> rollcall.provisioning.v1.Result
-	12, // 22: rollcall.provisioning.v1.Outcome.problem:type_name -> rollcall.provisioning.v1.Problem
-	27, // 23: rollcall.provisioning.v1.Held.since:type_name -> google.protobuf.Timestamp
-	6,  // 24: rollcall.provisioning.v1.Held.mark:type_name -> rollcall.provisioning.v1.Mark
-	21, // 25: rollcall.provisioning.v1.Window.slots:type_name -> rollcall.provisioning.v1.WindowSlot
-	26, // 26: rollcall.provisioning.v1.WindowSlot.counts:type_name -> rollcall.provisioning.v1.WindowSlot.CountsEntry
-	7,  // 27: rollcall.provisioning.v1.Pause.reason:type_name -> rollcall.provisioning.v1.PauseReason
-	27, // 28: rollcall.provisioning.v1.Pause.since:type_name -> google.protobuf.Timestamp
-	8,  // 29: rollcall.provisioning.v1.Canary.state:type_name -> rollcall.provisioning.v1.CanaryState
-	27, // 30: rollcall.provisioning.v1.Canary.at:type_name -> google.protobuf.Timestamp
-	31, // [31:31] is the sub-list for method output_type
-	31, // [31:31] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	13, // 9: rollcall.provisioning.v1.Link.references:type_name -> rollcall.provisioning.v1.Member
+	27, // 10: rollcall.provisioning.v1.RefusedMember.since:type_name -> google.protobuf.Timestamp
+	27, // 11: rollcall.provisioning.v1.RefusedMember.retry_at:type_name -> google.protobuf.Timestamp
+	2,  // 12: rollcall.provisioning.v1.Claim.intent:type_name -> rollcall.provisioning.v1.Intent
+	27, // 13: rollcall.provisioning.v1.Claim.since:type_name -> google.protobuf.Timestamp
+	3,  // 14: rollcall.provisioning.v1.Problem.kind:type_name -> rollcall.provisioning.v1.ProblemKind
+	27, // 15: rollcall.provisioning.v1.Problem.first_at:type_name -> google.protobuf.Timestamp
+	27, // 16: rollcall.provisioning.v1.Problem.last_at:type_name -> google.protobuf.Timestamp
+	13, // 17: rollcall.provisioning.v1.AppliedMembers.members:type_name -> rollcall.provisioning.v1.Member
+	28, // 18: rollcall.provisioning.v1.Ownership.kind:type_name -> rollcall.directory.v1.Kind
+	27, // 19: rollcall.provisioning.v1.Outcome.at:type_name -> google.protobuf.Timestamp
+	28, // 20: rollcall.provisioning.v1.Outcome.kind:type_name -> rollcall.directory.v1.Kind
+	4,  // 21: rollcall.provisioning.v1.Outcome.action:type_name -> rollcall.provisioning.v1.Action
+	5,  // 22: rollcall.provisioning.v1.Outcome.result:type_name -> rollcall.provisioning.v1.Result
+	12, // 23: rollcall.provisioning.v1.Outcome.problem:type_name -> rollcall.provisioning.v1.Problem
+	27, // 24: rollcall.provisioning.v1.Held.since:type_name -> google.protobuf.Timestamp
+	6,  // 25: rollcall.provisioning.v1.Held.mark:type_name -> rollcall.provisioning.v1.Mark
+	21, // 26: rollcall.provisioning.v1.Window.slots:type_name -> rollcall.provisioning.v1.WindowSlot
+	26, // 27: rollcall.provisioning.v1.WindowSlot.counts:type_name -> rollcall.provisioning.v1.WindowSlot.CountsEntry
+	7,  // 28: rollcall.provisioning.v1.Pause.reason:type_name -> rollcall.provisioning.v1.PauseReason
+	27, // 29: rollcall.provisioning.v1.Pause.since:type_name -> google.protobuf.Timestamp
+	8,  // 30: rollcall.provisioning.v1.Canary.state:type_name -> rollcall.provisioning.v1.CanaryState
+	27, // 31: rollcall.provisioning.v1.Canary.at:type_name -> google.protobuf.Timestamp
+	32, // [32:32] is the sub-list for method output_type
+	32, // [32:32] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_rollcall_provisioning_v1_provisioning_proto_init() }
