@@ -206,7 +206,7 @@ func keys() []key {
 		{path: "connections.<name>.guard.max_removal_percent", meaning: "More removals than 5 and this percentage are held.", max: 100},
 		{path: "connections.<name>.guard.window", meaning: "The window over which removals are counted.", min: minute, max: 365 * 24 * hour},
 		{path: "connections.<name>.dry_run", meaning: "Compute, count and record every action, and send none."},
-		{path: "connections.<name>.drift", meaning: "Comparing the target with what was last applied. Not in force in this version."},
+		{path: "connections.<name>.drift", meaning: "Comparing the target with what was last applied; see operations.md."},
 		{path: "connections.<name>.drift.interval", meaning: "Time between two comparisons. 0: only on demand.", min: minute, max: 365 * 24 * hour, zero: true},
 		{path: "connections.<name>.drift.repair", meaning: "Repair what differs, instead of only reporting it."},
 

@@ -24,9 +24,6 @@ func (v *validator) connection(key string, c *Connection) {
 	v.target(key+".target", &c.Target)
 	v.renamed(key+".renamed_from", c)
 	v.users(key+".users", c)
-	if c.Drift.Repair {
-		v.unsupported(key+".drift.repair", "leave it out")
-	}
 	if c.Groups != nil {
 		v.groups(key+".groups", c, s)
 	}
@@ -49,12 +46,6 @@ func (v *validator) renamed(key string, c *Connection) {
 	if _, ok := v.config.Connections[c.RenamedFrom]; ok {
 		v.fault(key, fmt.Sprintf("%q is a connection of this file", c.RenamedFrom), "name the earlier name, or leave the key out")
 	}
-}
-
-// unsupported refuses what the configuration has a place for and this version does
-// not do: to ignore it in silence would be worse.
-func (v *validator) unsupported(key, cure string) {
-	v.fault(key, "is not supported by this version", cure)
 }
 
 func (v *validator) target(key string, t *Target) {

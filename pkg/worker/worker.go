@@ -202,7 +202,7 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 	if !d.Request {
 		found, atLeast = &d.Stored, d.Sequence
 	}
-	repair := false
+	repair := d.Request && d.Reason() == ReasonDrift
 	for range maxRereads {
 		job, err := w.load(ctx, kind, id, found, atLeast) // 1, 2
 		if err != nil {

@@ -56,16 +56,20 @@ func Run(ctx context.Context, cfg *connection.Config, process *worker.Process) e
 		if c.Groups == nil {
 			continue
 		}
-		target, err := process.Target(c)
+		target, err := process.Target(c) //nolint:contextcheck // what it starts ends with the process
 		if err != nil {
 			return err
 		}
 		index := newIndex(c, process)
-		w, err := process.Worker(directoryv1.Kind_KIND_GROUP, c, cfg.Hash(name), newConverger(cfg, name, compiled.Connections[name], target, key, index, process.Bus()))
+		w, err := process.Worker(directoryv1.Kind_KIND_GROUP, c, cfg.Hash(name), newConverger(cfg, name, compiled.Connections[name], target, key, index, process.Bus())) //nolint:contextcheck // what it starts ends with the process
 		if err != nil {
 			return err
 		}
-		runs = append(runs, index.run, w.Run)
+		drift, err := process.Drift(directoryv1.Kind_KIND_GROUP, c, cfg.Hash(name), NewComparer(c, compiled.Connections[name], key)) //nolint:contextcheck // what it starts ends with the process
+		if err != nil {
+			return err
+		}
+		runs = append(runs, index.run, w.Run, drift.Every)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, run := range runs {

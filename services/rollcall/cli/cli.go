@@ -38,7 +38,7 @@ type app struct {
 }
 
 // Main runs the command line and returns the exit code: 0 for success, 1 for a
-// failure, 2 where a plan has something to do, 3 for a fault in the configuration.
+// failure, 2 where a plan has something to do or a target differs, 3 for a fault in the configuration.
 func Main(args []string, out, errOut io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -76,7 +76,7 @@ func newRoot(out, errOut io.Writer) *cobra.Command {
 	root.PersistentFlags().StringVarP(&a.file, "config", "c", "rollcall.yaml", "configuration file")
 	root.PersistentFlags().StringVarP(&a.format, "output", "o", "text", "output format: text or json")
 	root.AddCommand(a.runCommand(), a.setupCommand(), a.checkCommand(), a.statusCommand(),
-		a.planCommand(), a.heldCommand(), a.forgetCommand(), a.parkedCommand(), a.pauseCommand(), a.resumeCommand(), a.configCommand())
+		a.planCommand(), a.heldCommand(), a.forgetCommand(), a.parkedCommand(), a.pauseCommand(), a.resumeCommand(), a.driftCommand(), a.configCommand())
 	return root
 }
 

@@ -44,6 +44,8 @@ type connectionStatus struct {
 	Users    *worker.Summary    `json:"users"`
 	Groups   *worker.Summary    `json:"groups,omitempty"`
 	Problems []worker.ProblemOf `json:"problems,omitempty"`
+	// Drift are the last comparisons of the target with what was applied.
+	Drift []*worker.DriftReport `json:"drift,omitempty"`
 }
 
 func (a *app) statusCommand() *cobra.Command {
@@ -110,6 +112,9 @@ func readConnection(ctx context.Context, cfg *connection.Config, b *bus.Bus, nam
 		return nil, err
 	}
 	one.Paused = statusOf(pause)
+	if one.Drift, err = lastDrift(ctx, b, name); err != nil {
+		return nil, err
+	}
 	users, problems, err := worker.Summarise(ctx, b, name, directoryv1.Kind_KIND_USER, generation.Hash)
 	if err != nil {
 		return nil, err
@@ -121,6 +126,20 @@ func readConnection(ctx context.Context, cfg *connection.Config, b *bus.Bus, nam
 	groups, more, err := worker.Summarise(ctx, b, name, directoryv1.Kind_KIND_GROUP, generation.Hash)
 	one.Groups, one.Problems = groups, append(one.Problems, more...)
 	return one, err
+}
+
+// lastDrift are the last comparisons of each kind, where there were any.
+func lastDrift(ctx context.Context, b *bus.Bus, name string) (reports []*worker.DriftReport, err error) {
+	for _, kind := range []directoryv1.Kind{directoryv1.Kind_KIND_USER, directoryv1.Kind_KIND_GROUP} {
+		r, err := worker.LastDrift(ctx, b, name, kind)
+		if err != nil && !errors.Is(err, bus.ErrNotFound) {
+			return nil, err
+		}
+		if err == nil && r.Counts != nil { // otherwise it is only scheduled
+			reports = append(reports, r)
+		}
+	}
+	return reports, nil
 }
 
 func (s *status) print(w io.Writer) error {
@@ -155,6 +174,9 @@ func (s *status) print(w io.Writer) error {
 		}
 		if one.Paused != nil {
 			p.line("  %s", one.Paused.line())
+		}
+		for _, r := range one.Drift {
+			p.line("  %s", driftLine(r))
 		}
 	}
 	p.problems(s)

@@ -168,7 +168,7 @@ func (v *view) open(ctx context.Context, kind directoryv1.Kind) ([]detector.Desi
 // foresee asks the worker of a kind about entries, and which of what it would do
 // the guard would hold.
 func (v *view) foresee(ctx context.Context, kind directoryv1.Kind, converger worker.Converger, todo []detector.Desired) error {
-	w, err := worker.NewPreviewer(v.bus, kind, v.connection, v.cfg.Hash(v.connection.Name), converger)
+	w, err := worker.NewPreviewer(v.bus, kind, v.connection, v.cfg.Hash(v.connection.Name), converger) //nolint:contextcheck // a metric needs none
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -146,21 +147,67 @@ func (s *story) seed(ts *testscript.TestScript, args []string) {
 }
 
 func post(ctx context.Context, url, body string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewBufferString(body))
-	if err != nil {
-		return err
+	_, err := call(ctx, http.MethodPost, url, body)
+	return err
+}
+
+// tamper changes the target as somebody else would, behind Rollcall's back. Each line
+// of the file is a method, Users or Groups, a name, and perhaps a body in which
+// <name> stands for the id of the user with that name.
+func (s *story) tamper(ts *testscript.TestScript, args []string) {
+	ids := map[string]string{}
+	for _, collection := range []string{"/Users", "/Groups"} {
+		page, err := call(s.ctx, http.MethodGet, s.target.url()+collection, "")
+		ts.Check(err)
+		var list struct{ Resources []map[string]any }
+		ts.Check(json.Unmarshal(page, &list))
+		for _, r := range list.Resources {
+			ids[text(r["userName"])+text(r["displayName"])] = text(r["id"])
+		}
 	}
-	req.Header.Set("Content-Type", "application/scim+json")
+	for line := range strings.Lines(ts.ReadFile(args[0])) {
+		parts := strings.SplitN(strings.TrimSpace(line), " ", 4)
+		if len(parts) < 3 {
+			continue
+		}
+		body := ""
+		if len(parts) == 4 {
+			body = parts[3]
+		}
+		for name, id := range ids {
+			body = strings.ReplaceAll(body, "<"+name+">", id)
+		}
+		url := s.target.url() + "/" + parts[1]
+		if parts[0] != http.MethodPost {
+			url += "/" + ids[parts[2]]
+		}
+		_, err := call(s.ctx, parts[0], url, body)
+		ts.Check(err)
+	}
+}
+
+// call is one SCIM request of somebody who is not Rollcall.
+func call(ctx context.Context, method, url, body string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewBufferString(body))
+	if err != nil {
+		return nil, err
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/scim+json")
+	}
+	req.Header.Set("Accept", "application/scim+json")
+	req.Header.Set("User-Agent", "somebody")
 	req.Header.Set("Authorization", "Bearer "+token)
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { _ = res.Body.Close() }()
-	if res.StatusCode != http.StatusCreated {
-		return fmt.Errorf("seed: status %d", res.StatusCode)
+	text, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode >= http.StatusMultipleChoices {
+		err = fmt.Errorf("%s %s: %s\n%s", method, url, res.Status, text)
 	}
-	return nil
+	return text, err
 }
 
 var errStrictOnly = errors.New("only the strict server can do this: guard the line with [strict]")

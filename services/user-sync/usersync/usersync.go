@@ -50,16 +50,20 @@ func Run(ctx context.Context, cfg *connection.Config, process *worker.Process) e
 	}
 	var runs []func(context.Context) error
 	for name, c := range cfg.Connections {
-		target, err := process.Target(c)
+		target, err := process.Target(c) //nolint:contextcheck // what it starts ends with the process
 		if err != nil {
 			return err
 		}
 		people, follow := peopleOf(c, compiled.Connections[name], process)
-		w, err := process.Worker(directoryv1.Kind_KIND_USER, c, cfg.Hash(name), newConverger(c, compiled.Connections[name], target, key, people))
+		w, err := process.Worker(directoryv1.Kind_KIND_USER, c, cfg.Hash(name), newConverger(c, compiled.Connections[name], target, key, people)) //nolint:contextcheck // what it starts ends with the process
 		if err != nil {
 			return err
 		}
-		runs = append(runs, follow, w.Run)
+		drift, err := process.Drift(directoryv1.Kind_KIND_USER, c, cfg.Hash(name), NewComparer(c, compiled.Connections[name], target, key)) //nolint:contextcheck // what it starts ends with the process
+		if err != nil {
+			return err
+		}
+		runs = append(runs, follow, w.Run, drift.Every)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, run := range runs {
