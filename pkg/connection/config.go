@@ -202,6 +202,7 @@ type Target struct {
 	Concurrency int          `yaml:"concurrency"` // calls in flight over all replicas
 	Insecure    bool         `yaml:"insecure"`    // allows http off loopback
 	CAFile      string       `yaml:"ca_file"`
+	Proxy       string       `yaml:"proxy"` // URL; empty: as the environment says
 }
 
 // Ways are the ways of the target: its profile with what the file changes of it.
@@ -213,11 +214,16 @@ func (t *Target) Ways() (scim.Profile, bool) {
 	return scim.FindProfile(t.Profile)
 }
 
-// Auth is how Rollcall authenticates to the target; at most one of them is set.
+// Auth is how Rollcall authenticates to the target; at most one of them is set, but
+// for MutualTLS.
 type Auth struct {
 	None   *struct{}   `yaml:"none"`
 	Basic  *BasicAuth  `yaml:"basic"`
 	Bearer *BearerAuth `yaml:"bearer"`
+	OAuth2 *OAuth2Auth `yaml:"oauth2_client_credentials"`
+	Header *HeaderAuth `yaml:"header"`
+	// MutualTLS goes together with any of the others.
+	MutualTLS *MutualTLS `yaml:"mtls"`
 }
 
 // BasicAuth is HTTP Basic (RFC 7617).
@@ -228,7 +234,30 @@ type BasicAuth struct {
 
 // BearerAuth is a static bearer token (RFC 6750).
 type BearerAuth struct {
-	Token Secret `yaml:"token"`
+	Token  Secret `yaml:"token"`
+	Scheme string `yaml:"scheme"` // the word before the token; Bearer when empty
+}
+
+// OAuth2Auth is the OAuth 2.0 client credentials grant (RFC 6749 section 4.4).
+type OAuth2Auth struct {
+	TokenURL     string   `yaml:"token_url"`
+	ClientID     string   `yaml:"client_id"`
+	ClientSecret Secret   `yaml:"client_secret"`
+	Scopes       []string `yaml:"scopes"`
+	Audience     string   `yaml:"audience"` // sent when not empty
+	Style        string   `yaml:"style"`    // header | body; header when empty
+}
+
+// HeaderAuth is a secret in a header of its own.
+type HeaderAuth struct {
+	Name  string `yaml:"name"`
+	Value Secret `yaml:"value"`
+}
+
+// MutualTLS is a client certificate; both files are PEM.
+type MutualTLS struct {
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
 }
 
 // UserPolicy is what a connection does with users.

@@ -140,10 +140,6 @@ func (d *decoder) object(n *yaml.Node, v reflect.Value, at place, depth int) {
 }
 
 func (d *decoder) unknown(n *yaml.Node, at place, fields map[string]int) {
-	if cure, ok := reserved(at.pattern); ok {
-		d.fault(n, at, "is not supported by this version", cure)
-		return
-	}
 	name := at.key[strings.LastIndexByte(at.key, '.')+1:]
 	d.fault(n, at, "is no key of the configuration", choose(name, slices.Sorted(maps.Keys(fields))))
 }

@@ -1,10 +1,6 @@
 package connection
 
-import (
-	"strings"
-
-	"github.com/rollcall-scim/rollcall/pkg/scim"
-)
+import "github.com/rollcall-scim/rollcall/pkg/scim"
 
 // form is what the text of a key must look like, beyond its type.
 type form int
@@ -168,12 +164,27 @@ func keys() []key {
 		{path: "connections.<name>.target.auth.basic.password", meaning: "`${file:/path}` or `${env:NAME}` of the password."},
 		{path: "connections.<name>.target.auth.bearer", meaning: "A bearer token that does not change by itself."},
 		{path: "connections.<name>.target.auth.bearer.token", meaning: "`${file:/path}` or `${env:NAME}` of the token."},
+		{path: "connections.<name>.target.auth.bearer.scheme", meaning: "The word before the token. Empty: Bearer."},
+		{path: "connections.<name>.target.auth.oauth2_client_credentials", meaning: "OAuth 2.0 client credentials (RFC 6749 section 4.4). The token is kept until it ends, and asked for anew when the target refuses it."},
+		{path: "connections.<name>.target.auth.oauth2_client_credentials.token_url", meaning: "Address of the token endpoint.", form: formHTTPURL},
+		{path: "connections.<name>.target.auth.oauth2_client_credentials.client_id", meaning: "Id of the client."},
+		{path: "connections.<name>.target.auth.oauth2_client_credentials.client_secret", meaning: "`${file:/path}` or `${env:NAME}` of the client's secret."},
+		{path: "connections.<name>.target.auth.oauth2_client_credentials.scopes", meaning: "Scopes to ask for."},
+		{path: "connections.<name>.target.auth.oauth2_client_credentials.audience", meaning: "Audience to ask for, where the authorization server wants one."},
+		{path: "connections.<name>.target.auth.oauth2_client_credentials.style", meaning: "Where the client's id and secret are sent: in the `header`, or in the `body`. Empty: header.", enum: []string{"header", "body"}},
+		{path: "connections.<name>.target.auth.header", meaning: "A secret in a header of its own."},
+		{path: "connections.<name>.target.auth.header.name", meaning: "Name of the header, such as X-Api-Key."},
+		{path: "connections.<name>.target.auth.header.value", meaning: "`${file:/path}` or `${env:NAME}` of the value."},
+		{path: "connections.<name>.target.auth.mtls", meaning: "A client certificate, alone or beside another way. The files are read again when they change."},
+		{path: "connections.<name>.target.auth.mtls.certificate", meaning: "PEM file of the certificate, with those between it and the authority."},
+		{path: "connections.<name>.target.auth.mtls.key", meaning: "PEM file of its key."},
 		{path: "connections.<name>.target.rate", meaning: "Limit on the calls, over all replicas. Without this key: the profile's, or 10 calls in a second."},
 		{path: "connections.<name>.target.rate.requests_per_second", meaning: "Calls in a second. 0: no limit.", max: 100_000},
 		{path: "connections.<name>.target.rate.burst", meaning: "Calls that may be made at once after a pause.", min: 1, max: 100_000},
 		{path: "connections.<name>.target.concurrency", meaning: "Calls in flight, over all replicas.", min: 1, max: 1000},
 		{path: "connections.<name>.target.insecure", meaning: "Allow http:// to another host."},
-		{path: "connections.<name>.target.ca_file", meaning: "PEM file of the authorities to trust instead of the system's."},
+		{path: "connections.<name>.target.ca_file", meaning: "PEM file of the authorities to trust instead of the system's. It is read again when it changes."},
+		{path: "connections.<name>.target.proxy", meaning: "Proxy for the calls, such as http://proxy.example.com:3128. Empty: as HTTPS_PROXY and NO_PROXY say.", form: formHTTPURL},
 		{path: "connections.<name>.scope", meaning: "Expression: which of the source's users are in this connection. It cannot be absent. Empty: all.", form: formUserBool},
 		{path: "connections.<name>.users", meaning: "What is done with users."},
 		{path: "connections.<name>.users.match", meaning: "SCIM attributes by which an existing user is found, in order.", form: formPath},
@@ -223,20 +234,6 @@ func keys() []key {
 		{path: "telemetry.log", meaning: "The log, on standard error."},
 		{path: "telemetry.log.level", meaning: "The least important messages that are written.", enum: []string{"debug", "info", "warn", "error"}},
 		{path: "telemetry.log.format", meaning: "`auto` is text on a terminal, JSON elsewhere.", enum: []string{"auto", "text", "json"}},
-	}
-}
-
-// reserved are keys that the design has and this version does not.
-func reserved(pattern string) (cure string, ok bool) {
-	auth, found := strings.CutPrefix(pattern, "connections.<name>.target.auth.")
-	if !found {
-		return "", false
-	}
-	switch auth {
-	case "oauth2_client_credentials", "header", "mtls":
-		return "use bearer or basic", true
-	default:
-		return "", false
 	}
 }
 

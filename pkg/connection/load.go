@@ -139,6 +139,12 @@ func (c *Config) secrets() map[string]Secret {
 		if conn.Target.Auth.Bearer != nil {
 			all[auth+"bearer.token"] = conn.Target.Auth.Bearer.Token
 		}
+		if conn.Target.Auth.OAuth2 != nil {
+			all[auth+"oauth2_client_credentials.client_secret"] = conn.Target.Auth.OAuth2.ClientSecret
+		}
+		if conn.Target.Auth.Header != nil {
+			all[auth+"header.value"] = conn.Target.Auth.Header.Value
+		}
 	}
 	maps.DeleteFunc(all, func(_ string, s Secret) bool { return s.IsZero() })
 	return all

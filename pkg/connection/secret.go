@@ -8,6 +8,8 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
+	"time"
 )
 
 // hidden is what stands wherever a secret would be printed.
@@ -48,8 +50,8 @@ func (s Secret) File() string {
 	return path
 }
 
-// Resolve reads the secret. A file is read again at each call, so that a rotated
-// secret is found; the line end at its end is dropped.
+// Resolve reads the secret. A file is read again when it has changed, so that a
+// rotated secret is found; the line end at its end is dropped.
 func (s Secret) Resolve() (string, error) {
 	if s.IsZero() {
 		return "", errors.New("no secret is configured; write ${env:NAME} or ${file:/path}")
@@ -69,7 +71,38 @@ func resolveEnv(name string) (string, error) {
 	return value, nil
 }
 
+// secretFile is a secret file as it was read.
+type secretFile struct {
+	info  os.FileInfo
+	value string
+}
+
+// secretFiles are the secret files that were read, by path: a target is called
+// hundreds of times in a second.
+var secretFiles sync.Map //nolint:gochecknoglobals // what files hold is the same for everybody
+
+// settled is how old a file must be before it is taken for unchanged: one that is
+// written twice within a tick of its file system's clock looks the same.
+const settled = 2 * time.Second
+
 func resolveFile(path string) (string, error) {
+	info, err := os.Stat(path)
+	if known, ok := secretFiles.Load(path); ok && err == nil {
+		before, _ := known.(*secretFile)
+		if os.SameFile(before.info, info) && before.info.ModTime().Equal(info.ModTime()) && before.info.Size() == info.Size() {
+			return before.value, nil
+		}
+	}
+	value, err := readSecret(path)
+	if err == nil && info != nil && time.Since(info.ModTime()) > settled {
+		secretFiles.Store(path, &secretFile{info: info, value: value})
+	} else {
+		secretFiles.Delete(path)
+	}
+	return value, err
+}
+
+func readSecret(path string) (string, error) {
 	f, err := os.Open(path) //nolint:gosec // the path is the operator's
 	if err != nil {
 		return "", fmt.Errorf("open secret: %w; create the file or give this user access to it", err)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -127,5 +128,44 @@ func TestResolveAll(t *testing.T) {
 		if !strings.HasPrefix(faults[i].String(), prefix) {
 			t.Errorf("fault %q; want %q", faults[i], prefix)
 		}
+	}
+}
+
+// A secret that is rotated is found, also within a moment and of the same length; one
+// that is not is not read again.
+func TestRotatedSecretIsFound(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "secret")
+	write := func(text string, at time.Time) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(file, []byte(text), 0o600), os.Chtimes(file, at, at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	secret, err := connection.NewSecret("${file:" + file + "}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resolve := func(want string) {
+		t.Helper()
+		if got, err := secret.Resolve(); err != nil || got != want {
+			t.Errorf("%q (%v), want %q", got, err, want)
+		}
+	}
+	old := time.Now().Add(-time.Hour)
+	write("one", old)
+	resolve("one")
+	resolve("one")
+	write("two", old.Add(time.Nanosecond))
+	resolve("two")
+	write("now", time.Now())
+	resolve("now")
+	write("new", time.Now())
+	resolve("new")
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := secret.Resolve(); err == nil {
+		t.Errorf("%q of a file that is gone", got)
 	}
 }

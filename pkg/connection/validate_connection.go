@@ -3,6 +3,7 @@ package connection
 import (
 	"fmt"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -82,13 +83,13 @@ func (v *validator) overrides(key string, p *scim.Profile) {
 
 func (v *validator) auth(key string, a *Auth) {
 	set := 0
-	for _, is := range []bool{a.None != nil, a.Basic != nil, a.Bearer != nil} {
+	for _, is := range []bool{a.None != nil, a.Basic != nil, a.Bearer != nil, a.OAuth2 != nil, a.Header != nil} {
 		if is {
 			set++
 		}
 	}
 	if set > 1 {
-		v.fault(key, "has more than one way to authenticate", "keep one of none, basic and bearer")
+		v.fault(key, "has more than one way to authenticate", "keep one of none, basic, bearer, oauth2_client_credentials and header; mtls may stand beside it")
 	}
 	if a.Basic != nil && a.Basic.Username == "" {
 		v.missing(key+".basic.username", "rollcall")
@@ -98,6 +99,54 @@ func (v *validator) auth(key string, a *Auth) {
 	}
 	if a.Bearer != nil && a.Bearer.Token.IsZero() {
 		v.missing(key+".bearer.token", "${env:WIKI_TOKEN}")
+	}
+	if a.Bearer != nil && strings.ContainsAny(a.Bearer.Scheme, " \t\r\n") {
+		v.fault(key+".bearer.scheme", "is more than a word", "write one word, such as Token")
+	}
+	if a.OAuth2 != nil {
+		v.oauth2(key+".oauth2_client_credentials", a.OAuth2)
+	}
+	if a.Header != nil {
+		v.header(key+".header", a.Header)
+	}
+	if m := a.MutualTLS; m != nil {
+		if m.Certificate == "" {
+			v.missing(key+".mtls.certificate", "/run/secrets/wiki.crt")
+		}
+		if m.Key == "" {
+			v.missing(key+".mtls.key", "/run/secrets/wiki.key")
+		}
+	}
+}
+
+func (v *validator) oauth2(key string, o *OAuth2Auth) {
+	u, err := url.Parse(o.TokenURL)
+	switch {
+	case o.TokenURL == "":
+		v.missing(key+".token_url", "https://login.example.com/oauth2/token")
+	case err == nil && strings.EqualFold(u.Scheme, "http") && !loopback(u.Hostname()):
+		v.fault(key+".token_url", "would send the client's secret without TLS", "write https://")
+	}
+	if o.ClientID == "" {
+		v.missing(key+".client_id", "rollcall")
+	}
+	if o.ClientSecret.IsZero() {
+		v.missing(key+".client_secret", "${file:/run/secrets/wiki}")
+	}
+}
+
+// headerName is what RFC 9110 section 5.1 calls a field name.
+var headerName = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+
+func (v *validator) header(key string, h *HeaderAuth) {
+	switch {
+	case h.Name == "":
+		v.missing(key+".name", "X-Api-Key")
+	case !headerName.MatchString(h.Name):
+		v.fault(key+".name", "is not the name of a header", "write a name such as X-Api-Key")
+	}
+	if h.Value.IsZero() {
+		v.missing(key+".value", "${file:/run/secrets/wiki}")
 	}
 }
 

@@ -1,6 +1,7 @@
 package scim
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"strings"
@@ -11,6 +12,12 @@ import (
 // logged and never stand in an Error.
 type Auth interface {
 	authorize(req *http.Request) error
+}
+
+// renewer is an Auth that can have its credentials anew. renew gets the Authorization
+// header that was refused, and says whether another try makes sense.
+type renewer interface {
+	renew(bore string) bool
 }
 
 // None sends no credentials.
@@ -33,9 +40,10 @@ func (b Basic) authorize(req *http.Request) error {
 	return nil
 }
 
-// Bearer is a bearer token (RFC 6750).
+// Bearer is a bearer token (RFC 6750), or a token behind another word.
 type Bearer struct {
-	Token func() (string, error)
+	Scheme string // Bearer when empty
+	Token  func() (string, error)
 }
 
 func (b Bearer) authorize(req *http.Request) error {
@@ -43,7 +51,22 @@ func (b Bearer) authorize(req *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("read the token: %w", err)
 	}
-	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(token))
+	req.Header.Set("Authorization", cmp.Or(b.Scheme, "Bearer")+" "+strings.TrimSpace(token))
+	return nil
+}
+
+// Header is a secret in a header of its own.
+type Header struct {
+	Name  string
+	Value func() (string, error)
+}
+
+func (h Header) authorize(req *http.Request) error {
+	value, err := h.Value()
+	if err != nil {
+		return fmt.Errorf("read the value of %s: %w", h.Name, err)
+	}
+	req.Header.Set(h.Name, strings.TrimSpace(value))
 	return nil
 }
 
@@ -62,6 +85,14 @@ func checkAuth(a Auth) error {
 	case Bearer:
 		if a.Token == nil {
 			return fmt.Errorf("auth.bearer: %w", errIncompleteAuth)
+		}
+	case Header:
+		if a.Name == "" || a.Value == nil {
+			return fmt.Errorf("auth.header: %w", errIncompleteAuth)
+		}
+	case *ClientCredentials:
+		if a.cfg.TokenURL == "" || a.cfg.ClientID == "" || a.cfg.ClientSecret == nil {
+			return fmt.Errorf("auth.oauth2_client_credentials: %w", errIncompleteAuth)
 		}
 	}
 	return nil

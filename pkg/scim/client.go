@@ -37,11 +37,15 @@ type Config struct {
 	RequestsPerSecond float64       // 0: no limit
 	Burst             int           // at least 1 when there is a limit
 	Timeout           time.Duration // of each HTTP request; 15 s when 0
-	TLS               *tls.Config   // nil: the system's roots; TLS 1.2 at least
-	ReadOnly          bool          // nothing but reads is sent; everything else is ErrRefused
-	UserAgent         string
-	UsersPath         string // "/Users" when empty
-	GroupsPath        string // "/Groups" when empty
+	// TLS makes the settings; nil: the system's roots. TLS 1.2 at least. It is asked
+	// again when one of TLSFiles has changed.
+	TLS        func() (*tls.Config, error)
+	TLSFiles   []string
+	Proxy      *url.URL // nil: as the environment says
+	ReadOnly   bool     // nothing but reads is sent; everything else is ErrRefused
+	UserAgent  string
+	UsersPath  string // "/Users" when empty
+	GroupsPath string // "/Groups" when empty
 	// Limiter bounds the rate; nil: the client's own, by the numbers above.
 	Limiter Limiter
 	// Slots bounds the calls in flight; nil: the client's own.
@@ -83,7 +87,14 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Slots == nil {
 		cfg.Slots = make(ownSlots, cfg.Concurrency)
 	}
-	return &Client{cfg: cfg, base: base, http: newHTTPClient(cfg), tracer: otel.Tracer(instrumentation)}, nil
+	client, err := newHTTPClient(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if own, ok := cfg.Auth.(*ClientCredentials); ok {
+		own.http = client
+	}
+	return &Client{cfg: cfg, base: base, http: client, tracer: otel.Tracer(instrumentation)}, nil
 }
 
 // checkConfig reports all faults at once and fills the defaults.

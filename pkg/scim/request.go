@@ -22,6 +22,9 @@ type request struct {
 	body   []byte
 
 	retry403 bool // a 403 means too many calls
+
+	bore           string // the Authorization header
+	renewed, again bool   // the credentials were had anew; and the request is to be sent again
 }
 
 func (c *Client) endpoint(method, path string) *request {

@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -44,29 +42,6 @@ type response struct {
 	body   []byte
 }
 
-func newHTTPClient(cfg Config) *http.Client {
-	settings := &tls.Config{MinVersion: tls.VersionTLS12}
-	if cfg.TLS != nil {
-		settings = cfg.TLS.Clone()
-		settings.MinVersion = max(settings.MinVersion, tls.VersionTLS12)
-	}
-	return &http.Client{
-		Transport: &http.Transport{
-			Proxy:               http.ProxyFromEnvironment,
-			DialContext:         (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-			TLSClientConfig:     settings,
-			TLSHandshakeTimeout: 5 * time.Second,
-			ForceAttemptHTTP2:   true,
-			MaxIdleConns:        cfg.Concurrency,
-			MaxIdleConnsPerHost: cfg.Concurrency,
-			IdleConnTimeout:     60 * time.Second,
-		},
-		// A redirected write would lose its body or its method, and credentials
-		// must not follow to another place.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-}
-
 // do sends a request, at most three times within five seconds, and only again
 // where the same request twice is harmless. Longer waits are the caller's.
 func (c *Client) do(ctx context.Context, req *request) (*response, error) {
@@ -81,6 +56,10 @@ func (c *Client) do(ctx context.Context, req *request) (*response, error) {
 		resp, err := c.try(ctx, req, try)
 		if err == nil {
 			return resp, nil
+		}
+		if req.again {
+			req.again = false
+			continue
 		}
 		ambiguous = ambiguous || err.Ambiguous
 		err.Ambiguous = ambiguous
@@ -130,12 +109,25 @@ func (c *Client) try(ctx context.Context, req *request, n int) (*response, *Erro
 	if failure != nil {
 		call.Err, call.Status = failure, failure.Status
 	}
+	if resp != nil && resp.status == http.StatusUnauthorized && c.renew(req) {
+		call.Err = nil // nobody's fault: the token had ended
+	}
 	c.cfg.Limiter.Answered(c.classOf(req), call.Status, closing(failure))
 	endSpan(span, call)
 	if c.cfg.Observe != nil {
 		c.cfg.Observe(ctx, call)
 	}
 	return resp, failure
+}
+
+// renew says that a refused request is to be sent once more, with new credentials.
+func (c *Client) renew(req *request) bool {
+	r, can := c.cfg.Auth.(renewer)
+	if !can || req.renewed || !r.renew(req.bore) {
+		return false
+	}
+	req.renewed, req.again = true, true
+	return true
 }
 
 // closing is for how long the target asked all its callers to stay away. Other
@@ -162,7 +154,7 @@ func (c *Client) send(ctx context.Context, req *request) (*response, *Error) {
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
 	out, err := c.newHTTPRequest(traced, req)
 	if err != nil {
-		return nil, req.newError(err)
+		return nil, req.unsent(err)
 	}
 	failpoint.Hit("before", req.method, req.route)
 	answer, err := c.http.Do(out)
@@ -198,6 +190,7 @@ func (c *Client) newHTTPRequest(ctx context.Context, req *request) (*http.Reques
 	if err := c.cfg.Auth.authorize(out); err != nil {
 		return nil, fmt.Errorf("authenticate: %w", err)
 	}
+	req.bore = out.Header.Get("Authorization")
 	return out, nil
 }
 
@@ -222,6 +215,16 @@ func readBody(r io.Reader, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%w: more than %d MiB", ErrTooLarge, limit>>20)
 	}
 	return body, nil
+}
+
+// unsent is the error of a request that could not be made. Credentials that somebody
+// else refused are refused.
+func (r *request) unsent(err error) *Error {
+	e := r.newError(err)
+	if refused, ok := errors.AsType[*Error](err); ok {
+		e.Status, e.Detail, e.Err = refused.Status, refused.Detail, nil
+	}
+	return e
 }
 
 // unanswered is the error of a request without an answer. Without a connection

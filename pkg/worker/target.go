@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 
 	"go.opentelemetry.io/otel"
@@ -42,17 +43,21 @@ func targetConfig(c *connection.Connection) (scim.Config, error) {
 	if !ok {
 		return scim.Config{}, fmt.Errorf("unknown profile %q", c.Target.Profile)
 	}
-	roots, err := tlsConfig(c.Target.CAFile)
-	if err != nil {
-		return scim.Config{}, err
+	var proxy *url.URL
+	if c.Target.Proxy != "" {
+		var err error
+		if proxy, err = url.Parse(c.Target.Proxy); err != nil {
+			return scim.Config{}, fmt.Errorf("read target.proxy: %w", err)
+		}
 	}
+	settings, files := secured(&c.Target)
 	observe, err := observer(c.Name)
 	if err != nil {
 		return scim.Config{}, err
 	}
 	return scim.Config{
 		URL: c.Target.URL, Profile: profile, Auth: auth(c.Target.Auth), Concurrency: c.Target.Concurrency,
-		RequestsPerSecond: c.Target.Rate.RequestsPerSecond, Burst: c.Target.Rate.Burst, TLS: roots, Observe: observe,
+		RequestsPerSecond: c.Target.Rate.RequestsPerSecond, Burst: c.Target.Rate.Burst, TLS: settings, TLSFiles: files, Proxy: proxy, Observe: observe,
 		UsersPath: c.Target.UsersPath, GroupsPath: c.Target.GroupsPath,
 	}, nil
 }
@@ -60,9 +65,16 @@ func targetConfig(c *connection.Connection) (scim.Config, error) {
 func auth(a connection.Auth) scim.Auth {
 	switch {
 	case a.Bearer != nil:
-		return scim.Bearer{Token: a.Bearer.Token.Resolve}
+		return scim.Bearer{Scheme: a.Bearer.Scheme, Token: a.Bearer.Token.Resolve}
 	case a.Basic != nil:
 		return scim.Basic{Username: a.Basic.Username, Password: a.Basic.Password.Resolve}
+	case a.Header != nil:
+		return scim.Header{Name: a.Header.Name, Value: a.Header.Value.Resolve}
+	case a.OAuth2 != nil:
+		o := a.OAuth2
+		return scim.NewClientCredentials(scim.OAuth2{
+			TokenURL: o.TokenURL, ClientID: o.ClientID, ClientSecret: o.ClientSecret.Resolve, Scopes: o.Scopes, Audience: o.Audience, InBody: o.Style == "body",
+		})
 	default:
 		return scim.None{}
 	}
@@ -70,19 +82,41 @@ func auth(a connection.Auth) scim.Auth {
 
 var errNoCertificate = errors.New("no certificate in the file")
 
-func tlsConfig(caFile string) (*tls.Config, error) {
-	if caFile == "" {
-		return nil, nil //nolint:nilnil // nil means the system's roots
+// secured are the TLS settings of a target, and the files that they come from.
+func secured(t *connection.Target) (settings func() (*tls.Config, error), files []string) {
+	certificate, key := "", ""
+	if own := t.Auth.MutualTLS; own != nil {
+		certificate, key = own.Certificate, own.Key
 	}
-	pem, err := os.ReadFile(caFile) //nolint:gosec // named by the operator's configuration
-	if err != nil {
-		return nil, fmt.Errorf("read ca_file: %w", err)
+	for _, file := range []string{t.CAFile, certificate, key} {
+		if file != "" {
+			files = append(files, file)
+		}
 	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("read ca_file %s: %w", caFile, errNoCertificate)
+	if len(files) == 0 {
+		return nil, nil
 	}
-	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, nil
+	return func() (*tls.Config, error) {
+		cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+		if t.CAFile != "" {
+			pem, err := os.ReadFile(t.CAFile)
+			if err != nil {
+				return nil, fmt.Errorf("read ca_file: %w", err)
+			}
+			cfg.RootCAs = x509.NewCertPool()
+			if !cfg.RootCAs.AppendCertsFromPEM(pem) {
+				return nil, fmt.Errorf("read ca_file %s: %w", t.CAFile, errNoCertificate)
+			}
+		}
+		if certificate != "" {
+			pair, err := tls.LoadX509KeyPair(certificate, key)
+			if err != nil {
+				return nil, fmt.Errorf("read auth.mtls: %w", err)
+			}
+			cfg.Certificates = []tls.Certificate{pair}
+		}
+		return cfg, nil
+	}, files
 }
 
 // observer counts the calls to a target.

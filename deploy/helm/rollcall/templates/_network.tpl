@@ -78,7 +78,11 @@ spec:
     {{- end }}
     {{- else }}
     {{- $addresses := list }}
-    {{- range $config.connections }}{{- $addresses = append $addresses .target.url }}{{- end }}
+    {{- range $config.connections }}
+    {{- $addresses = append $addresses .target.url }}
+    {{- $addresses = concat $addresses (list (dig "auth" "oauth2_client_credentials" "token_url" "" .target) (dig "proxy" "" .target)) }}
+    {{- end }}
+    {{- $addresses = without $addresses "" }}
     {{- with include "rollcall.egress" (dict "addresses" $addresses "to" $n.to.targets) | trim }}
     {{- . | nindent 4 }}
     {{- end }}
