@@ -1,8 +1,6 @@
 package scim
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -32,13 +30,8 @@ var (
 	errIncompleteAuth = errors.New("incomplete credentials")
 )
 
-// scimTypes of RFC 7644 section 3.12 that callers ask for.
-const (
-	TypeUniqueness = "uniqueness"
-	TypeNoTarget   = "noTarget"
-	TypeMutability = "mutability"
-	TypeTooMany    = "tooMany"
-)
+// TypeUniqueness is the scimType of a value that another resource has.
+const TypeUniqueness = "uniqueness"
 
 // Error is a call that did not succeed.
 type Error struct {
@@ -77,74 +70,43 @@ func (e *Error) Error() string {
 // Unwrap gives the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-func hasStatus(err error, statuses ...int) bool {
-	e, ok := errors.AsType[*Error](err)
-	return ok && slices.Contains(statuses, e.Status)
-}
+// is says whether an error is of one of the classes.
+func is(err error, classes ...Class) bool { return slices.Contains(classes, Classify(err)) }
 
 // IsConflict says that a resource with a unique value exists already, or that
 // somebody else wrote at the same time (409, 412).
-func IsConflict(err error) bool {
-	return hasStatus(err, http.StatusConflict, http.StatusPreconditionFailed)
-}
+func IsConflict(err error) bool { return is(err, Exists, Conflict) }
 
 // IsNotFound says that there is no such resource: a 404 from the SCIM service. The
 // page of a gateway that lost its way to the service proves nothing.
-func IsNotFound(err error) bool {
-	e, ok := errors.AsType[*Error](err)
-	if !ok || e.Status != http.StatusNotFound {
-		return false
-	}
-	body := bytes.TrimSpace(e.ResponseBody)
-	return len(body) == 0 || body[0] == '{'
-}
+func IsNotFound(err error) bool { return is(err, Gone, NoEndpoint) }
 
 // IsUnauthorized says that the target refuses the credentials, whatever is asked
 // (401, 403 without Retry-After).
-func IsUnauthorized(err error) bool {
-	return hasStatus(err, http.StatusUnauthorized, http.StatusForbidden) && !IsThrottled(err)
-}
+func IsUnauthorized(err error) bool { return is(err, Unauthorized, Forbidden) }
 
 // IsThrottled says that the target wants fewer calls or is away for a while.
-func IsThrottled(err error) bool {
-	return RetryAfter(err) > 0 || hasStatus(err, http.StatusTooManyRequests, http.StatusServiceUnavailable) || errors.Is(err, ErrWait)
-}
+func IsThrottled(err error) bool { return is(err, Throttled) }
 
 // IsTooLarge says that the request held too much at once (413).
-func IsTooLarge(err error) bool { return hasStatus(err, http.StatusRequestEntityTooLarge) }
+func IsTooLarge(err error) bool { return is(err, TooLarge) }
 
 // IsUnsupported says that the target lacks the feature (405, 501).
-func IsUnsupported(err error) bool {
-	return hasStatus(err, http.StatusMethodNotAllowed, http.StatusNotImplemented)
-}
+func IsUnsupported(err error) bool { return is(err, Unsupported) }
 
 // IsNoTarget says that a PATCH path matched nothing; for a removal that is
 // success.
-func IsNoTarget(err error) bool {
-	e, ok := errors.AsType[*Error](err)
-	return ok && e.Status == http.StatusBadRequest && strings.EqualFold(e.ScimType, TypeNoTarget)
-}
+func IsNoTarget(err error) bool { return is(err, NoTarget) }
 
 // IsRejected says that the target will refuse the same request again: any 4xx
-// but those about credentials, absence, conflicts and throttling.
+// but those about credentials, absence, methods, conflicts and throttling.
 func IsRejected(err error) bool {
-	e, ok := errors.AsType[*Error](err)
-	if !ok || e.Status < 400 || e.Status > 499 || IsThrottled(err) || IsUnauthorized(err) {
-		return false
-	}
-	return !hasStatus(err, http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed, http.StatusRequestTimeout)
+	return is(err, Rejected, Mutability, NoTarget, TooMany, BadCursor, TooLarge)
 }
 
 // IsTemporary says that the same request may succeed later without anybody's
 // help: throttling, a failure of the target, no answer.
-func IsTemporary(err error) bool {
-	e, ok := errors.AsType[*Error](err)
-	if !ok {
-		return false
-	}
-	return e.Status == 0 && !errors.Is(err, context.Canceled) || e.Status >= 500 && !IsUnsupported(err) ||
-		e.Status == http.StatusRequestTimeout || IsThrottled(err)
-}
+func IsTemporary(err error) bool { return is(err, Temporary, Throttled) }
 
 // IsAmbiguous says that the target may have done what was asked.
 func IsAmbiguous(err error) bool {

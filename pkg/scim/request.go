@@ -20,10 +20,12 @@ type request struct {
 	path   string // escaped, after the base URL
 	query  url.Values
 	body   []byte
+
+	retry403 bool // a 403 means too many calls
 }
 
 func (c *Client) endpoint(method, path string) *request {
-	return &request{method: method, route: path, path: path, query: url.Values{}}
+	return &request{method: method, route: path, path: path, query: url.Values{}, retry403: c.cfg.Profile.Retry403}
 }
 
 func (c *Client) collection(method string, kind Kind) *request {

@@ -2,6 +2,7 @@ package scim
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -31,6 +32,7 @@ const (
 	maxTries   = 3
 	maxPause   = 2 * time.Second // the longest wait inside a call
 	maxElapsed = 5 * time.Second // no further try after this
+	limitPause = time.Minute     // after a 403 that means too many calls and does not say for how long
 )
 
 var errTimeout = errors.New("the target did not answer in time")
@@ -136,9 +138,10 @@ func (c *Client) try(ctx context.Context, req *request, n int) (*response, *Erro
 	return resp, failure
 }
 
-// closing is for how long the target asked all its callers to stay away.
+// closing is for how long the target asked all its callers to stay away. Other
+// answers than 429 and 503 say so only by their Retry-After.
 func closing(failure *Error) time.Duration {
-	if failure == nil || failure.Status != http.StatusTooManyRequests && failure.Status != http.StatusServiceUnavailable {
+	if failure == nil || failure.Status == 0 { // nothing was asked
 		return 0
 	}
 	return failure.RetryAfter
@@ -240,6 +243,9 @@ func (r *request) refused(resp *response) *Error {
 	e := r.newError(nil)
 	e.Status = resp.status
 	e.RetryAfter = retryAfter(resp.header, time.Now())
+	if resp.status == http.StatusForbidden && r.retry403 {
+		e.RetryAfter = cmp.Or(e.RetryAfter, limitPause)
+	}
 	e.readError(resp.body)
 	switch {
 	case resp.status >= 300 && resp.status < 400:

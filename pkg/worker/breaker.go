@@ -143,24 +143,27 @@ const longAbsence = 5 * time.Second
 
 // faultOf is the table from the end of a call to what it says about the target.
 func faultOf(err error) fault {
-	answer, called := errors.AsType[*scim.Error](err)
-	switch {
-	case !called:
-		return fine
-	case answer.Status == http.StatusServiceUnavailable && answer.RetryAfter > longAbsence:
-		return away
-	case scim.RetryAfter(err) > 0, errors.Is(err, scim.ErrWait), errors.Is(err, context.Canceled):
+	switch scim.Classify(err) {
+	case scim.Throttled:
+		answer, called := errors.AsType[*scim.Error](err)
+		switch {
+		case !called:
+			return busy
+		case answer.Status == http.StatusServiceUnavailable && answer.RetryAfter > longAbsence:
+			return away
+		case answer.RetryAfter > 0, errors.Is(err, scim.ErrWait):
+			return busy
+		}
+		return failing
+	case scim.Canceled:
 		return busy
-	case scim.IsUnauthorized(err):
+	case scim.Unauthorized, scim.Forbidden:
 		return refused
-	case scim.IsUnsupported(err):
+	case scim.Temporary, scim.Misrouted, scim.Redirected:
+		return failing
+	default:
 		return fine
-	case answer.Status == http.StatusNotFound && !scim.IsNotFound(err): // the page of a gateway
-		return failing
-	case scim.IsTemporary(err), answer.Status >= 300 && answer.Status < 400:
-		return failing
 	}
-	return fine
 }
 
 // Observe takes the end of an HTTP request to the target.
