@@ -56,10 +56,10 @@ func Classify(err error) Class {
 		return Unsent
 	case !called && errors.Is(err, context.Canceled), called && e.Status == 0 && errors.Is(err, context.Canceled):
 		return Canceled
+	case errors.Is(err, ErrWait), called && e.RetryAfter > 0:
+		return Throttled
 	case !called:
 		return Unknown
-	case e.RetryAfter > 0, errors.Is(err, ErrWait):
-		return Throttled
 	case e.Status == 0:
 		return Temporary
 	case e.Status == http.StatusAccepted:

@@ -74,6 +74,7 @@ func TestClassify(t *testing.T) {
 		{"504", patch(504, ""), Temporary},
 		{"no answer", &Error{Err: errTimeout}, Temporary},
 		{"the target's pause", &Error{Err: ErrWait}, Throttled},
+		{"the client's pause", fmt.Errorf("%w: the connection is paused", ErrWait), Throttled},
 		{"301", get(301, ""), Redirected},
 		{"202", &Error{Status: 202, Err: ErrAccepted}, Accepted},
 		{"200 without an id", &Error{Status: 200, Err: ErrNoID}, NoID},

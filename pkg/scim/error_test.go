@@ -144,21 +144,34 @@ func TestRetries(t *testing.T) {
 
 func TestPauseHoldsTheWholeClient(t *testing.T) {
 	t.Parallel()
-	server := scimtest.NewServer(t, scimtest.Options{})
-	client := newClient(t, server.URL())
-	server.SetFault(func(scimtest.Request) *scimtest.Fault {
-		return &scimtest.Fault{Status: 429, RetryAfter: 30 * time.Second}
-	})
-	_, err := client.Get(t.Context(), scim.KindUser, "x")
-	if got := scim.RetryAfter(err); got != 30*time.Second {
-		t.Errorf("RetryAfter = %v, want 30s", got)
-	}
-	_, err = client.Create(t.Context(), scim.KindUser, user("ada"))
-	if d := scim.RetryAfter(err); !errors.Is(err, scim.ErrWait) || d <= 25*time.Second || d > 30*time.Second || scim.IsAmbiguous(err) {
-		t.Errorf("the next call: %v, wait %v", err, d)
-	}
-	if n := len(server.Requests()); n != 1 {
-		t.Errorf("%d requests, want 1", n)
+	for _, test := range []struct {
+		name     string
+		fault    scimtest.Fault
+		retry403 bool
+		want     time.Duration
+	}{
+		{"429", scimtest.Fault{Status: 429, RetryAfter: 30 * time.Second}, false, 30 * time.Second},
+		{"403", scimtest.Fault{Status: 403, RetryAfter: 30 * time.Second}, false, 30 * time.Second},
+		{"403 that means 429", scimtest.Fault{Status: 403, RetryAfter: 30 * time.Second}, true, 30 * time.Second},
+		{"403 that means 429 and gives no time", scimtest.Fault{Status: 403}, true, time.Minute},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			server := scimtest.NewServer(t, scimtest.Options{})
+			client := newClient(t, server.URL(), func(c *scim.Config) { c.Profile = scim.Generic(); c.Profile.Retry403 = test.retry403 })
+			server.SetFault(func(scimtest.Request) *scimtest.Fault { return &test.fault })
+			_, err := client.Get(t.Context(), scim.KindUser, "x")
+			if got := scim.RetryAfter(err); got != test.want || !scim.IsThrottled(err) {
+				t.Errorf("%v, wait %v, want %v", err, got, test.want)
+			}
+			_, err = client.Create(t.Context(), scim.KindUser, user("ada"))
+			if d := scim.RetryAfter(err); !errors.Is(err, scim.ErrWait) || d <= test.want-5*time.Second || d > test.want || scim.IsAmbiguous(err) {
+				t.Errorf("the next call: %v, wait %v", err, d)
+			}
+			if n := len(server.Requests()); n != 1 {
+				t.Errorf("%d requests, want 1", n)
+			}
+		})
 	}
 }
 

@@ -145,8 +145,10 @@ const longAbsence = 5 * time.Second
 func faultOf(err error) fault {
 	switch scim.Classify(err) {
 	case scim.Throttled:
-		answer, _ := errors.AsType[*scim.Error](err)
+		answer, called := errors.AsType[*scim.Error](err)
 		switch {
+		case !called:
+			return busy
 		case answer.Status == http.StatusServiceUnavailable && answer.RetryAfter > longAbsence:
 			return away
 		case answer.RetryAfter > 0, errors.Is(err, scim.ErrWait):
