@@ -359,7 +359,10 @@ func (c *converger) done(ctx context.Context, job *worker.Job, w *wanted, a *app
 	if err != nil {
 		return err
 	}
-	return job.Done(ctx, writes...)
+	if err := job.Done(ctx, writes...); err != nil || w.untried == "" {
+		return err
+	}
+	return worker.Block(w.untried)
 }
 
 // vanished handles a linked resource that somebody deleted on the target.

@@ -87,6 +87,7 @@ type converger struct {
 	index   membership
 	users   *backlog
 	names   *names
+	canary  *canary // nil for a preview
 	dryRun  bool
 	// noPatch is set when the target said that it has no PATCH for groups.
 	noPatch atomic.Bool
@@ -110,7 +111,12 @@ type membership interface {
 
 func newConverger(cfg *connection.Config, name string, c *connection.CompiledConnection, target *scim.Client, key []byte, x membership, b *bus.Bus) *converger {
 	groups := cfg.Connections[name].Groups
+	var tried *canary
+	if b != nil {
+		tried = newCanary(name, b, target, target.Profile())
+	}
 	return &converger{
+		canary: tried,
 		mapper: newMapper(c.Groups, groups.Match, key), matching: cfg.Connections[name].MatchingPaths(directoryv1.Kind_KIND_GROUP),
 		policy: plan.Policy{
 			Create: groups.Create, Update: groups.Update, Remove: plan.Remove(groups.Remove), LookFirst: true,
