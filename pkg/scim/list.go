@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // maxListed bounds a listing: a target that claims more is not believed.
@@ -31,6 +32,9 @@ func (c *Client) Find(ctx context.Context, kind Kind, attribute, value string, s
 		return nil, err
 	}
 	values := append([]string{value}, spellings...)
+	if c.cfg.Profile.CaseSensitive && p.String() == "userName" {
+		values = append(values, strings.ToLower(value))
+	}
 	for i, spelling := range values {
 		if spelling == "" || slices.Contains(values[:i], spelling) {
 			continue
@@ -46,7 +50,7 @@ func (c *Client) Find(ctx context.Context, kind Kind, attribute, value string, s
 func (c *Client) find(ctx context.Context, kind Kind, p Path, value string, values []string) ([]*Resource, error) {
 	var found []*Resource
 	l := c.listing(kind, ListOptions{})
-	l.req.query.Set("filter", filterEqual(p, value))
+	l.req.query.Set("filter", filterEqual(c.cfg.Profile.lookedUpBy(p), value))
 	if kind == KindGroup {
 		l.req.query.Set("excludedAttributes", "members")
 	}
