@@ -60,6 +60,8 @@ func Classify(err error) Class {
 		return Throttled
 	case !called:
 		return Unknown
+	case errors.Is(err, errBody):
+		return TooLarge
 	case e.Status == 0:
 		return Temporary
 	case e.Status == http.StatusAccepted:

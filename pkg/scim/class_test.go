@@ -63,6 +63,7 @@ func TestClassify(t *testing.T) {
 		{"410", get(410, ""), Gone},
 		{"412", patch(412, ""), Conflict},
 		{"413", patch(413, ""), TooLarge},
+		{"a body that the profile forbids", &Error{Err: fmt.Errorf("%w: 9 bytes", errBody)}, TooLarge},
 		{"415", patch(415, ""), Rejected},
 		{"422", patch(422, ""), Rejected},
 		{"429", patch(429, ""), Throttled},

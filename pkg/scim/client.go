@@ -6,6 +6,7 @@
 package scim
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -133,7 +134,7 @@ func (cfg *Config) setDefaults() {
 		cfg.Timeout = failpoint.Scale(defaultTimeout)
 	}
 	if cfg.UserAgent == "" {
-		cfg.UserAgent = defaultUserAgent
+		cfg.UserAgent = cmp.Or(cfg.Profile.UserAgent, defaultUserAgent)
 	}
 	if cfg.UsersPath == "" {
 		cfg.UsersPath = "/Users"
@@ -155,7 +156,7 @@ func (c *Client) Create(ctx context.Context, kind Kind, body map[string]any) (*R
 	if n := len(list(body["members"])); n > c.cfg.Profile.MaxMembersOnCreate {
 		return nil, tooMany(n, c.cfg.Profile.MaxMembersOnCreate)
 	}
-	req, err := c.write(http.MethodPost, kind, "", withSchema(kind, body))
+	req, err := c.write(http.MethodPost, kind, "", c.cfg.Profile.flagged(kind, withSchema(kind, body)))
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +216,7 @@ func Without(attributes ...string) ReadOption {
 
 // Patch changes a resource. The answer is nil when the target sent none.
 func (c *Client) Patch(ctx context.Context, kind Kind, id string, ops []Operation) (*Resource, error) {
-	body, err := patchBody(ops)
+	body, err := patchBody(ops, c.cfg.Profile)
 	if err != nil {
 		return nil, err
 	}
@@ -231,7 +232,7 @@ func tooMany(n, limit int) error {
 
 // Put replaces a resource. The answer is nil when the target sent none.
 func (c *Client) Put(ctx context.Context, kind Kind, id string, body map[string]any) (*Resource, error) {
-	return c.change(ctx, http.MethodPut, kind, id, withSchema(kind, body))
+	return c.change(ctx, http.MethodPut, kind, id, c.cfg.Profile.flagged(kind, withSchema(kind, body)))
 }
 
 // change sends a write whose success shows in the status alone.

@@ -27,6 +27,7 @@ var (
 	// ErrTooLarge means that an answer was larger than the client reads.
 	ErrTooLarge = errors.New("the answer is too large")
 
+	errBody           = errors.New("the body of the request is too large")
 	errIncompleteAuth = errors.New("incomplete credentials")
 )
 

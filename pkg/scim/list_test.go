@@ -103,7 +103,15 @@ func TestListDoesNotTrust(t *testing.T) {
 		{"endless new ids", func(start, _ int) (any, int, []string) { return 100, start, span(start, start+20) }, true, 100, 5},
 		{"overlapping pages", func(start, _ int) (any, int, []string) { return 40, start, span(max(0, start-3), start+20) }, false, 40, 3},
 		{"smaller pages than asked", func(start, _ int) (any, int, []string) { return 30, start, span(start, start+10) }, true, 30, 3},
-		{"no total", func(int, int) (any, int, []string) { return nil, 1, span(0, 20) }, true, 20, 1},
+		{"no total, and a last page that is empty", func(start, _ int) (any, int, []string) {
+			if start > 20 {
+				return nil, start, nil
+			}
+			return nil, 1, span(0, 20)
+		}, true, 20, 2},
+		{"no total, and nothing", func(int, int) (any, int, []string) { return nil, 1, nil }, true, 0, 1},
+		{"no total, and always the first page", func(int, int) (any, int, []string) { return nil, 1, span(0, 20) }, false, 20, 2},
+		{"no paging", func(int, int) (any, int, []string) { return 300, 1, span(0, 300) }, true, 300, 1},
 		{"total as a string", func(int, int) (any, int, []string) { return "20", 1, span(0, 20) }, true, 20, 1},
 		{"negative total", func(int, int) (any, int, []string) { return -1, 1, span(0, 20) }, false, 0, 1},
 		{"absurd total", func(int, int) (any, int, []string) { return 1 << 50, 1, span(0, 20) }, false, 0, 1},
@@ -146,5 +154,134 @@ func TestFindInAnIncompleteListing(t *testing.T) {
 	_, err := newClient(t, server.URL()).Find(t.Context(), scim.KindUser, "userName", "u140")
 	if !errors.Is(err, scim.ErrIncomplete) {
 		t.Errorf("error %v: a user that was not seen is not a user that does not exist", err)
+	}
+}
+
+// listed is what a listing of users gives.
+func listed(t *testing.T, client *scim.Client) (ids []string, err error) {
+	t.Helper()
+	_, err = client.List(t.Context(), scim.KindUser, scim.ListOptions{}, func(r *scim.Resource) error {
+		ids = append(ids, r.ID)
+		return nil
+	})
+	return ids, err
+}
+
+func TestListByCursor(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		quirks scimtest.Quirks
+		cursor bool
+	}{
+		{"asked for", scimtest.Quirks{CursorPaging: true}, true},
+		{"the only way, asked for", scimtest.Quirks{CursorOnly: true}, true},
+		{"the only way, unasked", scimtest.Quirks{CursorOnly: true}, false},
+		{"asked for, and the target knows none", scimtest.Quirks{}, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			server := scimtest.NewServer(t, scimtest.Options{Quirks: test.quirks})
+			var want []string
+			for i := range 250 {
+				want = append(want, server.Seed(scim.KindUser, user(fmt.Sprint("u", i))))
+			}
+			client := newClient(t, server.URL(), func(c *scim.Config) { c.Profile = scim.Generic(); c.Profile.Cursor = test.cursor })
+			got, err := listed(t, client)
+			if diff := cmp.Diff(want, got); diff != "" || err != nil {
+				t.Errorf("%v (-want +got):\n%s", err, diff)
+			}
+			if calls := len(server.Requests()); calls != 3 {
+				t.Errorf("%d calls, want 3", calls)
+			}
+			if !test.cursor {
+				return
+			}
+			server.ResetLog()
+			for name, want := range map[string]int{"u7": 1, "nobody": 0} {
+				if found, err := client.Find(t.Context(), scim.KindUser, "userName", name); len(found) != want || err != nil {
+					t.Errorf("found %d of %s, %v", len(found), name, err)
+				}
+			}
+			if calls := len(server.Requests()); calls != 2 {
+				t.Errorf("%d calls for two look-ups", calls)
+			}
+		})
+	}
+}
+
+// cursors is a target that answers whatever it likes to a cursor.
+func cursors(t *testing.T, answer func(cursor string) (status int, body map[string]any)) (client *scim.Client, calls *atomic.Int64) {
+	t.Helper()
+	calls = &atomic.Int64{}
+	url := handler(t, func(w http.ResponseWriter, r *http.Request) {
+		calls.Add(1)
+		status, body := answer(r.URL.Query().Get("cursor"))
+		w.WriteHeader(status)
+		_ = json.NewEncoder(w).Encode(body)
+	})
+	return newClient(t, url, func(c *scim.Config) { c.Profile = scim.Generic(); c.Profile.Cursor = true }), calls
+}
+
+func cursorPage(next string, ids ...string) map[string]any {
+	resources := []any{}
+	for _, id := range ids {
+		resources = append(resources, map[string]any{"id": id})
+	}
+	return map[string]any{"Resources": resources, "nextCursor": next}
+}
+
+func TestCursorsAreNotTrusted(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		answer func(cursor string) map[string]any
+		calls  int64 // at most
+	}{
+		{"always the same cursor", func(string) map[string]any { return cursorPage("a", "1") }, 2},
+		{"cursors in a circle", func(cursor string) map[string]any {
+			return map[string]map[string]any{"": cursorPage("a", "1"), "a": cursorPage("b", "2"), "b": cursorPage("a", "3")}[cursor]
+		}, 3},
+		{"endless cursors without anything new", func(cursor string) map[string]any { return cursorPage(cursor+"x", "1") }, 25},
+		{"fewer than claimed", func(cursor string) map[string]any {
+			p := cursorPage("", "1", "2")
+			p["totalResults"] = 3
+			return p
+		}, 2},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			client, calls := cursors(t, func(cursor string) (int, map[string]any) { return http.StatusOK, test.answer(cursor) })
+			if _, err := listed(t, client); !errors.Is(err, scim.ErrIncomplete) || calls.Load() > test.calls {
+				t.Errorf("%v after %d calls", err, calls.Load())
+			}
+		})
+	}
+}
+
+func TestListBeginsAnewAfterAnExpiredCursor(t *testing.T) {
+	t.Parallel()
+	for _, times := range []int64{1, 100} {
+		t.Run(strconv.FormatInt(times, 10), func(t *testing.T) {
+			t.Parallel()
+			var expired atomic.Int64
+			client, calls := cursors(t, func(cursor string) (int, map[string]any) {
+				switch {
+				case cursor == "":
+					return http.StatusOK, cursorPage("a", "1", "2")
+				case expired.Add(1) <= times:
+					return http.StatusBadRequest, map[string]any{"scimType": "expiredCursor", "status": "400"}
+				default:
+					return http.StatusOK, cursorPage("", "3")
+				}
+			})
+			got, err := listed(t, client)
+			if times == 1 && (err != nil || !cmp.Equal(got, []string{"1", "2", "3"})) || times > 1 && scim.Classify(err) != scim.BadCursor {
+				t.Errorf("%v, %v", got, err)
+			}
+			if calls.Load() != 4 {
+				t.Errorf("%d calls", calls.Load())
+			}
+		})
 	}
 }

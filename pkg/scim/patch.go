@@ -2,6 +2,7 @@ package scim
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 )
 
@@ -55,8 +56,9 @@ func RemoveMember(id string) Operation {
 	return Operation{Op: OpRemove, Path: "members[value eq " + quote(id) + "]"}
 }
 
-// patchBody checks the operations and wraps them into a PATCH message.
-func patchBody(ops []Operation) (map[string]any, error) {
+// patchBody checks the operations and wraps them into a PATCH message, as the target
+// wants it.
+func patchBody(ops []Operation, profile Profile) (map[string]any, error) {
 	if len(ops) == 0 {
 		return nil, fmt.Errorf("%w: a PATCH without operations", ErrRefused)
 	}
@@ -65,7 +67,51 @@ func patchBody(ops []Operation) (map[string]any, error) {
 			return nil, fmt.Errorf("operation %d: %w", i+1, err)
 		}
 	}
-	return map[string]any{"schemas": []string{SchemaPatchOp}, "Operations": ops}, nil
+	sent := make([]Operation, len(ops))
+	for i, op := range ops {
+		sent[i] = profile.operation(op)
+	}
+	return map[string]any{"schemas": []string{SchemaPatchOp}, "Operations": sent}, nil
+}
+
+// operation is an operation as the target wants it.
+func (p Profile) operation(op Operation) Operation {
+	at, err := ParsePath(op.Path)
+	switch {
+	case err != nil || op.Op == OpRemove:
+		return op
+	case p.ExtensionPatch == ExtensionNested && at.URN != "":
+		object := map[string]any{}
+		if place(object, op.Path, op.Value) != nil {
+			return op
+		}
+		return Operation{Op: op.Op, Value: object}
+	case p.BoolAsString && at.String() == "active":
+		op.Value = flag(op.Value)
+	}
+	return op
+}
+
+// flagged is the body of a user as the target wants its active.
+func (p Profile) flagged(kind Kind, body map[string]any) map[string]any {
+	if !p.BoolAsString || kind != KindUser || body["active"] == nil {
+		return body
+	}
+	out := maps.Clone(body)
+	out["active"] = flag(body["active"])
+	return out
+}
+
+// flag is a boolean as a string.
+func flag(value any) any {
+	switch value {
+	case true:
+		return "True"
+	case false:
+		return "False"
+	default:
+		return value
+	}
 }
 
 // check refuses what targets read differently from each other, or what removes

@@ -222,6 +222,26 @@ func (p Profile) Patches(path string) bool {
 	return len(p.PatchOnly) == 0 || names(p.PatchOnly, at)
 }
 
+// Clears says whether PATCH can clear an attribute of a user; an object without a path
+// can only set.
+func (p Profile) Clears(path string) bool {
+	at, err := ParsePath(path)
+	return err == nil && p.Patches(path) && (at.URN == "" || p.ExtensionPatch != ExtensionNested)
+}
+
+// lookedUpBy is the path by which a filter names an attribute.
+func (p Profile) lookedUpBy(attribute Path) Path {
+	attribute.Filter = nil
+	for from, to := range p.Lookup {
+		key, err := lookUpPath(from, "any")
+		value, toErr := ParsePath(to)
+		if err == nil && toErr == nil && key == attribute {
+			return value
+		}
+	}
+	return attribute
+}
+
 // Drops says that an attribute is never sent.
 func (p Profile) Drops(path Path) bool { return names(p.Drop, path) }
 

@@ -74,6 +74,9 @@ func (c *Client) write(method string, kind Kind, id string, body map[string]any)
 		return nil, fmt.Errorf("write the body of %s %s: %w", method, req.route, err)
 	}
 	req.body = b.Bytes()
+	if limit := c.cfg.Profile.MaxBodyBytes; limit > 0 && len(req.body) > limit {
+		return nil, req.newError(fmt.Errorf("%w: %d bytes, the profile allows %d", errBody, len(req.body), limit))
+	}
 	if kind == KindGroup && c.cfg.Profile.OmitMembersOnWrite {
 		req.query.Set("excludedAttributes", "members")
 	}

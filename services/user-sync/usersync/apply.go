@@ -197,13 +197,14 @@ func (c *converger) vanished(ctx context.Context, job *worker.Job, w *wanted) er
 
 // send writes an action's attributes to the resource; nothing is sent when there
 // is nothing to write. Attributes with values that nobody mapped are read first,
-// and so is the resource of a target that has no PATCH (RFC 7644 section 3.5.2: it
-// is optional).
+// and so is the resource where PATCH cannot do it (RFC 7644 section 3.5.2: it is
+// optional).
 func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, a plan.Action, resource *scim.Resource) error {
 	if !sends(a) {
 		return nil
 	}
-	needs := !c.profile.PatchSupported || slices.ContainsFunc(job.Outcome.GetAttributes(), func(p string) bool {
+	put := c.needsPut(a)
+	needs := put || slices.ContainsFunc(job.Outcome.GetAttributes(), func(p string) bool {
 		return slices.Contains(job.Record.Link.GetForeignValues(), p)
 	})
 	call, cancel := job.Target(ctx)
@@ -215,11 +216,11 @@ func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, a plan
 		}
 	}
 	units, cleared := c.writes(w, a, resource)
-	if !c.profile.PatchSupported {
+	if put {
 		return c.replace(call, a.ResourceID, resource, units, cleared)
 	}
 	_, err := c.target.Patch(call, scim.KindUser, a.ResourceID, scim.Operations(units, cleared))
-	if !scim.IsUnsupported(err) {
+	if !scim.IsUnsupported(err) || !c.profile.Put {
 		return err
 	}
 	if resource, err = c.target.Get(call, scim.KindUser, a.ResourceID); err != nil {
@@ -227,6 +228,12 @@ func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, a plan
 	}
 	units, cleared = c.writes(w, a, resource)
 	return c.replace(call, a.ResourceID, resource, units, cleared)
+}
+
+// needsPut says whether an action changes what PATCH of this target cannot.
+func (c *converger) needsPut(a plan.Action) bool {
+	sets, clears := func(path string) bool { return !c.profile.Patches(path) }, func(path string) bool { return !c.profile.Clears(path) }
+	return a.Active != nil && sets("active") || slices.ContainsFunc(a.Set, sets) || slices.ContainsFunc(a.Clear, clears)
 }
 
 // writes are the units to set and the paths to clear. Where the resource was

@@ -1,0 +1,66 @@
+package usersync_test
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rollcall-scim/rollcall/pkg/scim/scimtest"
+	"github.com/rollcall-scim/rollcall/pkg/worker/workertest"
+	"github.com/rollcall-scim/rollcall/services/user-sync/usersync"
+)
+
+// methods are what was sent since the log was emptied.
+func methods(b *workertest.Bench) []string {
+	var out []string
+	for _, r := range b.Target.Requests() {
+		out = append(out, r.Method)
+	}
+	return out
+}
+
+// TestWhatPatchCannotChangeIsSentByPut is Zoom: PATCH enables and disables, and
+// nothing else.
+func TestWhatPatchCannotChangeIsSentByPut(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{Quirks: scimtest.Quirks{PatchActiveOnly: true}})
+	b.Override("patch_only: [active]")
+	b.Start(usersync.Run)
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "", "ann@x"))))
+	b.Target.ResetLog()
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "Director", "ann@x"))))
+	if diff := cmp.Diff([]string{"GET", "PUT"}, methods(b)); diff != "" {
+		t.Errorf("a new title (-want +got):\n%s", diff)
+	}
+	if ann, _ := b.Target.User("ann"); ann["title"] != "Director" || ann["active"] != true {
+		t.Errorf("user %v", ann)
+	}
+	b.Target.ResetLog()
+	left := workertest.User(1, "ann", "Director", "ann@x")
+	left.GetUser().Enabled = false
+	b.Until(user, 1, workertest.Applied(b.Publish(left)))
+	if diff := cmp.Diff([]string{"PATCH"}, methods(b)); diff != "" {
+		t.Errorf("disabled (-want +got):\n%s", diff)
+	}
+	if ann, _ := b.Target.User("ann"); ann["active"] != false {
+		t.Errorf("user %v", ann)
+	}
+}
+
+// TestWhatNothingCanChangeIsSentOnce is GitLab: PATCH changes active, and there is no
+// PUT.
+func TestWhatNothingCanChangeIsSentOnce(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{Quirks: scimtest.Quirks{PatchActiveOnly: true}})
+	b.Override("patch_only: [active], put: false")
+	b.Start(usersync.Run)
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "Boss", "ann@x"))))
+	b.Target.ResetLog()
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "Director", "ann@x"))))
+	if sent := methods(b); len(sent) != 0 {
+		t.Errorf("a new title: %v", sent)
+	}
+	if ann, _ := b.Target.User("ann"); ann["title"] != "Boss" {
+		t.Errorf("user %v", ann)
+	}
+}
