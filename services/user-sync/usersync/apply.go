@@ -215,7 +215,7 @@ func (c *converger) vanished(ctx context.Context, job *worker.Job, w *wanted) er
 	if err := c.giveUp(ctx, job); err != nil {
 		return err
 	}
-	if !w.InScope {
+	if !w.InScope || !w.Enabled && !c.policy.ProvisionDisabled { // nobody to look for
 		return job.Done(ctx)
 	}
 	return worker.ErrLook
@@ -251,7 +251,11 @@ func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, a plan
 		return err
 	}
 	units, cleared = c.writes(w, a, resource)
-	return c.replace(ctx, job, a.ResourceID, resource, units, cleared)
+	err = c.replace(ctx, job, a.ResourceID, resource, units, cleared)
+	if err == nil {
+		c.noPatch.Store(true)
+	}
+	return err
 }
 
 // get reads the resource.
@@ -306,6 +310,9 @@ func (c *converger) patch(ctx context.Context, job *worker.Job, id string, units
 
 // needsPut says whether an action changes what PATCH of this target cannot.
 func (c *converger) needsPut(a plan.Action) bool {
+	if c.noPatch.Load() {
+		return true
+	}
 	sets, clears := func(path string) bool { return !c.profile.Patches(path) }, func(path string) bool { return !c.profile.Clears(path) }
 	return a.Active != nil && sets("active") || slices.ContainsFunc(a.Set, sets) || slices.ContainsFunc(a.Clear, clears)
 }

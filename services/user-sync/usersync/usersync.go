@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -95,6 +96,8 @@ type converger struct {
 	deleteAfter time.Duration
 	// leave says that a user who vanished from the target is not created again.
 	leave bool
+	// noPatch is set when the target said that it has no PATCH, and took a PUT.
+	noPatch atomic.Bool
 	// immutable are the paths that the target said it never changes.
 	immutable sync.Map
 	// matching are the paths by which a user is matched.
