@@ -2,9 +2,12 @@ package workertest
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/rollcall-scim/rollcall/pkg/scim/scimtest"
@@ -42,9 +45,15 @@ func (b *Bench) sent(r scimtest.Request, names map[string]string) string {
 	if query := strings.TrimPrefix(pagingText.ReplaceAllString(r.Query, ""), "&"); query != "" {
 		text += "?" + query
 	}
+	text = named(text, names)
 	if r.Body != "" {
-		text += " " + b.body(r.Body)
+		text += " " + b.body(named(r.Body, names))
 	}
+	return text
+}
+
+// named is a text with names in place of ids.
+func named(text string, names map[string]string) string {
 	text = entryText.ReplaceAllStringFunc(text, func(id string) string {
 		digits, _ := hex.DecodeString(id) // it is hex
 		return "#" + strings.TrimLeft(string(digits), "0")
@@ -65,6 +74,9 @@ func (b *Bench) body(text string) string {
 		b.tb.Fatal(err)
 	}
 	delete(object, "schemas")
+	if members, ok := object["members"].([]any); ok { // a set
+		slices.SortFunc(members, func(x, y any) int { return cmp.Compare(fmt.Sprint(x), fmt.Sprint(y)) })
+	}
 	var line bytes.Buffer
 	encoder := json.NewEncoder(&line)
 	encoder.SetEscapeHTML(false)
