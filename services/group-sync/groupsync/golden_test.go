@@ -216,6 +216,18 @@ var goldens = []golden{
 	},
 	{name: "rename, names are immutable", override: "immutable: [displayName]", linked: []int{1}, as: "crew", members: []int{1}},
 	{
+		name: "rename, and one joins, the target turns out to change no names", quirks: scimtest.Quirks{Immutable: []string{"displayName"}}, linked: []int{1}, as: "crew", members: []int{1, 2},
+		want: []string{patched(`{"op":"replace","path":"displayName","value":"crew"}`, added("u2")), renamed, patched(added("u2"))},
+	},
+	{
+		name: "rename, and one joins, the target has turned out to change no names", quirks: scimtest.Quirks{Immutable: []string{"displayName"}}, linked: []int{1},
+		meanwhile: func(t *testing.T, b *workertest.Bench) {
+			t.Helper()
+			b.Until(group, staff, workertest.Applied(b.Group(staff, "gang", 1)))
+			b.Target.ResetLog()
+		}, as: "crew", members: []int{1, 2}, want: []string{patched(added("u2"))},
+	},
+	{
 		name: "one joins, gone on the target", linked: []int{1}, meanwhile: ended, members: []int{1, 2},
 		want: []string{patched(added("u2")), without, byName, posted12},
 	},
