@@ -89,6 +89,8 @@ type converger struct {
 	names   *names
 	canary  *canary // nil for a preview
 	dryRun  bool
+	// leave says that a group that vanished from the target is not created again.
+	leave bool
 	// noPatch is set when the target said that it has no PATCH for groups.
 	noPatch atomic.Bool
 	// matching are the paths by which a group is matched.
@@ -121,7 +123,7 @@ func newConverger(cfg *connection.Config, name string, c *connection.CompiledCon
 		policy: plan.Policy{
 			Create: groups.Create, Update: groups.Update, Remove: plan.Remove(groups.Remove), LookFirst: true,
 		},
-		target: target, profile: target.Profile(), index: x, dryRun: cfg.Connections[name].DryRun,
+		target: target, profile: target.Profile(), index: x, dryRun: cfg.Connections[name].DryRun, leave: groups.Vanished == connection.VanishedLeave,
 		users: &backlog{bus: b, consumer: worker.ChangesConsumer(directoryv1.Kind_KIND_USER, name, cfg.Hash(name))},
 		names: newNames(target),
 	}
