@@ -74,6 +74,8 @@ type Client struct {
 	base   *url.URL
 	http   *http.Client
 	tracer trace.Tracer
+	// patient calls outwait a target that does not want to be called.
+	patient bool
 }
 
 // New checks the configuration and makes a client. It sends nothing.
@@ -146,6 +148,16 @@ func (cfg *Config) setDefaults() {
 
 // Profile is the target's profile with its defaults filled in.
 func (c *Client) Profile() Profile { return c.cfg.Profile }
+
+// Patient is the client for long work that would begin anew after a failure, such as
+// a listing of everything: when the target, or the rate that all callers share, has it
+// wait for longer than a call may last, it waits and tries again. It has no connections
+// of its own to close.
+func (c *Client) Patient() *Client {
+	patient := *c
+	patient.patient = true
+	return &patient
+}
 
 // Close drops idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
