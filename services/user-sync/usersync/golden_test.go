@@ -1,6 +1,7 @@
 package usersync_test
 
 import (
+	"maps"
 	"net/http"
 	"testing"
 
@@ -181,10 +182,8 @@ var goldens = []golden{
 }
 
 func with(body map[string]any, name string, value any) map[string]any {
-	all := map[string]any{name: value}
-	for k, v := range body {
-		all[k] = v
-	}
+	all := maps.Clone(body)
+	all[name] = value
 	return all
 }
 
