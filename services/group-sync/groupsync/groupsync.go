@@ -37,6 +37,7 @@ type writer interface {
 	Patch(ctx context.Context, kind scim.Kind, id string, ops []scim.Operation) (*scim.Resource, error)
 	Put(ctx context.Context, kind scim.Kind, id string, body map[string]any) (*scim.Resource, error)
 	Delete(ctx context.Context, kind scim.Kind, id string) error
+	TooManyMembers(limit int, answer error)
 }
 
 var _ resources = (*scim.Client)(nil)
@@ -83,7 +84,7 @@ type converger struct {
 	mapper  *mapper
 	policy  plan.Policy
 	target  resources
-	profile scim.Profile
+	profile func() scim.Profile
 	index   membership
 	users   *backlog
 	names   *names
@@ -115,7 +116,7 @@ func newConverger(cfg *connection.Config, name string, c *connection.CompiledCon
 		policy: plan.Policy{
 			Create: groups.Create, Update: groups.Update, Remove: plan.Remove(groups.Remove), LookFirst: true,
 		},
-		target: target, profile: target.Profile(), index: x, dryRun: cfg.Connections[name].DryRun,
+		target: target, profile: target.Profile, index: x, dryRun: cfg.Connections[name].DryRun,
 		users: &backlog{bus: b, consumer: worker.ChangesConsumer(directoryv1.Kind_KIND_USER, name, cfg.Hash(name))},
 		names: newNames(target),
 	}

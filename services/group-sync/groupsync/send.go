@@ -83,7 +83,7 @@ func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, action
 	for _, path := range action.Set {
 		s.units = append(s.units, w.units[path])
 	}
-	limit := c.profile.MaxMembersPerRequest
+	limit := c.profile().MaxMembersPerRequest
 	if c.replaces() {
 		limit = max(1, 2*len(steps)) // the whole group goes with each request
 	}
@@ -161,11 +161,16 @@ func (s *sending) divide(ctx context.Context, part []step, err error) error {
 	if len(loud) == 1 {
 		return s.refused(ctx, loud[0], err)
 	}
-	half := len(loud) / 2
-	if err := s.part(ctx, loud[:half]); err != nil {
-		return err
+	half, refused := len(loud)/2, len(s.w.refusals.now)
+	for _, half := range [][]step{loud[:half], loud[half:]} {
+		if err := s.part(ctx, half); err != nil {
+			return err
+		}
 	}
-	return s.part(ctx, loud[half:])
+	if len(s.w.refusals.now) == refused { // all were taken: they were only too many
+		s.c.target.TooManyMembers(len(loud)-half, err)
+	}
+	return nil
 }
 
 // refused handles a single member that the target refuses. To remove one that it

@@ -98,7 +98,7 @@ func (c *converger) create(ctx context.Context, job *worker.Job, w *wanted) erro
 // active, and the entry id where the target keeps it.
 func (c *converger) body(w *wanted) (map[string]any, error) {
 	units := []scim.Unit{{Path: "active", Value: w.Enabled}}
-	if c.profile.ExternalIDAllowed {
+	if c.profile().ExternalIDAllowed {
 		units = append(units, scim.Unit{Path: "externalId", Value: w.externalID})
 	}
 	for _, u := range w.units {
@@ -220,7 +220,7 @@ func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, a plan
 		return c.replace(call, a.ResourceID, resource, units, cleared)
 	}
 	_, err := c.target.Patch(call, scim.KindUser, a.ResourceID, scim.Operations(units, cleared))
-	if !scim.IsUnsupported(err) || !c.profile.Put {
+	if !scim.IsUnsupported(err) || !c.profile().Put {
 		return err
 	}
 	if resource, err = c.target.Get(call, scim.KindUser, a.ResourceID); err != nil {
@@ -232,7 +232,7 @@ func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, a plan
 
 // needsPut says whether an action changes what PATCH of this target cannot.
 func (c *converger) needsPut(a plan.Action) bool {
-	sets, clears := func(path string) bool { return !c.profile.Patches(path) }, func(path string) bool { return !c.profile.Clears(path) }
+	sets, clears := func(path string) bool { return !c.profile().Patches(path) }, func(path string) bool { return !c.profile().Clears(path) }
 	return a.Active != nil && sets("active") || slices.ContainsFunc(a.Set, sets) || slices.ContainsFunc(a.Clear, clears)
 }
 
