@@ -51,6 +51,12 @@ const (
 	NestedIgnore   = "ignore"
 )
 
+// Values of UserPolicy.Vanished and GroupPolicy.Vanished.
+const (
+	VanishedCreate = "create"
+	VanishedLeave  = "leave"
+)
+
 // Values of UserPolicy.Remove and GroupPolicy.Remove.
 const (
 	RemoveDisable = "disable"
@@ -265,7 +271,8 @@ type UserPolicy struct {
 	Match             []string             `yaml:"match"` // SCIM attributes, in order
 	Create            bool                 `yaml:"create"`
 	Update            bool                 `yaml:"update"`
-	Remove            string               `yaml:"remove"` // disable | delete | keep
+	Remove            string               `yaml:"remove"`   // disable | delete | keep
+	Vanished          string               `yaml:"vanished"` // create | leave
 	DeleteAfter       time.Duration        `yaml:"delete_after"`
 	ProvisionDisabled bool                 `yaml:"provision_disabled"`
 	Attributes        map[string]Attribute `yaml:"attributes"` // by SCIM path
@@ -285,8 +292,9 @@ type GroupPolicy struct {
 	Scope      string               `yaml:"scope"` // CEL over the group
 	Create     bool                 `yaml:"create"`
 	Update     bool                 `yaml:"update"`
-	Remove     string               `yaml:"remove"` // delete | keep
-	Name       string               `yaml:"name"`   // CEL
+	Remove     string               `yaml:"remove"`   // delete | keep
+	Vanished   string               `yaml:"vanished"` // create | leave
+	Name       string               `yaml:"name"`     // CEL
 	Match      []string             `yaml:"match"`
 	Attributes map[string]Attribute `yaml:"attributes"`
 }

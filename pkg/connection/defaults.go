@@ -66,10 +66,11 @@ func defaultConnection(profile string) *Connection {
 			Concurrency: 16,
 		},
 		Users: UserPolicy{
-			Match:  []string{"userName"},
-			Create: true,
-			Update: true,
-			Remove: RemoveDisable,
+			Match:    []string{"userName"},
+			Create:   true,
+			Update:   true,
+			Remove:   RemoveDisable,
+			Vanished: VanishedCreate,
 		},
 		Guard: defaultGuard(),
 		Drift: Drift{Interval: day},
@@ -78,10 +79,11 @@ func defaultConnection(profile string) *Connection {
 
 func defaultGroupPolicy() *GroupPolicy {
 	return &GroupPolicy{
-		Create: true,
-		Update: true,
-		Remove: RemoveDelete,
-		Name:   "group.cn",
-		Match:  []string{"displayName"},
+		Create:   true,
+		Update:   true,
+		Remove:   RemoveDelete,
+		Vanished: VanishedCreate,
+		Name:     "group.cn",
+		Match:    []string{"displayName"},
 	}
 }

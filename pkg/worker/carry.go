@@ -29,8 +29,13 @@ type Decision struct {
 	Members func(ctx context.Context, a plan.Action) (added, removed int, err error)
 }
 
-// maxLooks bounds how often one convergence may look at the target again.
-const maxLooks = 4
+// maxLooks bounds how often one convergence may look at the target again, and
+// maxCreates how often a creation may be refused for what no look finds: an entry that
+// cannot be matched costs three calls and then waits for a person.
+const (
+	maxLooks   = 3
+	maxCreates = 2
+)
 
 // Carry is the table of contents of a decision:
 //
@@ -44,6 +49,7 @@ func (j *Job) Carry(ctx context.Context, d Decision) error {
 	dry := j.dry || d.DryRun
 	// A creation cannot be tried, or is known to be refused.
 	d.Policy.LookFirst = d.Policy.LookFirst || dry || len(j.stored.GetProblem().GetBlockedBy()) > 0
+	creates := 0
 	for range maxLooks {
 		action := plan.Decide(d.Policy, d.Desired, j.Linked(), d.Observed) // 1
 		var err error
@@ -59,6 +65,12 @@ func (j *Job) Carry(ctx context.Context, d Decision) error {
 		}
 		if !errors.Is(err, ErrLook) {
 			return err
+		}
+		if action.Kind == plan.Create {
+			creates++
+		}
+		if creates == maxCreates {
+			break
 		}
 		if d.Observed, err = d.Look(ctx); err != nil {
 			return err

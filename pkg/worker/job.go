@@ -2,7 +2,10 @@ package worker
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
+	"log/slog"
+	"net/http"
 	"slices"
 	"time"
 
@@ -154,6 +157,31 @@ func (j *Job) Asked() bool { return j.reason == reasonRetry }
 // reason replaces an earlier one.
 func (j *Job) RequestAt(ctx context.Context, reason string, at time.Time) error {
 	return j.worker.deps.Bus.ScheduleRequestAt(ctx, j.Record.Kind, j.worker.cfg.Connection, j.Record.ID, reason, at)
+}
+
+// Log is the worker's, for what a person should hear of.
+func (j *Job) Log() *slog.Logger {
+	return j.worker.deps.Log.With("entry", hex.EncodeToString(j.Record.ID))
+}
+
+// freshTime is how long a target may need until it knows what it has just done.
+const freshTime = 5 * time.Second
+
+// Fresh says whether the target confirmed a write of the resource a moment ago: that it
+// does not find it now may pass.
+func (j *Job) Fresh() bool {
+	at := j.stored.GetAppliedAt()
+	return at != nil && time.Since(at.AsTime()) < freshTime
+}
+
+// acceptedTime is for how long a creation is looked for that the target has accepted
+// and not done.
+const acceptedTime = 5 * time.Minute
+
+// Awaited says whether the target has accepted a creation (202) and may still do it.
+func (j *Job) Awaited() bool {
+	p := j.stored.GetProblem()
+	return p.GetHttpStatus() == http.StatusAccepted && time.Since(p.GetFirstAt().AsTime()) < acceptedTime
 }
 
 // Detected is when the detector read the entry, or when somebody asked for another

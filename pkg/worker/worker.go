@@ -21,6 +21,7 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/links"
 	"github.com/rollcall-scim/rollcall/pkg/mapping"
 	"github.com/rollcall-scim/rollcall/pkg/plan"
+	"github.com/rollcall-scim/rollcall/pkg/scim"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
@@ -98,6 +99,7 @@ const (
 	generationPoll    = 50 * time.Millisecond // at first, doubled up to the longest
 	generationPollMax = 2 * time.Second
 	maxRereads        = 20
+	maxTargetRereads  = 3
 )
 
 // Run consumes changes and requests until ctx ends. It waits while the current
@@ -203,6 +205,7 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 		found, atLeast = &d.Stored, d.Sequence
 	}
 	repair := d.Request && d.Reason() == ReasonDrift
+	rereads := 0
 	for range maxRereads {
 		job, err := w.load(ctx, kind, id, found, atLeast) // 1, 2
 		if err != nil {
@@ -230,6 +233,11 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 		if errors.Is(err, bus.ErrConflict) && ctx.Err() == nil {
 			found = nil // 4
 			repair = repair || job.claimed()
+			continue
+		}
+		if scim.Classify(err) == scim.Conflict && rereads < maxTargetRereads && ctx.Err() == nil {
+			found, repair = nil, true // somebody else wrote to the resource: compare it anew
+			rereads++
 			continue
 		}
 		return w.conclude(ctx, job, err) // 5

@@ -359,12 +359,15 @@ func (c *converger) done(ctx context.Context, job *worker.Job, w *wanted, a *app
 	if err != nil {
 		return err
 	}
-	return job.Done(ctx, writes...)
+	if err := job.Done(ctx, writes...); err != nil || w.untried == "" {
+		return err
+	}
+	return worker.Block(w.untried)
 }
 
 // vanished handles a linked resource that somebody deleted on the target.
 func (c *converger) vanished(ctx context.Context, job *worker.Job) error {
-	if err := c.disown(ctx, job); err != nil {
+	if err := c.giveUp(ctx, job); err != nil {
 		return err
 	}
 	return worker.ErrLook
@@ -378,6 +381,9 @@ func (c *converger) remove(ctx context.Context, job *worker.Job, action plan.Act
 	call, cancel := job.Target(ctx)
 	err := c.target.Delete(call, scim.KindGroup, action.ResourceID)
 	cancel()
+	if scim.IsUnsupported(err) {
+		return worker.Block("the target does not delete groups; write groups.remove: keep, or delete it there")
+	}
 	if err != nil {
 		return err
 	}

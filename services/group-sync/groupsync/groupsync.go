@@ -88,7 +88,10 @@ type converger struct {
 	index   membership
 	users   *backlog
 	names   *names
+	canary  *canary // nil for a preview
 	dryRun  bool
+	// leave says that a group that vanished from the target is not created again.
+	leave bool
 	// noPatch is set when the target said that it has no PATCH for groups.
 	noPatch atomic.Bool
 	// matching are the paths by which a group is matched.
@@ -111,12 +114,17 @@ type membership interface {
 
 func newConverger(cfg *connection.Config, name string, c *connection.CompiledConnection, target *scim.Client, key []byte, x membership, b *bus.Bus) *converger {
 	groups := cfg.Connections[name].Groups
+	var tried *canary
+	if b != nil {
+		tried = newCanary(name, b, target, target.Profile())
+	}
 	return &converger{
+		canary: tried,
 		mapper: newMapper(c.Groups, groups.Match, key), matching: cfg.Connections[name].MatchingPaths(directoryv1.Kind_KIND_GROUP),
 		policy: plan.Policy{
 			Create: groups.Create, Update: groups.Update, Remove: plan.Remove(groups.Remove), LookFirst: true,
 		},
-		target: target, profile: target.Profile, index: x, dryRun: cfg.Connections[name].DryRun,
+		target: target, profile: target.Profile, index: x, dryRun: cfg.Connections[name].DryRun, leave: groups.Vanished == connection.VanishedLeave,
 		users: &backlog{bus: b, consumer: worker.ChangesConsumer(directoryv1.Kind_KIND_USER, name, cfg.Hash(name))},
 		names: newNames(target),
 	}

@@ -46,6 +46,8 @@ type wanted struct {
 	kept int
 	// lost says that additions may have been done that no record names.
 	lost bool
+	// untried says why removals of members wait for a trial; empty when none does.
+	untried string
 	// refusals are the changes of members that the target refused.
 	refusals *refusals
 }

@@ -83,8 +83,16 @@ func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, action
 	for _, path := range action.Set {
 		s.units = append(s.units, w.units[path])
 	}
-	limit := c.profile().MaxMembersPerRequest
-	if c.replaces() {
+	if err := c.sendTried(ctx, s, steps); err != nil {
+		return err
+	}
+	return s.confirmRefused(ctx)
+}
+
+// all carries steps out.
+func (s *sending) all(ctx context.Context, steps []step) error {
+	limit := s.c.profile().MaxMembersPerRequest
+	if s.c.replaces() {
 		limit = max(1, 2*len(steps)) // the whole group goes with each request
 	}
 	parts := batches(steps, limit)
@@ -96,7 +104,7 @@ func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, action
 			return err
 		}
 	}
-	return s.confirmRefused(ctx)
+	return nil
 }
 
 // part sends one batch and commits it. A group never fails because of one member: a

@@ -41,6 +41,7 @@ connections:
       url: %q
       auth: {bearer: {token: "${file:%s}"}}
       rate: {requests_per_second: 0}
+      overrides: {member_remove_vouched: true}
       concurrency: %d
     groups: {}
 workers: {concurrency: %d}

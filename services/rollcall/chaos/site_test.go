@@ -60,6 +60,7 @@ connections:
       url: "%s"
       auth: {bearer: {token: "${env:SCIM_TOKEN}"}}
       rate: {requests_per_second: 0}
+      overrides: {member_remove_vouched: true}
     users:
       remove: delete
       attributes:

@@ -193,6 +193,7 @@ connections:
       url: %[3]q
       auth: {bearer: {token: "${env:SCIM_TOKEN}"}}
       rate: {requests_per_second: 0}
+      overrides: {member_remove_vouched: true}
     users:
       remove: disable
       attributes:

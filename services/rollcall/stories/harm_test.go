@@ -39,7 +39,7 @@ sources:
 connections:
   wiki:
     source: corp
-    target: {url: "%[7]s", rate: {requests_per_second: 0}}
+    target: {url: "%[7]s", rate: {requests_per_second: 0}, overrides: {member_remove_vouched: true}}
     users: {attributes: {userName: user.uid, name.familyName: user.sn, 'emails[type eq "work"].value': user.mail}}
     groups: {}
 telemetry: {metrics_listen: ""}

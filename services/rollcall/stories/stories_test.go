@@ -152,6 +152,7 @@ connections:
       url: $SCIM_URL
       auth: {bearer: {token: "$TOKEN"}}
       rate: {requests_per_second: 0}
+      overrides: {member_remove_vouched: true}
     users:
       remove: $REMOVE
       provision_disabled: $PROVISION_DISABLED

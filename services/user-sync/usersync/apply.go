@@ -2,8 +2,11 @@ package usersync
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/plan"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
@@ -76,6 +79,9 @@ func (c *converger) create(ctx context.Context, job *worker.Job, w *wanted) erro
 	if err != nil {
 		return worker.Block("users.attributes: " + err.Error())
 	}
+	if job.Awaited() {
+		return worker.Wait(acceptedDelay, errAccepted)
+	}
 	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_CREATE); err != nil {
 		return err
 	}
@@ -143,9 +149,7 @@ func (c *converger) adopt(ctx context.Context, job *worker.Job, w *wanted, a pla
 
 // there asks whether a resource is still there.
 func (c *converger) there(ctx context.Context, job *worker.Job, id string) error {
-	call, cancel := job.Target(ctx)
-	defer cancel()
-	_, err := c.target.Get(call, scim.KindUser, id)
+	_, err := c.get(ctx, job, id)
 	return err
 }
 
@@ -184,9 +188,31 @@ func (c *converger) update(ctx context.Context, job *worker.Job, w *wanted, a pl
 	return job.Done(ctx)
 }
 
+const (
+	freshDelay    = time.Second
+	acceptedDelay = 5 * time.Second
+)
+
+var (
+	errNotThereYet = errors.New("the target does not find what it has just confirmed")
+	errAccepted    = errors.New("the target has accepted the creation, and does not show the user yet")
+)
+
+// giveUp gives a linked resource up that the target no longer has, unless it may come
+// to find it, or a person has to say so.
+func (c *converger) giveUp(ctx context.Context, job *worker.Job) error {
+	switch {
+	case job.Fresh():
+		return worker.Wait(freshDelay, errNotThereYet)
+	case c.leave && !job.Asked():
+		return worker.Block("the target no longer has this user, and users.vanished is leave; `rollcall parked retry` creates it again")
+	}
+	return job.GiveUp(ctx)
+}
+
 // vanished handles a linked resource that somebody deleted on the target.
 func (c *converger) vanished(ctx context.Context, job *worker.Job, w *wanted) error {
-	if err := job.GiveUp(ctx); err != nil {
+	if err := c.giveUp(ctx, job); err != nil {
 		return err
 	}
 	if !w.InScope {
@@ -207,27 +233,75 @@ func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, a plan
 	needs := put || slices.ContainsFunc(job.Outcome.GetAttributes(), func(p string) bool {
 		return slices.Contains(job.Record.Link.GetForeignValues(), p)
 	})
-	call, cancel := job.Target(ctx)
-	defer cancel()
 	if resource == nil && needs {
 		var err error
-		if resource, err = c.target.Get(call, scim.KindUser, a.ResourceID); err != nil {
+		if resource, err = c.get(ctx, job, a.ResourceID); err != nil {
 			return err
 		}
 	}
 	units, cleared := c.writes(w, a, resource)
 	if put {
-		return c.replace(call, a.ResourceID, resource, units, cleared)
+		return c.replace(ctx, job, a.ResourceID, resource, units, cleared)
 	}
-	_, err := c.target.Patch(call, scim.KindUser, a.ResourceID, scim.Operations(units, cleared))
+	err := c.patch(ctx, job, a.ResourceID, units, cleared)
 	if !scim.IsUnsupported(err) || !c.profile().Put {
 		return err
 	}
-	if resource, err = c.target.Get(call, scim.KindUser, a.ResourceID); err != nil {
+	if resource, err = c.get(ctx, job, a.ResourceID); err != nil {
 		return err
 	}
 	units, cleared = c.writes(w, a, resource)
-	return c.replace(call, a.ResourceID, resource, units, cleared)
+	return c.replace(ctx, job, a.ResourceID, resource, units, cleared)
+}
+
+// get reads the resource.
+func (c *converger) get(ctx context.Context, job *worker.Job, id string) (*scim.Resource, error) {
+	call, cancel := job.Target(ctx)
+	defer cancel()
+	return c.target.Get(call, scim.KindUser, id)
+}
+
+// patch sends units to set and paths to clear in one call, but for what the target
+// never changes. A path to clear that is not there is cleared. Where the target refuses
+// to change one of several attributes, each goes alone.
+func (c *converger) patch(ctx context.Context, job *worker.Job, id string, units []scim.Unit, cleared []string) error {
+	fixed := func(path string) bool { _, known := c.immutable.Load(path); return known }
+	units = slices.DeleteFunc(slices.Clone(units), func(u scim.Unit) bool { return fixed(u.Path) })
+	cleared = slices.DeleteFunc(slices.Clone(cleared), fixed)
+	if len(units)+len(cleared) == 0 {
+		return nil
+	}
+	call, cancel := job.Target(ctx)
+	_, err := c.target.Patch(call, scim.KindUser, id, scim.Operations(units, cleared))
+	cancel()
+	switch class := scim.Classify(err); {
+	case class == scim.NoTarget && len(units) == 0 && len(cleared) == 1:
+		return nil
+	case class == scim.NoTarget && len(cleared) == 1:
+		return c.patch(ctx, job, id, units, nil)
+	case class == scim.Mutability && len(units)+len(cleared) == 1:
+		path := strings.Join(cleared, "")
+		if len(units) == 1 {
+			path = units[0].Path
+		}
+		c.immutable.Store(path, true)
+		job.Log().WarnContext(ctx, "the target never changes an attribute: it stays as it is from now on", "attribute", path,
+			"cure", "map it with on: create, or name it in target.overrides.immutable")
+		return nil
+	case class != scim.NoTarget && class != scim.Mutability || len(cleared) == 0 && class == scim.NoTarget:
+		return err
+	}
+	for _, unit := range units {
+		if err := c.patch(ctx, job, id, []scim.Unit{unit}, nil); err != nil {
+			return err
+		}
+	}
+	for _, path := range cleared {
+		if err := c.patch(ctx, job, id, nil, []string{path}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // needsPut says whether an action changes what PATCH of this target cannot.
@@ -263,13 +337,26 @@ func (c *converger) writes(w *wanted, a plan.Action, resource *scim.Resource) (u
 }
 
 // replace sends the whole resource, for targets that have no PATCH.
-func (c *converger) replace(ctx context.Context, id string, resource *scim.Resource, units []scim.Unit, cleared []string) error {
+func (c *converger) replace(ctx context.Context, job *worker.Job, id string, resource *scim.Resource, units []scim.Unit, cleared []string) error {
 	body, err := resource.Replacement(scim.KindUser, units, cleared)
 	if err != nil {
 		return worker.Block("users.attributes: " + err.Error())
 	}
-	_, err = c.target.Put(ctx, scim.KindUser, id, body)
+	call, cancel := job.Target(ctx)
+	defer cancel()
+	_, err = c.target.Put(call, scim.KindUser, id, body)
 	return err
+}
+
+// disable is what becomes of a user whom the target cannot delete.
+func (c *converger) disable(ctx context.Context, job *worker.Job, id string) error {
+	disabled := plan.Action{Kind: plan.Disable, ResourceID: id, Active: new(false)}
+	if err := c.send(ctx, job, &wanted{}, disabled, nil); err != nil && !scim.IsNotFound(err) {
+		return err
+	}
+	job.Record.Link.State = provisioningv1.LinkState_LINK_STATE_DISABLED
+	job.Outcome.Action, job.Outcome.ResourceId = provisioningv1.Action_ACTION_DISABLE, id
+	return job.Done(ctx)
 }
 
 // remove deletes the user. The link stays, so that the user is created again
@@ -281,6 +368,9 @@ func (c *converger) remove(ctx context.Context, job *worker.Job, a plan.Action) 
 	call, cancel := job.Target(ctx)
 	err := c.target.Delete(call, scim.KindUser, a.ResourceID)
 	cancel()
+	if scim.IsUnsupported(err) {
+		return c.disable(ctx, job, a.ResourceID)
+	}
 	if err != nil {
 		return err
 	}

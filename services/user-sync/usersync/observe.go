@@ -77,11 +77,9 @@ func (c *converger) reexamine(ctx context.Context, job *worker.Job, w *wanted) (
 
 // recheck compares the linked resource with what is wanted.
 func (c *converger) recheck(ctx context.Context, job *worker.Job, w *wanted) error {
-	call, cancel := job.Target(ctx)
-	defer cancel()
-	r, err := c.target.Get(call, scim.KindUser, job.Record.Link.GetResourceId())
+	r, err := c.get(ctx, job, job.Record.Link.GetResourceId())
 	if scim.IsNotFound(err) {
-		return job.GiveUp(ctx)
+		return c.giveUp(ctx, job)
 	}
 	if err == nil {
 		c.correct(job.Record.Link, w, r)

@@ -6,6 +6,7 @@ package usersync
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -92,6 +93,10 @@ type converger struct {
 	// deleteAfter is how long after its disabling a user who is gone is deleted; 0:
 	// never.
 	deleteAfter time.Duration
+	// leave says that a user who vanished from the target is not created again.
+	leave bool
+	// immutable are the paths that the target said it never changes.
+	immutable sync.Map
 	// matching are the paths by which a user is matched.
 	matching []string
 }
@@ -104,7 +109,7 @@ func newConverger(c *connection.Connection, compiled *connection.CompiledConnect
 			Create: users.Create, Update: users.Update, Remove: plan.Remove(users.Remove), ProvisionDisabled: users.ProvisionDisabled,
 			DeleteAfter: users.DeleteAfter > 0,
 		},
-		target: target, people: p, dryRun: c.DryRun, profile: target.Profile, deleteAfter: users.DeleteAfter, matching: c.MatchingPaths(directoryv1.Kind_KIND_USER),
+		target: target, people: p, dryRun: c.DryRun, profile: target.Profile, deleteAfter: users.DeleteAfter, leave: users.Vanished == connection.VanishedLeave, matching: c.MatchingPaths(directoryv1.Kind_KIND_USER),
 	}
 }
 
