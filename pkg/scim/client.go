@@ -74,10 +74,12 @@ type Call struct {
 // all callers.
 type Client struct {
 	cfg     Config
-	profile atomic.Pointer[Profile]
+	profile *atomic.Pointer[Profile]
 	base    *url.URL
 	http    *http.Client
 	tracer  trace.Tracer
+	// patient calls outwait a target that does not want to be called.
+	patient bool
 }
 
 // New checks the configuration and makes a client. It sends nothing.
@@ -99,7 +101,7 @@ func New(cfg Config) (*Client, error) {
 	if own, ok := cfg.Auth.(*ClientCredentials); ok {
 		own.http = client
 	}
-	c := &Client{cfg: cfg, base: base, http: client, tracer: otel.Tracer(instrumentation)}
+	c := &Client{cfg: cfg, profile: new(atomic.Pointer[Profile]), base: base, http: client, tracer: otel.Tracer(instrumentation)}
 	c.profile.Store(&cfg.Profile)
 	return c, nil
 }
@@ -158,6 +160,16 @@ func (c *Client) Profile() Profile { return *c.profile.Load() }
 func (c *Client) Follow(p Profile) {
 	p = p.withDefaults()
 	c.profile.Store(&p)
+}
+
+// Patient is the client for long work that would begin anew after a failure, such as
+// a listing of everything: when the target, or the rate that all callers share, has it
+// wait for longer than a call may last, it waits and tries again. It has no connections
+// of its own to close.
+func (c *Client) Patient() *Client {
+	patient := *c
+	patient.patient = true
+	return &patient
 }
 
 // Close drops idle connections.

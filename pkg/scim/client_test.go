@@ -338,3 +338,49 @@ func TestRateLimit(t *testing.T) {
 		t.Errorf("6 calls at 50 a second took %v", took)
 	}
 }
+
+// A patient client outwaits what is over in a while, and nothing else.
+func TestPatientClientWaits(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		fault scimtest.Fault
+		fails bool
+	}{
+		"429 with a long Retry-After":  {fault: scimtest.Fault{Status: http.StatusTooManyRequests, RetryAfter: 3 * time.Second}},
+		"503 without a word":           {fault: scimtest.Fault{Status: http.StatusServiceUnavailable}, fails: true},
+		"503 with a long Retry-After":  {fault: scimtest.Fault{Status: http.StatusServiceUnavailable, RetryAfter: 3 * time.Second}},
+		"an absence of half a day":     {fault: scimtest.Fault{Status: http.StatusServiceUnavailable, RetryAfter: 12 * time.Hour}, fails: true},
+		"credentials that are refused": {fault: scimtest.Fault{Status: http.StatusUnauthorized}, fails: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := scimtest.NewServer(t, scimtest.Options{})
+			id := server.Seed(scim.KindUser, map[string]any{"userName": "ada"})
+			faults := 3 // as many as a call is tried for, where it says nothing
+			if !c.fails {
+				faults = 1
+			}
+			server.SetFault(func(scimtest.Request) *scimtest.Fault {
+				if faults--; faults >= 0 {
+					return &c.fault
+				}
+				return nil
+			})
+			client := newClient(t, server.URL()).Patient()
+			if _, err := client.Get(t.Context(), scim.KindUser, id); (err != nil) != c.fails {
+				t.Errorf("%v, want an error: %t", err, c.fails)
+			}
+		})
+	}
+}
+
+func TestPatientClientObeysItsCaller(t *testing.T) {
+	t.Parallel()
+	server := scimtest.NewServer(t, scimtest.Options{})
+	client := newClient(t, server.URL(), func(c *scim.Config) {
+		c.Admit = func(context.Context) error { return scim.ErrWait }
+	}).Patient()
+	if _, err := client.Get(t.Context(), scim.KindUser, "1"); !errors.Is(err, scim.ErrWait) || len(server.Requests()) > 0 {
+		t.Errorf("%v, %d requests; the caller said no", err, len(server.Requests()))
+	}
+}

@@ -28,9 +28,11 @@ const (
 	maxBody    = 16 << 20
 	maxEcho    = 1 << 20 // of the answer to a change
 	maxTries   = 3
-	maxPause   = 2 * time.Second // the longest wait inside a call
-	maxElapsed = 5 * time.Second // no further try after this
-	limitPause = time.Minute     // after a 403 that means too many calls and does not say for how long
+	maxPause   = 2 * time.Second  // the longest wait inside a call
+	maxElapsed = 5 * time.Second  // no further try after this
+	minWait    = time.Second      // the first wait of a patient client that was not told how long
+	maxWaited  = 15 * time.Minute // the longest wait of a patient client for one answer
+	limitPause = time.Minute      // after a 403 that means too many calls and does not say for how long
 )
 
 var errTimeout = errors.New("the target did not answer in time")
@@ -42,12 +44,43 @@ type response struct {
 	body   []byte
 }
 
-// do sends a request, at most three times within five seconds, and only again
-// where the same request twice is harmless. Longer waits are the caller's.
+// do sends a request and tries again within a call's time. Longer waits are the
+// caller's, or a patient client's.
 func (c *Client) do(ctx context.Context, req *request) (*response, error) {
 	if c.cfg.ReadOnly && req.method != http.MethodGet {
 		return nil, fmt.Errorf("%w: %s %s of a client that only reads", ErrRefused, req.method, req.route)
 	}
+	var waited time.Duration
+	for {
+		resp, failure := c.tries(ctx, req)
+		if failure == nil {
+			return resp, nil
+		}
+		pause := outwait(failure, waited)
+		if waited += pause; !c.patient || pause == 0 || waited > maxWaited || sleep(ctx, pause) != nil {
+			return nil, failure
+		}
+	}
+}
+
+// outwait is how long to wait before a call that was made too early can be made; 0
+// where waiting does not help. A target that does not say when is asked less and less
+// often.
+func outwait(failure *Error, waited time.Duration) time.Duration {
+	switch {
+	case Classify(failure) != Throttled:
+		return 0
+	case failure.RetryAfter > 0:
+		return failure.RetryAfter
+	case failure.Status == http.StatusTooManyRequests:
+		return max(waited, minWait)
+	}
+	return 0
+}
+
+// tries sends a request, at most three times within five seconds, and only again
+// where the same request twice is harmless.
+func (c *Client) tries(ctx context.Context, req *request) (*response, *Error) {
 	pauses := backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(100*time.Millisecond), backoff.WithMultiplier(3),
 		backoff.WithMaxInterval(maxPause), backoff.WithMaxElapsedTime(maxElapsed))

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -114,7 +115,7 @@ func (p *Process) Drift(kind directoryv1.Kind, c *connection.Connection, hash st
 		return nil, err
 	}
 	return &Drift{
-		worker: w, connection: c, target: t.client, comparer: comparer, log: w.deps.Log,
+		worker: w, connection: c, target: t.client.Patient(), comparer: comparer, log: w.deps.Log,
 		links: bus.OpenBucket[provisioningv1.Link](p.bus, provisioningv1.BucketLinks),
 	}, nil
 }
@@ -162,9 +163,7 @@ func (d *Drift) Compare(ctx context.Context) (*DriftReport, error) {
 			return nil, fmt.Errorf("compare the %ss of %s: %w", kind, d.connection.Name, err)
 		}
 	}
-	for _, f := range c.report.Findings {
-		c.report.Counts[f.What]++
-	}
+	c.conclude()
 	c.report.Seconds = time.Since(started).Seconds()
 	return c.report, nil
 }
@@ -420,10 +419,17 @@ func (c *comparison) unknown(ctx context.Context) error {
 			c.add(Finding{What: DriftUnknown, ResourceID: id, Name: name}, nil)
 		}
 	}
-	slices.SortFunc(c.report.Findings, func(a, b Finding) int {
-		return strings.Compare(a.What+a.Name+a.ResourceID, b.What+b.Name+b.ResourceID)
-	})
 	return nil
+}
+
+// conclude counts the findings and puts them in an order that is always the same.
+func (c *comparison) conclude() {
+	slices.SortFunc(c.report.Findings, func(a, b Finding) int {
+		return cmp.Or(strings.Compare(a.What, b.What), strings.Compare(a.Name, b.Name), strings.Compare(a.ResourceID, b.ResourceID))
+	})
+	for _, f := range c.report.Findings {
+		c.report.Counts[f.What]++
+	}
 }
 
 // Repair asks the workers of what differs to look at the target and make it right,
