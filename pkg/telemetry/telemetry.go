@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/propagation"
@@ -55,7 +56,7 @@ func Setup(ctx context.Context, cfg Config) (*Telemetry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("describe this service: %w", err)
 	}
-	if err := t.metrics(self); err != nil {
+	if err := t.metrics(ctx, cfg, self); err != nil {
 		return nil, err
 	}
 	if err := t.traces(ctx, cfg, self); err != nil {
@@ -66,13 +67,21 @@ func Setup(ctx context.Context, cfg Config) (*Telemetry, error) {
 	return t, nil
 }
 
-func (t *Telemetry) metrics(self *resource.Resource) error {
+func (t *Telemetry) metrics(ctx context.Context, cfg Config, self *resource.Resource) error {
 	t.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(t.registry))
 	if err != nil {
 		return fmt.Errorf("start the Prometheus exporter: %w", err)
 	}
-	provider := metric.NewMeterProvider(metric.WithReader(exporter), metric.WithResource(self))
+	options := []metric.Option{metric.WithReader(exporter), metric.WithResource(self)}
+	if cfg.OTLPEndpoint != "" {
+		pushed, err := otlpmetrichttp.New(ctx, otlpmetrichttp.WithEndpointURL(cfg.OTLPEndpoint+"/v1/metrics"))
+		if err != nil {
+			return fmt.Errorf("open telemetry.otlp_endpoint: %w", err)
+		}
+		options = append(options, metric.WithReader(metric.NewPeriodicReader(pushed)))
+	}
+	provider := metric.NewMeterProvider(options...)
 	otel.SetMeterProvider(provider)
 	t.closers = append(t.closers, provider.Shutdown)
 	return nil

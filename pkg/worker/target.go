@@ -126,7 +126,8 @@ func observer(name string) (func(context.Context, scim.Call), error) {
 	if err != nil {
 		return nil, fmt.Errorf("create metrics: %w", err)
 	}
-	duration, err := meter.Float64Histogram(MetricCallDuration, metric.WithUnit("s"), metric.WithDescription("Duration of HTTP requests to the target."))
+	duration, err := meter.Float64Histogram(MetricCallDuration, metric.WithUnit("s"), metric.WithDescription("Duration of HTTP requests to the target."),
+		metric.WithExplicitBucketBoundaries(.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10))
 	if err != nil {
 		return nil, fmt.Errorf("create metrics: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 )
@@ -57,8 +58,10 @@ func schemas() answer {
 		describe(scim.SchemaUser, "User", userAttributes),
 		describe(scim.SchemaGroup, "Group", groupAttributes),
 	}
-	for _, urn := range slices.Sorted(maps.Keys(userType.extensions)) {
-		all = append(all, describe(urn, "EnterpriseUser", userType.extensions[urn]))
+	for _, t := range []*resourceType{userType, groupType} {
+		for _, urn := range slices.Sorted(maps.Keys(t.extensions)) {
+			all = append(all, describe(urn, urn[strings.LastIndexByte(urn, ':')+1:], t.extensions[urn]))
+		}
 	}
 	return listAnswer(all, len(all), 1)
 }

@@ -139,9 +139,19 @@ type resourceType struct {
 var (
 	userType = &resourceType{
 		kind: scim.KindUser, endpoint: "/Users", core: concat(common, userAttributes),
-		extensions: map[string][]definition{scim.SchemaEnterpriseUser: enterpriseAttributes},
+		extensions: map[string][]definition{scim.SchemaEnterpriseUser: enterpriseAttributes, SchemaUser: text("badge", "desk")},
 	}
-	groupType = &resourceType{kind: scim.KindGroup, endpoint: "/Groups", core: concat(common, groupAttributes)}
+	groupType = &resourceType{
+		kind: scim.KindGroup, endpoint: "/Groups", core: concat(common, groupAttributes),
+		extensions: map[string][]definition{SchemaGroup: text("purpose")},
+	}
+)
+
+// The server's own extensions, as many targets have some. Their URNs are not of the
+// usual form.
+const (
+	SchemaUser  = "urn:scimtest:2.0:User"
+	SchemaGroup = "urn:scimtest:2.0:Group"
 )
 
 func typeOf(kind scim.Kind) *resourceType {

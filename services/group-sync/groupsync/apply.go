@@ -37,6 +37,9 @@ func (c *converger) apply(ctx context.Context, job *worker.Job, w *wanted, a pla
 	if w.InScope && job.Record.Linked() && c.policy.Update {
 		return c.update(ctx, job, w, a)
 	}
+	if a.Reason != "" {
+		job.Log().InfoContext(ctx, "nothing is sent", "reason", a.Reason)
+	}
 	if job.Record.Link.GetState() == provisioningv1.LinkState_LINK_STATE_UNSPECIFIED {
 		job.Record.Link.State = provisioningv1.LinkState_LINK_STATE_NONE
 	}

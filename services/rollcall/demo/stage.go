@@ -39,12 +39,19 @@ type stage struct {
 	started   time.Time
 	metrics   string
 	console   string
+	telemetry string // more keys of the configuration's telemetry, each with a comma behind it
 }
 
 // newStage builds and starts everything. What it returns is to be closed, even
 // beside an error.
 func newStage(ctx context.Context, p *printer, dir string, c *company) (*stage, error) {
 	s := &stage{printer: p, dir: dir}
+	return s, s.begin(ctx, c)
+}
+
+// begin builds and starts everything.
+func (s *stage) begin(ctx context.Context, c *company) error {
+	p := s.printer
 	for _, step := range []struct {
 		name string
 		do   func(context.Context) error
@@ -56,7 +63,7 @@ func newStage(ctx context.Context, p *printer, dir string, c *company) (*stage, 
 	} {
 		p.status("%s ...", step.name)
 		if err := step.do(ctx); err != nil {
-			return s, err
+			return err
 		}
 	}
 	p.line("directory          %s  OpenLDAP: %d people, %d groups", s.directory.URL, len(c.people), len(c.groups))
@@ -64,7 +71,7 @@ func newStage(ctx context.Context, p *printer, dir string, c *company) (*stage, 
 	p.line("live page          %s", s.traffic.page+"/")
 	p.line("rollcall's log     %s", s.rollcall.log)
 	p.line("")
-	return s, nil
+	return nil
 }
 
 // close ends everything, what was started last first.
@@ -155,7 +162,7 @@ func (s *stage) startRollcall(ctx context.Context) (err error) {
 	}
 	s.metrics, s.console = "http://"+listen[0]+"/metrics", "http://"+listen[1]+"/"
 	file := filepath.Join(s.dir, "rollcall.yaml")
-	text := fmt.Sprintf(surroundings, filepath.Join(s.dir, "data"), listen[0], listen[1]) +
+	text := fmt.Sprintf(surroundings, filepath.Join(s.dir, "data"), listen[0], listen[1], s.telemetry) +
 		fmt.Sprintf(configuration, s.directory.URL, s.directory.ReaderDN, s.scim.URL)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("write the configuration: %w", err)
@@ -165,11 +172,11 @@ func (s *stage) startRollcall(ctx context.Context) (err error) {
 	return err
 }
 
-// surroundings are where Rollcall runs; the arguments are the data directory and where
-// to listen for metrics and console.
+// surroundings are where Rollcall runs; the arguments are the data directory, where to
+// listen for metrics and console, and more keys of telemetry.
 const surroundings = `nats: {data_dir: %[1]q}
 console: {listen: %[3]q}
-telemetry: {metrics_listen: %[2]q, log: {level: info, format: text}}
+telemetry: {%[4]smetrics_listen: %[2]q, log: {level: info, format: text}}
 `
 
 // configuration is what Rollcall is to do; its arguments are the LDAP URL, the DN to

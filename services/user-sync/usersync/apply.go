@@ -51,6 +51,9 @@ func (c *converger) block(ctx context.Context, job *worker.Job, a plan.Action) e
 
 // nothing commits that nothing has to be sent.
 func (c *converger) nothing(ctx context.Context, job *worker.Job, a plan.Action) error {
+	if a.Reason != "" {
+		job.Log().InfoContext(ctx, "nothing is sent", "reason", a.Reason)
+	}
 	if job.Record.Link.GetState() == provisioningv1.LinkState_LINK_STATE_UNSPECIFIED {
 		job.Record.Link.State = provisioningv1.LinkState_LINK_STATE_NONE
 	}
