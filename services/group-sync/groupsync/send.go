@@ -93,7 +93,7 @@ func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, action
 
 // all carries steps out.
 func (s *sending) all(ctx context.Context, steps []step) error {
-	limit := s.c.profile.MaxMembersPerRequest
+	limit := s.c.profile().MaxMembersPerRequest
 	if s.c.replaces() {
 		limit = max(1, 2*len(steps)) // the whole group goes with each request
 	}
@@ -212,11 +212,16 @@ func (s *sending) divide(ctx context.Context, part []step, err error) error {
 	if len(loud) == 1 {
 		return s.refused(ctx, loud[0], err)
 	}
-	half := len(loud) / 2
-	if err := s.part(ctx, loud[:half]); err != nil {
-		return err
+	half, refused := len(loud)/2, len(s.w.refusals.now)
+	for _, half := range [][]step{loud[:half], loud[half:]} {
+		if err := s.part(ctx, half); err != nil {
+			return err
+		}
 	}
-	return s.part(ctx, loud[half:])
+	if len(s.w.refusals.now) == refused { // all were taken: they were only too many
+		s.c.target.TooManyMembers(len(loud)-half, err)
+	}
+	return nil
 }
 
 // refused handles a single member that the target refuses. To remove one that it

@@ -107,7 +107,7 @@ func (c *converger) create(ctx context.Context, job *worker.Job, w *wanted) erro
 // active, and the entry id where the target keeps it.
 func (c *converger) body(w *wanted) (map[string]any, error) {
 	units := []scim.Unit{{Path: "active", Value: w.Enabled}}
-	if c.profile.ExternalIDAllowed {
+	if c.profile().ExternalIDAllowed {
 		units = append(units, scim.Unit{Path: "externalId", Value: w.externalID})
 	}
 	for _, u := range w.units {
@@ -247,18 +247,14 @@ func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, a plan
 		return c.replace(ctx, job, a.ResourceID, resource, units, cleared)
 	}
 	err := c.patch(ctx, job, a.ResourceID, units, cleared)
-	if !scim.IsUnsupported(err) || !c.profile.Put {
+	if !scim.IsUnsupported(err) || !c.profile().Put {
 		return err
 	}
 	if resource, err = c.get(ctx, job, a.ResourceID); err != nil {
 		return err
 	}
 	units, cleared = c.writes(w, a, resource)
-	err = c.replace(ctx, job, a.ResourceID, resource, units, cleared)
-	if err == nil {
-		c.noPatch.Store(true)
-	}
-	return err
+	return c.replace(ctx, job, a.ResourceID, resource, units, cleared)
 }
 
 // get reads the resource.
@@ -313,10 +309,7 @@ func (c *converger) patch(ctx context.Context, job *worker.Job, id string, units
 
 // needsPut says whether an action changes what PATCH of this target cannot.
 func (c *converger) needsPut(a plan.Action) bool {
-	if c.noPatch.Load() {
-		return true
-	}
-	sets, clears := func(path string) bool { return !c.profile.Patches(path) }, func(path string) bool { return !c.profile.Clears(path) }
+	sets, clears := func(path string) bool { return !c.profile().Patches(path) }, func(path string) bool { return !c.profile().Clears(path) }
 	return a.Active != nil && sets("active") || slices.ContainsFunc(a.Set, sets) || slices.ContainsFunc(a.Clear, clears)
 }
 

@@ -145,15 +145,6 @@ var goldens = []golden{
 		name: "update, the profile says that there is no PATCH", quirks: scimtest.Quirks{NoPatch: true}, override: "patch: false", linked: ann, change: boss(),
 		want: []string{read, `PUT /Users/{id} {"active":true,"emails":[{"primary":true,"type":"work","value":"ann@x"}],"externalId":"#1","id":"ann","title":"Boss","userName":"ann"}`},
 	},
-	{
-		name: "update, the target turned out to have no PATCH", quirks: scimtest.Quirks{NoPatch: true}, linked: ann,
-		meanwhile: func(t *testing.T, b *workertest.Bench) {
-			t.Helper()
-			b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "Maid", "ann@x"))))
-			b.Target.ResetLog()
-		}, change: boss(),
-		want: []string{read, `PUT /Users/{id} {"active":true,"emails":[{"primary":true,"type":"work","value":"ann@x"}],"externalId":"#1","id":"ann","title":"Boss","userName":"ann"}`},
-	},
 
 	// Disable and enable.
 	{name: "disabled in the directory", linked: ann, change: annOff, want: []string{disabled}},
