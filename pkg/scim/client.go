@@ -14,6 +14,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -56,6 +57,8 @@ type Config struct {
 	Admit func(ctx context.Context) error
 	// Observe is called after each HTTP request, also the ones that are retried.
 	Observe func(ctx context.Context, call Call)
+	// Learned is told what the target's answers show of it; see Profile.With and Follow.
+	Learned func(Learned)
 }
 
 // Call is one HTTP request, for metrics. It holds no personal data.
@@ -70,10 +73,11 @@ type Call struct {
 // Client calls one target. It is safe for concurrent use; its limits hold over
 // all callers.
 type Client struct {
-	cfg    Config
-	base   *url.URL
-	http   *http.Client
-	tracer trace.Tracer
+	cfg     Config
+	profile *atomic.Pointer[Profile]
+	base    *url.URL
+	http    *http.Client
+	tracer  trace.Tracer
 	// patient calls outwait a target that does not want to be called.
 	patient bool
 }
@@ -97,7 +101,9 @@ func New(cfg Config) (*Client, error) {
 	if own, ok := cfg.Auth.(*ClientCredentials); ok {
 		own.http = client
 	}
-	return &Client{cfg: cfg, base: base, http: client, tracer: otel.Tracer(instrumentation)}, nil
+	c := &Client{cfg: cfg, profile: new(atomic.Pointer[Profile]), base: base, http: client, tracer: otel.Tracer(instrumentation)}
+	c.profile.Store(&cfg.Profile)
+	return c, nil
 }
 
 // checkConfig reports all faults at once and fills the defaults.
@@ -146,8 +152,15 @@ func (cfg *Config) setDefaults() {
 	}
 }
 
-// Profile is the target's profile with its defaults filled in.
-func (c *Client) Profile() Profile { return c.cfg.Profile }
+// Profile is the target's profile as it is now, with its defaults filled in.
+func (c *Client) Profile() Profile { return *c.profile.Load() }
+
+// Follow makes the client follow another profile from now on: more is known of the
+// target. Rates stay as they are.
+func (c *Client) Follow(p Profile) {
+	p = p.withDefaults()
+	c.profile.Store(&p)
+}
 
 // Patient is the client for long work that would begin anew after a failure, such as
 // a listing of everything: when the target, or the rate that all callers share, has it
@@ -165,10 +178,10 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // Create makes a resource. It is sent again only when nothing of it can have
 // reached the target; after an ambiguous error look the resource up first.
 func (c *Client) Create(ctx context.Context, kind Kind, body map[string]any) (*Resource, error) {
-	if n := len(list(body["members"])); n > c.cfg.Profile.MaxMembersOnCreate {
-		return nil, tooMany(n, c.cfg.Profile.MaxMembersOnCreate)
+	if n := len(list(body["members"])); n > c.Profile().MaxMembersOnCreate {
+		return nil, tooMany(n, c.Profile().MaxMembersOnCreate)
 	}
-	req, err := c.write(http.MethodPost, kind, "", c.cfg.Profile.flagged(kind, withSchema(kind, body)))
+	req, err := c.write(http.MethodPost, kind, "", c.Profile().flagged(kind, withSchema(kind, body)))
 	if err != nil {
 		return nil, err
 	}
@@ -228,12 +241,12 @@ func Without(attributes ...string) ReadOption {
 
 // Patch changes a resource. The answer is nil when the target sent none.
 func (c *Client) Patch(ctx context.Context, kind Kind, id string, ops []Operation) (*Resource, error) {
-	body, err := patchBody(ops, c.cfg.Profile)
+	body, err := patchBody(ops, c.Profile())
 	if err != nil {
 		return nil, err
 	}
-	if n := changesMembers(ops); kind == KindGroup && n > c.cfg.Profile.MaxMembersPerRequest {
-		return nil, tooMany(n, c.cfg.Profile.MaxMembersPerRequest)
+	if n := changesMembers(ops); kind == KindGroup && n > c.Profile().MaxMembersPerRequest {
+		return nil, tooMany(n, c.Profile().MaxMembersPerRequest)
 	}
 	return c.change(ctx, http.MethodPatch, kind, id, body)
 }
@@ -244,7 +257,7 @@ func tooMany(n, limit int) error {
 
 // Put replaces a resource. The answer is nil when the target sent none.
 func (c *Client) Put(ctx context.Context, kind Kind, id string, body map[string]any) (*Resource, error) {
-	return c.change(ctx, http.MethodPut, kind, id, c.cfg.Profile.flagged(kind, withSchema(kind, body)))
+	return c.change(ctx, http.MethodPut, kind, id, c.Profile().flagged(kind, withSchema(kind, body)))
 }
 
 // change sends a write whose success shows in the status alone.
@@ -258,6 +271,7 @@ func (c *Client) change(ctx context.Context, method string, kind Kind, id string
 	}
 	resp, err := c.do(ctx, req)
 	if err != nil {
+		c.learn(method, kind, err)
 		return nil, err
 	}
 	r, err := decodeResource(resp.body)
@@ -277,39 +291,4 @@ func (c *Client) Delete(ctx context.Context, kind Kind, id string) error {
 		return err
 	}
 	return nil
-}
-
-// ServiceProviderConfig is what a target says about itself. It is a hint: targets
-// are wrong about themselves, and the profile wins.
-type ServiceProviderConfig struct {
-	Patch          bool
-	Filter         bool
-	FilterMax      int // 0: not said
-	Bulk           bool
-	ETag           bool
-	Sort           bool
-	ChangePassword bool
-}
-
-// Capabilities reads the target's ServiceProviderConfig.
-func (c *Client) Capabilities(ctx context.Context) (ServiceProviderConfig, error) {
-	req := c.endpoint(http.MethodGet, "/ServiceProviderConfig")
-	resp, err := c.do(ctx, req)
-	if err != nil {
-		return ServiceProviderConfig{}, err
-	}
-	type supported struct {
-		Supported  bool `json:"supported"`
-		MaxResults int  `json:"maxResults"`
-	}
-	var spc struct {
-		Patch, Bulk, Filter, ETag, Sort, ChangePassword supported
-	}
-	if err := decodeJSON(resp.body, &spc); err != nil {
-		return ServiceProviderConfig{}, req.failed(resp, err)
-	}
-	return ServiceProviderConfig{
-		Patch: spc.Patch.Supported, Bulk: spc.Bulk.Supported, ETag: spc.ETag.Supported, Sort: spc.Sort.Supported,
-		Filter: spc.Filter.Supported, FilterMax: spc.Filter.MaxResults, ChangePassword: spc.ChangePassword.Supported,
-	}, nil
 }

@@ -32,7 +32,7 @@ func (c *Client) Find(ctx context.Context, kind Kind, attribute, value string, s
 		return nil, err
 	}
 	values := append([]string{value}, spellings...)
-	if c.cfg.Profile.CaseSensitive && p.String() == "userName" {
+	if c.Profile().CaseSensitive && p.String() == "userName" {
 		values = append(values, strings.ToLower(value))
 	}
 	for i, spelling := range values {
@@ -50,7 +50,7 @@ func (c *Client) Find(ctx context.Context, kind Kind, attribute, value string, s
 func (c *Client) find(ctx context.Context, kind Kind, p Path, value string, values []string) ([]*Resource, error) {
 	var found []*Resource
 	l := c.listing(kind, ListOptions{})
-	l.req.query.Set("filter", filterEqual(c.cfg.Profile.lookedUpBy(p), value))
+	l.req.query.Set("filter", filterEqual(c.Profile().lookedUpBy(p), value))
 	if kind == KindGroup {
 		l.req.query.Set("excludedAttributes", "members")
 	}
@@ -101,10 +101,10 @@ func (c *Client) listing(kind Kind, opts ListOptions) *listing {
 	setList(req.query, "excludedAttributes", opts.ExcludedAttributes)
 	size := opts.PageSize
 	if size <= 0 {
-		size = c.cfg.Profile.PageSize
+		size = c.Profile().PageSize
 	}
 	return &listing{
-		client: c, req: req, size: size, cursor: c.cfg.Profile.Cursor,
+		client: c, req: req, size: size, cursor: c.Profile().Cursor,
 		seen: map[string]struct{}{}, cursors: map[string]struct{}{},
 	}
 }

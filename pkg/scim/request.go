@@ -28,7 +28,7 @@ type request struct {
 }
 
 func (c *Client) endpoint(method, path string) *request {
-	return &request{method: method, route: path, path: path, query: url.Values{}, retry403: c.cfg.Profile.Retry403}
+	return &request{method: method, route: path, path: path, query: url.Values{}, retry403: c.Profile().Retry403}
 }
 
 func (c *Client) collection(method string, kind Kind) *request {
@@ -74,10 +74,10 @@ func (c *Client) write(method string, kind Kind, id string, body map[string]any)
 		return nil, fmt.Errorf("write the body of %s %s: %w", method, req.route, err)
 	}
 	req.body = b.Bytes()
-	if limit := c.cfg.Profile.MaxBodyBytes; limit > 0 && len(req.body) > limit {
+	if limit := c.Profile().MaxBodyBytes; limit > 0 && len(req.body) > limit {
 		return nil, req.newError(fmt.Errorf("%w: %d bytes, the profile allows %d", errBody, len(req.body), limit))
 	}
-	if kind == KindGroup && c.cfg.Profile.OmitMembersOnWrite {
+	if kind == KindGroup && c.Profile().OmitMembersOnWrite {
 		req.query.Set("excludedAttributes", "members")
 	}
 	return req, nil

@@ -14,6 +14,9 @@ type target struct {
 	share   *share
 	prober  *scim.Client // sends probes, past the breaker and the client's limits
 	breaker *Breaker
+	// capabilities are what is known of the target beyond its profile; nil where the
+	// process does not ask.
+	capabilities *capabilities
 }
 
 // openTarget makes the client of a target and its breaker.
@@ -39,8 +42,15 @@ func (p *Process) openTarget(c *connection.Connection) (*target, error) {
 		count(ctx, call)
 		t.breaker.Observe(call)
 	}
+	if p.discovers {
+		t.capabilities = newCapabilities(p, c.Name, c.Target.URL, cfg.Profile)
+		cfg.Learned = t.capabilities.learned
+	}
 	if t.client, err = scim.New(cfg); err != nil {
 		return nil, err
+	}
+	if t.capabilities != nil {
+		t.capabilities.start(t.client, t.prober)
 	}
 	t.limiter.start()
 	t.share.start()
@@ -51,6 +61,9 @@ func (p *Process) openTarget(c *connection.Connection) (*target, error) {
 const nobody = "rollcall-probe-nobody"
 
 func (t *target) close() {
+	if t.capabilities != nil {
+		t.capabilities.close()
+	}
 	t.breaker.Close()
 	t.limiter.close()
 	t.share.close()

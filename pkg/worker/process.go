@@ -31,10 +31,11 @@ type Process struct {
 	pool     *pool
 	log      *slog.Logger
 
-	mu      sync.Mutex
-	times   BreakerTimes
-	targets map[string]*target
-	slots   map[string]chan struct{} // by connection
+	mu        sync.Mutex
+	discovers bool
+	times     BreakerTimes
+	targets   map[string]*target
+	slots     map[string]chan struct{} // by connection
 }
 
 // slotFactor is how many entries are worked on for each call in flight: claims
@@ -85,6 +86,10 @@ func (p *Process) Close() {
 
 // Limit sets the limits of the breakers; call it before anything else.
 func (p *Process) Limit(times BreakerTimes) { p.times = times }
+
+// Discover makes the process ask the targets what they can do and keep what it learns
+// of them, in the background; call it before anything else.
+func (p *Process) Discover() { p.discovers = true }
 
 // Bus is the process's connection to NATS.
 func (p *Process) Bus() *bus.Bus { return p.bus }

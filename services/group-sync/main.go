@@ -25,5 +25,6 @@ func run(ctx context.Context, env *service.Env) error {
 		return err
 	}
 	defer process.Close()
+	process.Discover()
 	return groupsync.Run(ctx, env.Config, process)
 }

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -49,13 +50,14 @@ type Options struct {
 
 // Server is the SCIM server; it is an http.Handler.
 type Server struct {
-	opts    Options
-	store   *store
-	log     *requestLog
-	lint    lint
-	limits  map[scim.CallClass]*rate.Limiter
-	latency atomic.Int64
-	fault   atomic.Pointer[func(Request) *Fault]
+	opts        Options
+	store       *store
+	log         *requestLog
+	lint        lint
+	limits      map[scim.CallClass]*rate.Limiter
+	latency     atomic.Int64
+	discoveries atomic.Int64
+	fault       atomic.Pointer[func(Request) *Fault]
 
 	mu   sync.Mutex
 	url  string
@@ -178,9 +180,22 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.inspect(request, r.URL)
 	answer := s.decide(r, request, err)
 	request.Status, request.Duration = answer.status, time.Since(start)
-	s.log.add(request)
+	if request.discovers() {
+		s.discoveries.Add(1)
+	} else {
+		s.log.add(request)
+	}
 	answer.write(w)
 }
+
+// discovers says that a request asks the server what it can do.
+func (r Request) discovers() bool {
+	return slices.Contains([]string{"/ServiceProviderConfig", "/ServiceProviderConfigs", "/ResourceTypes", "/Schemas"}, r.Path)
+}
+
+// Discoveries is how many requests asked the server what it can do. They are not among
+// Requests: when they are sent has nothing to do with users and groups.
+func (s *Server) Discoveries() int { return int(s.discoveries.Load()) }
 
 // decide lets a fault come before, after or instead of the answer.
 func (s *Server) decide(r *http.Request, request Request, unread error) answer {

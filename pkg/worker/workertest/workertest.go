@@ -46,6 +46,8 @@ type Bench struct {
 	Config *connection.Config
 	// Breaker are the breaker's limits in what Start starts; zero is production's.
 	Breaker worker.BreakerTimes
+	// Discover makes what Start starts ask the target what it can do, and learn.
+	Discover bool
 
 	tb     testing.TB
 	server *embedded.Server
@@ -174,6 +176,9 @@ func (b *Bench) Start(services ...Run) (stop func()) {
 		b.tb.Fatal(err)
 	}
 	process.Limit(b.Breaker)
+	if b.Discover {
+		process.Discover()
+	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(b.tb.Context()))
 	var wg sync.WaitGroup
 	for _, run := range services {

@@ -55,8 +55,8 @@ func (c *converger) create(ctx context.Context, job *worker.Job, w *wanted) erro
 	}
 	steps := w.refusals.leaveOut(a.difference(w.members, c.index.resource), time.Now())
 	var first []step
-	if c.profile.MembersOnCreate {
-		first = steps[:min(len(steps), c.profile.MaxMembersOnCreate)]
+	if c.profile().MembersOnCreate {
+		first = steps[:min(len(steps), c.profile().MaxMembersOnCreate)]
 	}
 	body, err := c.body(w, first)
 	if err != nil {
@@ -109,7 +109,7 @@ func keepClaim(job *worker.Job) func(context.Context, ...bus.Write) error {
 
 func (c *converger) body(w *wanted, members []step) (map[string]any, error) {
 	units := make([]scim.Unit, 0, len(w.units)+len(w.onCreate)+1)
-	if c.profile.ExternalIDAllowed {
+	if c.profile().ExternalIDAllowed {
 		units = append(units, scim.Unit{Path: "externalId", Value: w.externalID})
 	}
 	for _, u := range w.units {

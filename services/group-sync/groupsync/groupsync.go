@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -37,6 +38,7 @@ type writer interface {
 	Patch(ctx context.Context, kind scim.Kind, id string, ops []scim.Operation) (*scim.Resource, error)
 	Put(ctx context.Context, kind scim.Kind, id string, body map[string]any) (*scim.Resource, error)
 	Delete(ctx context.Context, kind scim.Kind, id string) error
+	TooManyMembers(limit int, answer error)
 }
 
 var _ resources = (*scim.Client)(nil)
@@ -83,7 +85,7 @@ type converger struct {
 	mapper  *mapper
 	policy  plan.Policy
 	target  resources
-	profile scim.Profile
+	profile func() scim.Profile
 	index   membership
 	users   *backlog
 	names   *names
@@ -93,6 +95,8 @@ type converger struct {
 	leave bool
 	// noPatch is set when the target said that it has no PATCH for groups.
 	noPatch atomic.Bool
+	// immutable are the paths that the target said it never changes.
+	immutable sync.Map
 	// matching are the paths by which a group is matched.
 	matching []string
 }
@@ -123,7 +127,7 @@ func newConverger(cfg *connection.Config, name string, c *connection.CompiledCon
 		policy: plan.Policy{
 			Create: groups.Create, Update: groups.Update, Remove: plan.Remove(groups.Remove), LookFirst: true,
 		},
-		target: target, profile: target.Profile(), index: x, dryRun: cfg.Connections[name].DryRun, leave: groups.Vanished == connection.VanishedLeave,
+		target: target, profile: target.Profile, index: x, dryRun: cfg.Connections[name].DryRun, leave: groups.Vanished == connection.VanishedLeave,
 		users: &backlog{bus: b, consumer: worker.ChangesConsumer(directoryv1.Kind_KIND_USER, name, cfg.Hash(name))},
 		names: newNames(target),
 	}

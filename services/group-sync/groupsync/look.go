@@ -154,7 +154,7 @@ func (c *converger) reexamine(ctx context.Context, job *worker.Job, w *wanted) e
 	w.lost = job.LostCreate()
 	id := job.Record.Link.GetResourceId()
 	if !job.Record.Linked() {
-		if !job.LostCreate() || !c.profile.ExternalIDAllowed {
+		if !job.LostCreate() || !c.profile().ExternalIDAllowed {
 			return nil // every creation looks first
 		}
 		found, err := c.reclaim(ctx, job, w)
@@ -194,7 +194,7 @@ const largest = 50_000
 // reads says whether a group's members can be read. Where they cannot, our own record
 // is all that is known of them, and it says what was about to be sent.
 func (c *converger) reads(a *applied) bool {
-	return c.profile.MembersReadable != scim.ReadableNo && a.count() <= largest
+	return c.profile().MembersReadable != scim.ReadableNo && a.count() <= largest
 }
 
 // read reads a group, with its members where they can be read.
@@ -214,7 +214,7 @@ func (c *converger) read(ctx context.Context, job *worker.Job, id string, a *app
 // withMembers asks for the members by name, where the target returns them only then:
 // with everything else that is compared.
 func (c *converger) withMembers() []scim.ReadOption {
-	if c.profile.MembersReadable != scim.ReadableOnRequest {
+	if c.profile().MembersReadable != scim.ReadableOnRequest {
 		return nil
 	}
 	return []scim.ReadOption{scim.Only(append(c.mapper.attributes(), "members")...)}

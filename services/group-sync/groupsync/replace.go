@@ -13,7 +13,7 @@ import (
 
 // replaces says whether the target takes a group only as a whole: its profile says
 // so, or it refused a PATCH as something that it does not have (405, 501).
-func (c *converger) replaces() bool { return !c.profile.GroupPatch || c.noPatch.Load() }
+func (c *converger) replaces() bool { return !c.profile().GroupPatch || c.noPatch.Load() }
 
 // whole is a group of a target that has no PATCH, as it stands there.
 type whole struct {
@@ -23,7 +23,7 @@ type whole struct {
 
 // replace sends the whole group, with the members as they are after a part.
 func (s *sending) replace(ctx context.Context, part []step) error {
-	if !s.c.profile.GroupPut {
+	if !s.c.profile().GroupPut {
 		return worker.Block("the target has no PATCH for groups, and no PUT that keeps members (target.overrides.group_put)")
 	}
 	if s.whole == nil {
@@ -41,7 +41,7 @@ func (s *sending) replace(ctx context.Context, part []step) error {
 			members[one.resource] = true
 		}
 	}
-	if most := s.c.profile.MaxMembersOnCreate; len(members) > most {
+	if most := s.c.profile().MaxMembersOnCreate; len(members) > most {
 		return worker.Block(fmt.Sprintf("the target has no PATCH for groups, and a request may hold %d members of %d", most, len(members)))
 	}
 	body, err := s.whole.resource.Replacement(scim.KindGroup, s.units, s.cleared)
@@ -71,7 +71,7 @@ func (s *sending) readWhole(ctx context.Context) error {
 		for _, id := range resource.MemberIDs() {
 			members[id] = true
 		}
-		if c := s.c; c.profile.MembersReadable == scim.ReadableOnRequest { // what was read is not all of it
+		if c := s.c; c.profile().MembersReadable == scim.ReadableOnRequest { // what was read is not all of it
 			call, cancel := s.job.Target(ctx)
 			defer cancel()
 			if resource, err = c.target.Get(call, scim.KindGroup, s.resource); err != nil {

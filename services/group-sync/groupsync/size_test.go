@@ -34,3 +34,31 @@ func TestMembersAreSentInBodiesThatTheTargetTakes(t *testing.T) {
 		t.Errorf("%d requests", n)
 	}
 }
+
+// A target that takes fewer members than its profile says is asked for the right
+// number from the second group on.
+func TestTooManyMembersIsLearnedOnce(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{MaxMembers: 10, Hostile: true})
+	b.Discover = true
+	var everybody []int
+	for i := range 60 {
+		everybody = append(everybody, i+1)
+	}
+	provision(t, b, everybody...)
+	b.Start(groupsync.Run)
+	b.Until(group, staff, workertest.Applied(b.Group(staff, "staff", everybody[:20]...)))
+	b.Target.ResetLog()
+	b.Until(group, staff, workertest.Applied(b.Group(staff, "staff", everybody...)))
+	if got := len(members(b, "staff")); got != len(everybody) {
+		t.Errorf("%d members", got)
+	}
+	for _, r := range b.Target.Writes() {
+		if r.Status >= 400 {
+			t.Errorf("%s is answered %d", r.Body, r.Status)
+		}
+	}
+	if n := len(b.Target.Writes()); n != 4 {
+		t.Errorf("%d requests for 40 members, want 4", n)
+	}
+}

@@ -41,6 +41,7 @@ func Run(ctx context.Context, env *service.Env) error {
 		return err
 	}
 	defer process.Close()
+	process.Discover()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return detector.Run(ctx, env.Config, b, env.Log) }) // 3
 	group.Go(func() error { return usersync.Run(ctx, env.Config, process) })    // 4

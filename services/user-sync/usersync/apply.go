@@ -107,7 +107,7 @@ func (c *converger) create(ctx context.Context, job *worker.Job, w *wanted) erro
 // active, and the entry id where the target keeps it.
 func (c *converger) body(w *wanted) (map[string]any, error) {
 	units := []scim.Unit{{Path: "active", Value: w.Enabled}}
-	if c.profile.ExternalIDAllowed {
+	if c.profile().ExternalIDAllowed {
 		units = append(units, scim.Unit{Path: "externalId", Value: w.externalID})
 	}
 	for _, u := range w.units {
@@ -218,7 +218,7 @@ func (c *converger) vanished(ctx context.Context, job *worker.Job, w *wanted) er
 	if err := c.giveUp(ctx, job); err != nil {
 		return err
 	}
-	if !w.InScope {
+	if !w.InScope || !w.Enabled && !c.policy.ProvisionDisabled { // nobody to look for
 		return job.Done(ctx)
 	}
 	return worker.ErrLook
@@ -247,7 +247,7 @@ func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, a plan
 		return c.replace(ctx, job, a.ResourceID, resource, units, cleared)
 	}
 	err := c.patch(ctx, job, a.ResourceID, units, cleared)
-	if !scim.IsUnsupported(err) || !c.profile.Put {
+	if !scim.IsUnsupported(err) || !c.profile().Put {
 		return err
 	}
 	if resource, err = c.get(ctx, job, a.ResourceID); err != nil {
@@ -309,7 +309,7 @@ func (c *converger) patch(ctx context.Context, job *worker.Job, id string, units
 
 // needsPut says whether an action changes what PATCH of this target cannot.
 func (c *converger) needsPut(a plan.Action) bool {
-	sets, clears := func(path string) bool { return !c.profile.Patches(path) }, func(path string) bool { return !c.profile.Clears(path) }
+	sets, clears := func(path string) bool { return !c.profile().Patches(path) }, func(path string) bool { return !c.profile().Clears(path) }
 	return a.Active != nil && sets("active") || slices.ContainsFunc(a.Set, sets) || slices.ContainsFunc(a.Clear, clears)
 }
 

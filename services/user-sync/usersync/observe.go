@@ -63,7 +63,7 @@ func (c *converger) reexamine(ctx context.Context, job *worker.Job, w *wanted) (
 	if job.Record.Linked() {
 		return plan.Observed{}, c.recheck(ctx, job, w)
 	}
-	if job.LostCreate() && c.profile.ExternalIDAllowed {
+	if job.LostCreate() && c.profile().ExternalIDAllowed {
 		found, err := c.reclaim(ctx, job, w)
 		if err != nil || found {
 			return plan.Observed{}, err

@@ -89,7 +89,7 @@ type converger struct {
 	target  resources
 	people  people
 	dryRun  bool
-	profile scim.Profile
+	profile func() scim.Profile
 	// deleteAfter is how long after its disabling a user who is gone is deleted; 0:
 	// never.
 	deleteAfter time.Duration
@@ -102,14 +102,14 @@ type converger struct {
 }
 
 func newConverger(c *connection.Connection, compiled *connection.CompiledConnection, target resources, key []byte, p people) *converger {
-	users, profile := c.Users, target.Profile()
+	users := c.Users
 	return &converger{
-		mapper: newMapper(compiled, users.Match, profile, key),
+		mapper: newMapper(compiled, users.Match, target.Profile(), key),
 		policy: plan.Policy{
 			Create: users.Create, Update: users.Update, Remove: plan.Remove(users.Remove), ProvisionDisabled: users.ProvisionDisabled,
-			DeleteAfter: users.DeleteAfter > 0, LookFirst: len(users.Match) != 1 || users.Match[0] != profile.Unique,
+			DeleteAfter: users.DeleteAfter > 0,
 		},
-		target: target, people: p, dryRun: c.DryRun, profile: profile, deleteAfter: users.DeleteAfter, leave: users.Vanished == connection.VanishedLeave, matching: c.MatchingPaths(directoryv1.Kind_KIND_USER),
+		target: target, people: p, dryRun: c.DryRun, profile: target.Profile, deleteAfter: users.DeleteAfter, leave: users.Vanished == connection.VanishedLeave, matching: c.MatchingPaths(directoryv1.Kind_KIND_USER),
 	}
 }
 
@@ -136,8 +136,10 @@ func (c *converger) Converge(ctx context.Context, job *worker.Job) error {
 			return err
 		}
 	}
+	policy := c.policy
+	policy.LookFirst = len(c.mapper.match) != 1 || c.mapper.match[0] != c.profile().Unique
 	return job.Carry(ctx, worker.Decision{ // 3, 4
-		Policy: c.policy, Desired: wanted.Desired, Observed: observed, Matching: c.matching, DryRun: c.dryRun,
+		Policy: policy, Desired: wanted.Desired, Observed: observed, Matching: c.matching, DryRun: c.dryRun,
 		Apply: func(ctx context.Context, a plan.Action) error { return c.apply(ctx, job, wanted, a) },
 		Look:  func(ctx context.Context) (plan.Observed, error) { return c.look(ctx, job, wanted) },
 	})

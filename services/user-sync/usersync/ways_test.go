@@ -64,3 +64,18 @@ func TestWhatNothingCanChangeIsSentOnce(t *testing.T) {
 		t.Errorf("user %v", ann)
 	}
 }
+
+func TestMissingPatchIsLearnedOnce(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{Quirks: scimtest.Quirks{NoPatch: true, MissingCapabilities: true}})
+	b.Discover = true
+	b.Start(usersync.Run)
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "", "ann@x"))))
+	for i, want := range [][]string{{"PATCH", "GET", "PUT"}, {"GET", "PUT"}} {
+		b.Target.ResetLog()
+		b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", []string{"Boss", "Director"}[i], "ann@x"))))
+		if diff := cmp.Diff(want, methods(b)); diff != "" {
+			t.Errorf("change %d (-want +got):\n%s", i+1, diff)
+		}
+	}
+}
