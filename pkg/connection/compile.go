@@ -33,6 +33,7 @@ type CompiledConnection struct {
 type CompiledGroups struct {
 	Scope      *mapping.Expression // nil: every group of the source
 	Name       *mapping.Expression
+	NameOn     string              // OnAlways, or OnCreate where the target never changes it
 	Attributes []CompiledAttribute // sorted by path
 }
 
@@ -82,6 +83,9 @@ func (c *Connection) compile() (*CompiledConnection, error) {
 	}
 	groups, groupsErr := c.Groups.compile()
 	groups.Attributes = fit(groups.Attributes, ways.Drops, ways.KeepsOfGroup)
+	if ways.KeepsOfGroup(scim.Path{Attribute: "displayName"}) {
+		groups.NameOn = OnCreate
+	}
 	out.Groups = groups
 	return out, errors.Join(err, groupsErr)
 }
@@ -90,7 +94,7 @@ func (g *GroupPolicy) compile() (*CompiledGroups, error) {
 	scope, scopeErr := compileBool(directoryv1.Kind_KIND_GROUP, g.Scope)
 	name, nameErr := mapping.Compile(directoryv1.Kind_KIND_GROUP, g.Name)
 	attributes, err := compileAttributes(directoryv1.Kind_KIND_GROUP, g.Attributes)
-	return &CompiledGroups{Scope: scope, Name: name, Attributes: attributes}, errors.Join(scopeErr, nameErr, err)
+	return &CompiledGroups{Scope: scope, Name: name, NameOn: OnAlways, Attributes: attributes}, errors.Join(scopeErr, nameErr, err)
 }
 
 // compileBool compiles an optional condition; an empty one is nil.

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -94,6 +95,8 @@ type converger struct {
 	leave bool
 	// noPatch is set when the target said that it has no PATCH for groups.
 	noPatch atomic.Bool
+	// immutable are the paths that the target said it never changes.
+	immutable sync.Map
 	// matching are the paths by which a group is matched.
 	matching []string
 }

@@ -99,7 +99,12 @@ func (m *mapper) fill(w *wanted, group mapping.Object) error {
 		return worker.MappingError("groups.name", err)
 	}
 	if text, ok := name.(string); ok && text != "" {
-		w.name, values[displayName] = text, text
+		w.name = text
+		if m.groups.NameOn == connection.OnCreate {
+			onCreate[displayName] = text
+		} else {
+			values[displayName] = text
+		}
 	} else {
 		w.Missing = append(w.Missing, displayName)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/rollcall-scim/rollcall/pkg/guard"
 	"github.com/rollcall-scim/rollcall/pkg/plan"
@@ -79,10 +80,11 @@ type sending struct {
 
 // send makes the group's attributes those of the action, and carries the steps out.
 func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, action plan.Action, a *applied, steps []step) error {
-	s := &sending{c: c, job: job, w: w, a: a, resource: action.ResourceID, cleared: action.Clear, due: len(action.Set)+len(action.Clear) > 0}
+	s := &sending{c: c, job: job, w: w, a: a, resource: action.ResourceID, cleared: action.Clear}
 	for _, path := range action.Set {
 		s.units = append(s.units, w.units[path])
 	}
+	s.leaveOutFixed()
 	if err := c.sendTried(ctx, s, steps); err != nil {
 		return err
 	}
@@ -129,10 +131,51 @@ func (s *sending) part(ctx context.Context, part []step) error {
 	case !scim.IsRejected(err) || scim.IsUnsupported(err):
 		return err
 	}
-	if !members {
-		return err
+	switch {
+	case members:
+		return s.divide(ctx, part, err)
+	case scim.Classify(err) == scim.Mutability:
+		return s.apart(ctx)
 	}
-	return s.divide(ctx, part, err)
+	return err
+}
+
+// apart sends the group's own attributes one by one, after the target refused to change
+// one of them; that one is left out from now on.
+func (s *sending) apart(ctx context.Context) error {
+	units, cleared := s.units, s.cleared
+	if len(units)+len(cleared) == 1 {
+		path := strings.Join(cleared, "")
+		if len(units) == 1 {
+			path = units[0].Path
+		}
+		s.c.immutable.Store(path, true)
+		s.job.Log().WarnContext(ctx, "the target never changes an attribute: it stays as it is from now on", "attribute", path,
+			"cure", "name it in target.overrides.immutable")
+		s.due = false
+		return nil
+	}
+	for _, unit := range units {
+		s.units, s.cleared, s.due = []scim.Unit{unit}, nil, true
+		if err := s.part(ctx, nil); err != nil {
+			return err
+		}
+	}
+	for _, path := range cleared {
+		s.units, s.cleared, s.due = nil, []string{path}, true
+		if err := s.part(ctx, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leaveOutFixed takes out what the target said it never changes.
+func (s *sending) leaveOutFixed() {
+	fixed := func(path string) bool { _, known := s.c.immutable.Load(path); return known }
+	s.units = slices.DeleteFunc(s.units, func(u scim.Unit) bool { return fixed(u.Path) })
+	s.cleared = slices.DeleteFunc(slices.Clone(s.cleared), fixed)
+	s.due = len(s.units)+len(s.cleared) > 0
 }
 
 // stillThere tells a group that is gone from a member that the target does not know:

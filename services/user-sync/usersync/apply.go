@@ -218,7 +218,7 @@ func (c *converger) vanished(ctx context.Context, job *worker.Job, w *wanted) er
 	if err := c.giveUp(ctx, job); err != nil {
 		return err
 	}
-	if !w.InScope {
+	if !w.InScope || !w.Enabled && !c.policy.ProvisionDisabled { // nobody to look for
 		return job.Done(ctx)
 	}
 	return worker.ErrLook
