@@ -19,5 +19,6 @@ for service; do
 		-ldflags "-s -w -X github.com/rollcall-scim/rollcall/pkg/service.Version=$version" -o "$context/$service" .)
 	cp "$certificates" "$context/ca-certificates.crt"
 	cp deploy/docker/Dockerfile "$context/"
+	echo "# $service: $(du -cb "$context/$service" "$context/ca-certificates.crt" | awk 'END { printf "%.1f MB", $1 / 1e6 }')"
 	echo "docker build --build-arg SERVICE=$service --tag rollcall/$service:$version bin/image/$service"
 done

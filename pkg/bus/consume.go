@@ -117,6 +117,26 @@ func (b *Bus) Backlog(ctx context.Context, stream, consumer string) (Backlog, er
 	return Backlog{Waiting: info.NumPending, InFlight: uint64(max(0, info.NumAckPending)), Settled: info.AckFloor.Stream, Paused: pausedBy(info)}, nil
 }
 
+// Oldest is when the oldest message was published that a consumer has no verdict of;
+// zero when there is none.
+func (b *Bus) Oldest(ctx context.Context, stream, filter string, backlog Backlog) (time.Time, error) {
+	if backlog.Total() == 0 {
+		return time.Time{}, nil
+	}
+	s, err := b.handle(ctx, stream)
+	if err != nil {
+		return time.Time{}, err
+	}
+	next, err := s.GetMsg(ctx, backlog.Settled+1, jetstream.WithGetMsgSubject(filter))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the oldest of %s: %w", filter, err)
+	}
+	return next.Time, nil
+}
+
 func consumerNotFound(err error) error {
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return fmt.Errorf("%w: %w", ErrNotFound, err)

@@ -62,6 +62,7 @@ func (d *Drift) Every(ctx context.Context) error {
 	if interval <= 0 {
 		return nil
 	}
+	d.measure(ctx, &DriftReport{}) // so that the first finding is an increase
 	for ctx.Err() == nil {
 		due, err := d.due(ctx, interval)
 		if err == nil && time.Now().Before(due) {

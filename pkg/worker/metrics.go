@@ -12,16 +12,18 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
 
 // Names of the workers' metrics.
 const (
-	MetricLatency   = "rollcall.change.latency"
-	MetricOutcomes  = "rollcall.outcomes"
-	MetricUnchanged = "rollcall.changes.unchanged"
-	MetricVerdicts  = "rollcall.verdicts"
-	MetricBacklog   = "rollcall.backlog"
+	MetricLatency    = "rollcall.change.latency"
+	MetricOutcomes   = "rollcall.outcomes"
+	MetricUnchanged  = "rollcall.changes.unchanged"
+	MetricVerdicts   = "rollcall.verdicts"
+	MetricBacklog    = "rollcall.backlog"
+	MetricBacklogAge = "rollcall.backlog.age"
 )
 
 // Scope is the instrumentation scope of this package's metrics.
@@ -34,6 +36,7 @@ type metrics struct {
 	same      metric.Int64Counter
 	verdicts  metric.Int64Counter
 	backlog   metric.Int64ObservableGauge
+	age       metric.Float64ObservableGauge
 	backlogOf metric.MeasurementOption
 }
 
@@ -42,7 +45,9 @@ func newMetrics(cfg Config) (*metrics, error) {
 	m := &metrics{base: []attribute.KeyValue{
 		attribute.String("rollcall.connection", cfg.Connection), attribute.String("rollcall.kind", cfg.Kind.Token()),
 	}}
-	var errs [5]error
+	var errs [6]error
+	m.age, errs[5] = meter.Float64ObservableGauge(MetricBacklogAge, metric.WithUnit("s"),
+		metric.WithDescription("Time since the oldest change was published that is not applied yet; 0 when all are."))
 	m.latency, errs[0] = meter.Float64Histogram(MetricLatency, metric.WithUnit("s"),
 		metric.WithDescription("Time from the detection of a change to the target's confirmation."),
 		metric.WithExplicitBucketBoundaries(.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 3600))
@@ -68,11 +73,21 @@ func (m *metrics) observeBacklog(b *bus.Bus, cfg Config) (stop func(), err error
 		if errors.Is(err, bus.ErrNotFound) {
 			return nil
 		}
-		if err == nil {
-			o.ObserveInt64(m.backlog, int64(backlog.Total()), m.backlogOf) //nolint:gosec // a number of entries
+		if err != nil {
+			return err
 		}
-		return err
-	}, m.backlog)
+		o.ObserveInt64(m.backlog, int64(backlog.Total()), m.backlogOf) //nolint:gosec // a number of entries
+		oldest, err := b.Oldest(collect, cfg.Kind.Stream(), directoryv1.EntryFilter(cfg.Kind, cfg.Source), backlog)
+		if err != nil {
+			return err
+		}
+		age := 0.0
+		if !oldest.IsZero() {
+			age = time.Since(oldest).Seconds()
+		}
+		o.ObserveFloat64(m.age, age, m.backlogOf)
+		return nil
+	}, m.backlog, m.age)
 	if err != nil {
 		return nil, fmt.Errorf("observe backlog: %w", err)
 	}

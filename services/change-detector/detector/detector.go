@@ -137,6 +137,8 @@ func (d *detector) run(ctx context.Context) {
 	d.metrics.begin(ctx)
 	again(ctx, func(worked func()) error {
 		return d.bus.WithLease(ctx, provisioningv1.BucketSources, leaseKey(d.name), d.owner, failpoint.Scale(leaseTTL), func(ctx context.Context) error {
+			d.metrics.holds(ctx, 1)
+			defer d.metrics.holds(context.WithoutCancel(ctx), 0)
 			return d.hold(ctx, worked)
 		})
 	}, func(err error, wait time.Duration) {

@@ -20,6 +20,7 @@ const (
 	MetricPassDuration   = "rollcall.pass.duration"
 	MetricEntries        = "rollcall.entries"
 	MetricHeld           = "rollcall.held"
+	MetricLease          = "rollcall.lease"
 	MetricSessionsFailed = "rollcall.sessions.failed"
 )
 
@@ -32,6 +33,7 @@ type metrics struct {
 	passDuration  metric.Float64Histogram
 	entries       metric.Int64Gauge
 	failed        metric.Int64Counter
+	lease         metric.Int64Gauge
 	held          atomic.Int64
 	heldObserving metric.Int64ObservableGauge
 }
@@ -39,12 +41,13 @@ type metrics struct {
 func newMetrics(source string) (*metrics, error) {
 	meter := otel.Meter(Scope)
 	m := &metrics{source: attribute.String("rollcall.source", source)}
-	var errs [5]error
+	var errs [6]error
 	m.publishedC, errs[0] = meter.Int64Counter(MetricPublished, metric.WithDescription("Changes published, by kind."))
 	m.passDuration, errs[1] = meter.Float64Histogram(MetricPassDuration, metric.WithUnit("s"),
 		metric.WithDescription("Duration of full passes over a source."), metric.WithExplicitBucketBoundaries(.01, .05, .1, .5, 1, 5, 10, 30, 60, 300))
 	m.entries, errs[2] = meter.Int64Gauge(MetricEntries, metric.WithDescription("Entries in scope, by kind."))
 	m.failed, errs[3] = meter.Int64Counter(MetricSessionsFailed, metric.WithDescription("Directory sessions that ended with an error."))
+	m.lease, errs[5] = meter.Int64Gauge(MetricLease, metric.WithDescription("1 where this replica watches the source, 0 where another one does."))
 	m.heldObserving, errs[4] = meter.Int64ObservableGauge(MetricHeld, metric.WithDescription("Entries of which the guard holds something for a person."),
 		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
 			o.Observe(m.held.Load(), metric.WithAttributes(m.source))
@@ -57,7 +60,15 @@ func newMetrics(source string) (*metrics, error) {
 }
 
 // begin counts nothing, so that the first failure is an increase.
-func (m *metrics) begin(ctx context.Context) { m.failed.Add(ctx, 0, metric.WithAttributes(m.source)) }
+func (m *metrics) begin(ctx context.Context) {
+	m.failed.Add(ctx, 0, metric.WithAttributes(m.source))
+	m.holds(ctx, 0)
+}
+
+// holds says whether this replica holds the source's lease: 1, or 0.
+func (m *metrics) holds(ctx context.Context, lease int64) {
+	m.lease.Record(ctx, lease, metric.WithAttributes(m.source))
+}
 
 func (m *metrics) setHeld(n int64) { m.held.Store(n) }
 

@@ -39,13 +39,12 @@ const (
 
 // Every panel and every alert asks for metrics that are there, before anything went
 // wrong: a metric that appears with the first failure is one that nobody counts.
-func TestDashboardAndAlertsAskForWhatIsThere(t *testing.T) {
-	t.Parallel()
+func TestDashboardAndAlertsAskForWhatIsThere(t *testing.T) { //nolint:paralleltest // there is one telemetry in a process
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	metrics := free(ctx, t)
 	directory := ldaptest.Start(t, ldaptest.Options{LDIF: people})
-	startRollcall(ctx, t, directory, metrics)
+	startRollcall(ctx, t, directory, metrics, "")
 	prometheus := startPrometheus(ctx, t, metrics)
 	queries := panels(t)
 	if len(queries) < 10 {
@@ -82,13 +81,13 @@ func TestDashboardAndAlertsAskForWhatIsThere(t *testing.T) {
 }
 
 // startRollcall runs a target, and Rollcall between it and a directory.
-func startRollcall(ctx context.Context, t *testing.T, directory *ldaptest.Server, metrics string) {
+func startRollcall(ctx context.Context, t *testing.T, directory *ldaptest.Server, metrics, otlp string) {
 	t.Helper()
 	target := scimtest.NewServer(t, scimtest.Options{Token: token})
 	dir := t.TempDir()
 	file := filepath.Join(dir, "rollcall.yaml")
 	config := strings.NewReplacer("$LDAP", directory.URL, "$READER", directory.ReaderDN, "$PASSWORD", directory.ReaderPassword,
-		"$SCIM", target.URL(), "$TOKEN", token, "$DATA", filepath.Join(dir, "data"), "$METRICS", metrics, "$DIR", dir).Replace(configuration)
+		"$SCIM", target.URL(), "$TOKEN", token, "$DATA", filepath.Join(dir, "data"), "$METRICS", metrics, "$OTLP", otlp, "$DIR", dir).Replace(configuration)
 	for name, text := range map[string]string{"password": directory.ReaderPassword, "token": token} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
