@@ -146,8 +146,18 @@ func (a *accounts) refresh(ctx context.Context) error {
 		a.log.InfoContext(ctx, "the target's users are looked up one by one: their listing cannot be used", "error", err)
 	default:
 		a.listing, a.listed = listing, time.Now()
+		time.AfterFunc(listingLifetime, func() { a.forget(listing) })
 	}
 	return nil
+}
+
+// forget gives back the memory of a listing that is not believed any more.
+func (a *accounts) forget(listing *scim.Listing) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.listing == listing {
+		a.listing = nil
+	}
 }
 
 func (a *accounts) fresh() bool { return a.listing != nil && time.Since(a.listed) <= listingLifetime }
