@@ -228,3 +228,34 @@ func TestAttributesOfGroupsOnCreateAndByDefault(t *testing.T) {
 		t.Errorf("group %v", g)
 	}
 }
+
+// A name that the target refuses is for a person to look at; who joins and who leaves
+// does not wait for it.
+func TestRefusedNameHoldsUpNoMember(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	b.Override("max_members: 2")
+	b.Unguarded()
+	provision(t, b, 1, 2, 3, 4)
+	b.Start(groupsync.Run)
+	b.Until(group, staff, workertest.Applied(b.Group(staff, "staff", 1, 2)))
+	b.Target.SetFault(func(r scimtest.Request) *scimtest.Fault {
+		if strings.Contains(r.Body, "crew") {
+			return &scimtest.Fault{Status: http.StatusBadRequest, ScimType: "invalidValue", Detail: "no crews"}
+		}
+		return nil
+	})
+	b.Group(staff, "crew", 2, 3, 4)
+	link := b.Until(group, staff, workertest.Parked)
+	if diff := cmp.Diff([]string{"u2", "u3", "u4"}, members(b, "staff")); diff != "" {
+		t.Errorf("members: -want +got\n%s", diff)
+	}
+	if got := link.GetProblem().GetMessage(); !strings.Contains(got, "no crews") || link.GetMembersApplied() != 3 {
+		t.Errorf("link %v", link)
+	}
+	b.Target.ResetLog()
+	b.Until(group, staff, workertest.Applied(b.Group(staff, "staff", 2, 3)))
+	if diff := cmp.Diff([]string{patched(removed("u4"))}, b.Sent()); diff != "" {
+		t.Errorf("requests: -want +got\n%s", diff)
+	}
+}

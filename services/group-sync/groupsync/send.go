@@ -74,6 +74,9 @@ type sending struct {
 	units   []scim.Unit
 	cleared []string
 	due     bool
+	// refusal is what the target said to them, where it refused them; members do not
+	// wait for that.
+	refusal error
 	// whole is the group as it stands, where the target takes it only as a whole.
 	whole *whole
 }
@@ -88,7 +91,10 @@ func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, action
 	if err := c.sendTried(ctx, s, steps); err != nil {
 		return err
 	}
-	return s.confirmRefused(ctx)
+	if err := s.confirmRefused(ctx); err != nil {
+		return err
+	}
+	return s.refusal
 }
 
 // all carries steps out.
@@ -134,8 +140,11 @@ func (s *sending) part(ctx context.Context, part []step) error {
 	switch {
 	case members:
 		return s.divide(ctx, part, err)
-	case scim.Classify(err) == scim.Mutability:
+	case scim.Classify(err) == scim.Mutability && !s.c.replaces():
 		return s.apart(ctx)
+	case scim.IsRejected(err):
+		s.refusal, s.units, s.cleared, s.due = err, nil, nil, false
+		return nil
 	}
 	return err
 }
