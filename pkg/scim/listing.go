@@ -13,10 +13,16 @@ type Listing struct {
 }
 
 // ReadAll lists a kind. ErrIncomplete means that absence from it would prove
-// nothing.
-func (c *Client) ReadAll(ctx context.Context, kind Kind, opts ListOptions) (*Listing, error) {
+// nothing. each, where there is one, may take from a resource what is not needed, and
+// end the listing by an error.
+func (c *Client) ReadAll(ctx context.Context, kind Kind, opts ListOptions, each func(*Resource) error) (*Listing, error) {
 	l := &Listing{byValue: map[string]map[string][]*Resource{}}
 	_, err := c.List(ctx, kind, opts, func(r *Resource) error {
+		if each != nil {
+			if err := each(r); err != nil {
+				return err
+			}
+		}
 		l.resources = append(l.resources, r)
 		return nil
 	})

@@ -211,6 +211,36 @@ func TestManyGroupsAreListedOnce(t *testing.T) {
 	}
 }
 
+// A target whose listing does not add up is asked group by group, and not listed again
+// for each.
+func TestIncompleteListingOfGroupsIsTriedOnce(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{Quirks: scimtest.Quirks{StuckPaging: true}})
+	b.Override("page_size: 5")
+	const count = 30
+	last := map[int]uint64{}
+	for n := range count {
+		b.Target.Seed(scim.KindGroup, map[string]any{"displayName": fmt.Sprintf("g%d", n)})
+		last[staff+n] = b.Group(staff+n, fmt.Sprintf("g%d", n))
+	}
+	b.Start(groupsync.Run)
+	for n, sequence := range last {
+		b.Until(group, n, workertest.Applied(sequence))
+	}
+	pages := 0
+	for _, r := range b.Target.Requests() {
+		if r.Path == "/Groups" && !strings.Contains(r.Query, "filter=") {
+			pages++
+		}
+	}
+	if pages == 0 || pages > 4 {
+		t.Errorf("%d pages were listed", pages)
+	}
+	if got := b.Target.Count(scim.KindGroup); got != count {
+		t.Errorf("%d groups, want %d", got, count)
+	}
+}
+
 func TestReplicasConvergeOneGroupInTurn(t *testing.T) {
 	t.Parallel()
 	b := workertest.New(t, "remove: disable", scimtest.Options{})

@@ -299,6 +299,8 @@ const (
 	listingLifetime = 60 * time.Second
 	// listFrom is how many look-ups within a short time are worth one listing.
 	listFrom = 4
+	// listingDelay is how long none is tried after one that did not add up.
+	listingDelay = 10 * time.Minute
 )
 
 // names is what is known of the names of the target's groups: one listing serves
@@ -312,6 +314,7 @@ type names struct {
 	listing sync.Mutex // one listing at a time
 	mu      sync.Mutex
 	listed  time.Time
+	failed  time.Time
 	byName  map[string][]*scim.Resource
 	recent  []time.Time
 }
@@ -328,6 +331,7 @@ func (n *names) find(ctx context.Context, job *worker.Job, name string) (found [
 	case !fresh:
 		err := n.list(ctx, job)
 		if errors.Is(err, scim.ErrIncomplete) {
+			n.giveUp()
 			return nil, false, nil
 		}
 		if err != nil {
@@ -346,7 +350,14 @@ func (n *names) state() (fresh, worth bool) {
 	defer n.mu.Unlock()
 	now := time.Now()
 	n.recent = append(slices.DeleteFunc(n.recent, func(t time.Time) bool { return now.Sub(t) > listingLifetime }), now)
-	return now.Sub(n.listed) <= listingLifetime, len(n.recent) >= listFrom
+	return now.Sub(n.listed) <= listingLifetime, len(n.recent) >= listFrom && now.Sub(n.failed) > listingDelay
+}
+
+// giveUp remembers that a listing did not add up.
+func (n *names) giveUp() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.failed = time.Now()
 }
 
 func (n *names) list(ctx context.Context, job *worker.Job) error {

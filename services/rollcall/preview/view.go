@@ -251,7 +251,7 @@ func (v *view) reader(ctx context.Context, todo []detector.Desired) (reader, err
 	if unlinked < listFrom {
 		return r, nil
 	}
-	listing, err := v.target.ReadAll(ctx, scim.KindUser, scim.ListOptions{})
+	listing, err := v.target.ReadAll(ctx, scim.KindUser, scim.ListOptions{}, nil)
 	if errors.Is(err, scim.ErrIncomplete) {
 		return r, nil // one by one, then
 	}

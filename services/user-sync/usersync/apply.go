@@ -136,6 +136,9 @@ func (c *converger) adopt(ctx context.Context, job *worker.Job, w *wanted, a pla
 	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_UPDATE, writes...); err != nil {
 		return err
 	}
+	if w.listed == a.ResourceID {
+		resource = nil // it may have changed since
+	}
 	err = c.send(ctx, job, w, a, resource)
 	if err == nil && job.GivenUp() && !sends(a) {
 		err = c.there(ctx, job, a.ResourceID)
@@ -209,6 +212,9 @@ func (c *converger) giveUp(ctx context.Context, job *worker.Job) error {
 		return worker.Wait(freshDelay, errNotThereYet)
 	case c.leave && !job.Asked():
 		return worker.Block("the target no longer has this user, and users.vanished is leave; `rollcall parked retry` creates it again")
+	}
+	if c.accounts != nil {
+		c.accounts.drop(job.Record.Link.GetResourceId())
 	}
 	return job.GiveUp(ctx)
 }
@@ -376,6 +382,9 @@ func (c *converger) remove(ctx context.Context, job *worker.Job, a plan.Action) 
 	}
 	if err != nil {
 		return err
+	}
+	if c.accounts != nil {
+		c.accounts.drop(a.ResourceID)
 	}
 	job.Outcome.ResourceId = a.ResourceID
 	writes, err := job.Disown(ctx)

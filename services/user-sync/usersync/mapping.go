@@ -55,6 +55,9 @@ type wanted struct {
 	left       []string
 	// found are the resources that a look at the target returned, by id.
 	found map[string]*scim.Resource
+	// met says that an account was found, and listed which one a listing named.
+	met    bool
+	listed string
 }
 
 // paths are all mapped paths that are kept equal, sorted.

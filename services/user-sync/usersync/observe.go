@@ -12,6 +12,15 @@ import (
 // look searches the target by the matching attributes, in order, until one of
 // them finds something.
 func (c *converger) look(ctx context.Context, job *worker.Job, w *wanted) (plan.Observed, error) {
+	if c.accounts != nil && w.listed == "" { // one may have come since
+		if err := c.accounts.settle(ctx); err != nil {
+			return plan.Observed{}, err
+		}
+		if observed, err := c.listed(ctx, job, w); err != nil || observed.Looked {
+			return observed, err
+		}
+	}
+	w.listed = ""
 	observed := plan.Observed{Looked: true}
 	for _, m := range w.match {
 		call, cancel := job.Target(ctx)
@@ -28,6 +37,7 @@ func (c *converger) look(ctx context.Context, job *worker.Job, w *wanted) (plan.
 			observed.Matches = append(observed.Matches, match)
 		}
 		if len(observed.Matches) > 0 {
+			w.met = true
 			break
 		}
 	}

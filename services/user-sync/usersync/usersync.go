@@ -56,7 +56,11 @@ func Run(ctx context.Context, cfg *connection.Config, process *worker.Process) e
 			return err
 		}
 		people, follow := peopleOf(c, compiled.Connections[name], process)
-		w, err := process.Worker(directoryv1.Kind_KIND_USER, c, cfg.Hash(name), newConverger(c, compiled.Connections[name], target, key, people)) //nolint:contextcheck // what it starts ends with the process
+		converger := newConverger(c, compiled.Connections[name], target, key, people)
+		converger.accounts = newAccounts(target, func(ctx context.Context) (uint64, error) {
+			return worker.UsersBacklog(ctx, process.Bus(), name, cfg.Hash(name))
+		}, converger.compared, process.Log().With("connection", name))
+		w, err := process.Worker(directoryv1.Kind_KIND_USER, c, cfg.Hash(name), converger) //nolint:contextcheck // what it starts ends with the process
 		if err != nil {
 			return err
 		}
@@ -84,12 +88,15 @@ func Preview(
 
 // converger makes one target's users equal.
 type converger struct {
-	mapper  *mapper
-	policy  plan.Policy
-	target  resources
-	people  people
-	dryRun  bool
-	profile func() scim.Profile
+	mapper *mapper
+	policy plan.Policy
+	target resources
+	people people
+	// accounts is the listing of the target's users; nil for those who only compare or
+	// foretell.
+	accounts *accounts
+	dryRun   bool
+	profile  func() scim.Profile
 	// deleteAfter is how long after its disabling a user who is gone is deleted; 0:
 	// never.
 	deleteAfter time.Duration
@@ -117,8 +124,9 @@ func newConverger(c *connection.Connection, compiled *connection.CompiledConnect
 //
 //  1. map the entry to what the target should hold
 //  2. after an abandoned write, look at the target first
-//  3. decide
-//  4. carry the decision out, or look and decide again
+//  3. where most users turn out to be there already, find her in a listing of all
+//  4. decide
+//  5. carry the decision out, or look and decide again
 func (c *converger) Converge(ctx context.Context, job *worker.Job) error {
 	if err := c.people.ready(ctx); err != nil {
 		return err
@@ -131,14 +139,23 @@ func (c *converger) Converge(ctx context.Context, job *worker.Job) error {
 		job.Record.Link.References = wanted.references // durable with what is done
 	}
 	var observed plan.Observed
-	if job.Abandoned() { // 2
-		if observed, err = c.reexamine(ctx, job, wanted); err != nil {
+	switch {
+	case job.Abandoned(): // 2
+		observed, err = c.reexamine(ctx, job, wanted)
+	case c.seeks(job, wanted): // 3
+		var leave func(met bool)
+		if leave, err = c.accounts.enter(ctx); err != nil {
 			return err
 		}
+		defer func() { leave(wanted.met) }()
+		observed, err = c.listed(ctx, job, wanted)
+	}
+	if err != nil {
+		return err
 	}
 	policy := c.policy
 	policy.LookFirst = len(c.mapper.match) != 1 || c.mapper.match[0] != c.profile().Unique
-	return job.Carry(ctx, worker.Decision{ // 3, 4
+	return job.Carry(ctx, worker.Decision{ // 4, 5
 		Policy: policy, Desired: wanted.Desired, Observed: observed, Matching: c.matching, DryRun: c.dryRun,
 		Apply: func(ctx context.Context, a plan.Action) error { return c.apply(ctx, job, wanted, a) },
 		Look:  func(ctx context.Context) (plan.Observed, error) { return c.look(ctx, job, wanted) },

@@ -1,0 +1,272 @@
+package usersync
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rollcall-scim/rollcall/pkg/plan"
+	"github.com/rollcall-scim/rollcall/pkg/scim"
+	"github.com/rollcall-scim/rollcall/pkg/worker"
+)
+
+const (
+	// listFrom is how many users who met an account that was there already, within the
+	// lifetime of a listing, make one worth while.
+	listFrom = 8
+	// ahead is how many users of a process go first, before the others are tried: what
+	// they meet says whether the target is populated.
+	ahead = 12
+	// aheadTime bounds how long the others wait for them.
+	aheadTime = 10 * time.Second
+	// listingLifetime is how long a listing is believed, and how long one may take.
+	listingLifetime = time.Minute
+	// listingDelay is how long none is tried after one that could not be used.
+	listingDelay = 10 * time.Minute
+	// lookDelay bounds how long a user who holds a claim waits for a listing.
+	lookDelay = 5 * time.Second
+)
+
+// accounts is what a target holds, in one listing, for the first synchronization with
+// a populated one: users who are there already are found in it and need neither a
+// creation that is refused nor a look-up. A user who is not in it proves nothing: she is
+// created, or looked up, as if there were none.
+type accounts struct {
+	target  lister
+	waiting func(context.Context) (uint64, error) // users still to be looked at
+	keep    func(*scim.Resource)                  // drops what is not compared
+	log     *slog.Logger
+
+	mu      sync.Mutex
+	listing *scim.Listing // nil: none
+	gone    map[string]struct{}
+	listed  time.Time
+	failed  time.Time
+	met     []time.Time   // users who met an account, lately
+	running chan struct{} // closed when the listing that is being made is over; nil: none is
+
+	begun, ended int           // of those who go ahead
+	tried        chan struct{} // closed when they have
+}
+
+// lister lists a target.
+type lister interface {
+	ReadAll(ctx context.Context, kind scim.Kind, opts scim.ListOptions, each func(*scim.Resource) error) (*scim.Listing, error)
+	Profile() scim.Profile
+}
+
+var _ lister = (*scim.Client)(nil)
+
+func newAccounts(target lister, waiting func(context.Context) (uint64, error), keep func(*scim.Resource), log *slog.Logger) *accounts {
+	return &accounts{target: target, waiting: waiting, keep: keep, log: log, tried: make(chan struct{})}
+}
+
+// enter lets a user without an account be looked for or created, after those who go
+// ahead, and with a listing where one is worth while. leave is called when that is over;
+// met says that she had an account.
+func (a *accounts) enter(ctx context.Context) (leave func(met bool), err error) {
+	a.mu.Lock()
+	first := a.begun < ahead
+	a.begun++
+	a.mu.Unlock()
+	leave = func(met bool) { a.leave(first, met) }
+	if !first {
+		err = within(ctx, a.tried, aheadTime)
+	}
+	if err == nil {
+		err = a.refresh(ctx)
+	}
+	if err != nil {
+		leave(false)
+	}
+	return leave, err
+}
+
+func (a *accounts) leave(first, met bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if met {
+		a.met = append(a.recent(), time.Now())
+	}
+	if first {
+		if a.ended++; a.ended == ahead {
+			close(a.tried)
+		}
+	}
+}
+
+// recent are those of met who still count; a.mu is held.
+func (a *accounts) recent() []time.Time {
+	return slices.DeleteFunc(a.met, func(t time.Time) bool { return time.Since(t) > listingLifetime })
+}
+
+// within waits until something is over, for a time at most.
+func within(ctx context.Context, over <-chan struct{}, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-over:
+	case <-timer.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// refresh makes a listing where one is worth while and none is fresh, or waits for the
+// one that is being made.
+func (a *accounts) refresh(ctx context.Context) error {
+	a.mu.Lock()
+	if running := a.running; running != nil {
+		a.mu.Unlock()
+		return within(ctx, running, listingLifetime)
+	}
+	a.met = a.recent()
+	if a.fresh() || len(a.met) < listFrom || time.Since(a.failed) < listingDelay {
+		a.mu.Unlock()
+		return nil
+	}
+	running := make(chan struct{})
+	a.running, a.gone = running, map[string]struct{}{}
+	a.mu.Unlock()
+	listing, err := a.list(ctx)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	defer close(running)
+	a.running = nil
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		a.failed = time.Now()
+		a.log.InfoContext(ctx, "the target's users are looked up one by one: their listing cannot be used", "error", err)
+	default:
+		a.listing, a.listed = listing, time.Now()
+		time.AfterFunc(listingLifetime, func() { a.forget(listing) })
+	}
+	return nil
+}
+
+// forget gives back the memory of a listing that is not believed any more.
+func (a *accounts) forget(listing *scim.Listing) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.listing == listing {
+		a.listing = nil
+	}
+}
+
+func (a *accounts) fresh() bool { return a.listing != nil && time.Since(a.listed) <= listingLifetime }
+
+var errTooLong = errors.New("the listing costs more calls than it saves")
+
+// list reads all accounts, unless that takes more pages than users wait.
+func (a *accounts) list(ctx context.Context) (*scim.Listing, error) {
+	waiting, err := a.waiting(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, listingLifetime)
+	defer cancel()
+	left := (waiting + listFrom) * uint64(a.target.Profile().PageSize) //nolint:gosec // not negative
+	return a.target.ReadAll(ctx, scim.KindUser, scim.ListOptions{}, func(r *scim.Resource) error {
+		if left == 0 {
+			return errTooLong
+		}
+		left--
+		a.keep(r)
+		return nil
+	})
+}
+
+// find is the one account that a fresh listing holds for a user, by the first attribute
+// that finds any; nil where a look-up has to say it.
+func (a *accounts) find(match []matchValue) *scim.Resource {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.fresh() {
+		return nil
+	}
+	for _, m := range match {
+		found, err := a.listing.Find(m.attribute, m.value)
+		if err != nil || len(found) > 1 {
+			return nil
+		}
+		if len(found) == 1 {
+			if _, gone := a.gone[found[0].ID]; gone {
+				return nil
+			}
+			return found[0]
+		}
+	}
+	return nil
+}
+
+// settle waits, for a while, for the listing that is being made.
+func (a *accounts) settle(ctx context.Context) error {
+	a.mu.Lock()
+	running := a.running
+	a.mu.Unlock()
+	if running == nil {
+		return nil
+	}
+	return within(ctx, running, lookDelay)
+}
+
+// drop forgets an account that is gone, or another one than it was.
+func (a *accounts) drop(id string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.gone != nil {
+		a.gone[id] = struct{}{}
+	}
+}
+
+// seeks says whether a user has to be looked for or created.
+func (c *converger) seeks(job *worker.Job, w *wanted) bool {
+	return c.accounts != nil && !job.Foretelling() && !job.Record.Linked() && w.InScope && (w.Enabled || c.policy.ProvisionDisabled)
+}
+
+// listed is what the listing says of a user, where it names one account that nobody
+// owns; otherwise nobody looked.
+func (c *converger) listed(ctx context.Context, job *worker.Job, w *wanted) (plan.Observed, error) {
+	r := c.accounts.find(w.match)
+	if r == nil {
+		return plan.Observed{}, nil
+	}
+	m, err := c.examine(ctx, job, w, r)
+	if err != nil || m.Owner != "" {
+		return plan.Observed{}, err
+	}
+	w.met, w.listed = true, r.ID
+	return plan.Observed{Looked: true, Matches: []plan.Match{m}}, nil
+}
+
+// compared drops from an account of a listing what is not compared: a target may have
+// many.
+func (c *converger) compared(r *scim.Resource) {
+	kept := []string{"id", "externalid", "active"}
+	paths := slices.Clone(c.mapper.match)
+	for _, a := range c.mapper.attributes {
+		paths = append(paths, a.Path.String())
+	}
+	for _, path := range paths {
+		if p, err := scim.ParsePath(path); err == nil && p.URN != "" {
+			kept = append(kept, strings.ToLower(p.URN))
+		} else if err == nil {
+			kept = append(kept, strings.ToLower(p.Attribute))
+		}
+	}
+	for name := range r.Attributes {
+		if !slices.ContainsFunc(kept, func(k string) bool {
+			lower := strings.ToLower(name)
+			return lower == k || strings.HasPrefix(lower, k+":")
+		}) {
+			delete(r.Attributes, name)
+		}
+	}
+}
