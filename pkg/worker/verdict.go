@@ -220,7 +220,8 @@ func (w *Worker) weigh(ctx context.Context, err error, attempts uint32) disposit
 // ambiguous failure the claim stays without an owner: whoever comes next looks
 // first.
 func (w *Worker) record(ctx context.Context, j *Job, d disposition, err error) error {
-	if d.kind == 0 && !j.claimed() {
+	later := d.kind == 0 || d.kind == provisioningv1.ProblemKind_PROBLEM_KIND_RETRYING
+	if d.kind == 0 && !j.claimed() && !j.repair {
 		return nil
 	}
 	l := proto.CloneOf(j.stored) // what was never stored is not a fact
@@ -231,6 +232,9 @@ func (w *Worker) record(ctx context.Context, j *Job, d disposition, err error) e
 		} else {
 			l.Claim.Owner = ""
 		}
+	}
+	if j.repair && later && l.GetClaim() == nil { // another request may take the place of the one that asked for a look
+		l.Claim = &provisioningv1.Claim{Sequence: j.Sequence, Intent: provisioningv1.Intent_INTENT_UPDATE}
 	}
 	if d.counts {
 		l.Attempts++

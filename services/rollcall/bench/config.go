@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -24,9 +25,14 @@ type setting struct {
 	target      string // URL
 	concurrency int
 	data        string // nats.data_dir
+	nats        string // URL of a NATS that runs alone; empty: the embedded one
+	places      int    // workers.concurrency; as many as concurrency when 0
+	rate, burst int    // of the target; 0: no limit
+	overrides   string // more keys of target.overrides, each with a comma before it
+	telemetry   string // more keys of telemetry, each with a comma before it
 }
 
-const configText = `nats: {data_dir: %q}
+const configText = `nats: {data_dir: %q, url: %q}
 sources:
   corp:
     ldap: {urls: [%q], bind_dn: %q, bind_password: "${file:%s}"}
@@ -40,13 +46,13 @@ connections:
     target:
       url: %q
       auth: {bearer: {token: "${file:%s}"}}
-      rate: {requests_per_second: 0}
-      overrides: {member_remove_vouched: true}
+      rate: {requests_per_second: %d, burst: %d}
+      overrides: {member_remove_vouched: true%s}
       concurrency: %d
     groups: {}
 workers: {concurrency: %d}
 console: {listen: ""}
-telemetry: {metrics_listen: "", log: {level: info, format: text}}
+telemetry: {metrics_listen: "", log: {level: info, format: text}%s}
 `
 
 // writeConfig writes rollcall.yaml and its secrets into a directory. Everything
@@ -54,8 +60,8 @@ telemetry: {metrics_listen: "", log: {level: info, format: text}}
 func writeConfig(dir string, directory *ldaptest.Server, s setting) (file string, cfg *connection.Config, err error) {
 	password, secret := filepath.Join(dir, "password"), filepath.Join(dir, "token")
 	file = filepath.Join(dir, "rollcall.yaml")
-	text := fmt.Sprintf(configText, s.data, directory.URL, directory.ReaderDN, password, s.mode,
-		s.target, secret, s.concurrency, s.concurrency)
+	text := fmt.Sprintf(configText, s.data, s.nats, directory.URL, directory.ReaderDN, password, s.mode,
+		s.target, secret, s.rate, max(1, s.burst), s.overrides, s.concurrency, cmp.Or(s.places, s.concurrency), s.telemetry)
 	for path, content := range map[string]string{password: directory.ReaderPassword, secret: token, file: text} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			return "", nil, fmt.Errorf("write the configuration: %w", err)

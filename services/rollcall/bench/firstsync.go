@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldaptest"
 	"github.com/rollcall-scim/rollcall/services/rollcall/bench/recording"
@@ -50,7 +51,7 @@ func (b *bench) firstSync(ctx context.Context) (err error) {
 	var runs []synced
 	for n := range b.opts.runs {
 		b.say("first sync of %s: run %d of %d", s, n+1, b.opts.runs)
-		one, err := b.syncOnce(ctx, filepath.Join(b.scratch, "first-sync", "run"+strconv.Itoa(n)), directory, s) // 2, 3
+		one, err := b.syncOnce(ctx, filepath.Join(b.scratch, "first-sync", "run"+strconv.Itoa(n)), directory, s, targetLatency, "") // 2, 3
 		if err != nil {
 			return fmt.Errorf("first sync: %w", err)
 		}
@@ -60,29 +61,36 @@ func (b *bench) firstSync(ctx context.Context) (err error) {
 	return nil
 }
 
-func (b *bench) syncOnce(ctx context.Context, dir string, directory *ldaptest.Server, s shape) (one synced, err error) {
+// syncOnce is one run at a target of some latency, with more keys of the telemetry.
+func (b *bench) syncOnce(
+	ctx context.Context, dir string, directory *ldaptest.Server, s shape, latency time.Duration, telemetry string,
+) (one synced, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return one, fmt.Errorf("make a directory: %w", err)
 	}
-	t, err := b.startTarget(ctx, dir, targetLatency)
+	t, err := b.startTarget(ctx, dir, latency)
 	if err != nil {
 		return one, err
 	}
 	defer func() { err = errors.Join(err, t.stop()) }()
-	if one, err = b.sync(ctx, dir, directory, t, s); err != nil {
+	how := setting{mode: "auto", target: t.url, concurrency: inFlight, data: filepath.Join(dir, "data"), telemetry: telemetry}
+	if one, err = b.sync(ctx, dir, directory, t, s, how, nil); err != nil {
 		return one, err
 	}
 	recorded, err := record(ctx, t)
 	if err != nil {
 		return one, err
 	}
-	one.bare, err = b.bare(ctx, dir, recorded)
+	one.bare, err = b.bare(ctx, dir, recorded, latency)
 	return one, err
 }
 
-// sync runs rollcall until the target holds the directory.
-func (b *bench) sync(ctx context.Context, dir string, directory *ldaptest.Server, t *target, s shape) (one synced, err error) {
-	file, cfg, err := writeConfig(dir, directory, setting{mode: "auto", target: t.url, concurrency: inFlight, data: filepath.Join(dir, "data")})
+// sync runs rollcall until the target holds the directory, and then perhaps does
+// something more.
+func (b *bench) sync(
+	ctx context.Context, dir string, directory *ldaptest.Server, t *target, s shape, how setting, then func(cfg *connection.Config, rollcall *child) error,
+) (one synced, err error) {
+	file, cfg, err := writeConfig(dir, directory, how)
 	if err != nil {
 		return one, err
 	}
@@ -105,6 +113,11 @@ func (b *bench) sync(ctx context.Context, dir string, directory *ldaptest.Server
 	all, err := t.requests(ctx, 0)
 	if err != nil {
 		return one, err
+	}
+	if then != nil {
+		if err := then(cfg, rollcall); err != nil {
+			return one, err
+		}
 	}
 	first, last := all[0].At, all[0].At
 	for _, r := range all {
@@ -155,7 +168,7 @@ func record(ctx context.Context, t *target) (recording.Recording, error) {
 }
 
 // bare sends a recording to a target of its own and returns the seconds.
-func (b *bench) bare(ctx context.Context, dir string, recorded recording.Recording) (seconds float64, err error) {
+func (b *bench) bare(ctx context.Context, dir string, recorded recording.Recording, latency time.Duration) (seconds float64, err error) {
 	dir = filepath.Join(dir, "bare")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return 0, fmt.Errorf("make a directory: %w", err)
@@ -164,7 +177,7 @@ func (b *bench) bare(ctx context.Context, dir string, recorded recording.Recordi
 	if err := recorded.Save(file); err != nil {
 		return 0, err
 	}
-	t, err := b.startTarget(ctx, dir, targetLatency)
+	t, err := b.startTarget(ctx, dir, latency)
 	if err != nil {
 		return 0, err
 	}

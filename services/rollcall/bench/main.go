@@ -17,6 +17,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 )
 
@@ -65,6 +67,8 @@ type options struct {
 	small, large  shape
 	runs, changes int
 	members       int // of the big group that somebody joins
+	crowd         int // users of the figures of pushing
+	huge          int // members of the group that is pushed
 	joins         int
 	minRatio      float64
 	only          string // the one step to do; empty for all
@@ -81,10 +85,12 @@ func parse(args []string, errOut io.Writer) (options, error) {
 	flags.IntVar(&o.runs, "runs", 3, "first syncs, of which the fastest counts")
 	flags.IntVar(&o.changes, "changes", 500, "changes whose way to the target is timed")
 	flags.IntVar(&o.members, "members", 20_000, "members of the group that somebody joins")
+	flags.IntVar(&o.crowd, "crowd", 10_000, "users of the figures of pushing")
+	flags.IntVar(&o.huge, "huge", 100_000, "members of the group that is pushed")
 	flags.IntVar(&o.joins, "joins", 30, "how many join it")
 	flags.IntVar(&o.large.users, "users", 100_000, "users of the large directory; it has a group for each fifty")
 	flags.BoolVar(&o.skipLarge, "skip-large", false, "leave the large directory out, and do one first sync only")
-	flags.StringVar(&o.only, "only", "", "do one step only: first-sync, latency, join or full-pass")
+	flags.StringVar(&o.only, "only", "", "do one step only: "+strings.Join(stepNames, ", "))
 	flags.Float64Var(&o.minRatio, "min-ratio", 0, "fail where a first sync has a smaller ratio to bare; 0: only state it")
 	flags.StringVar(&o.format, "o", "text", "output format: text or json")
 	flags.StringVar(&o.dir, "dir", "", "where the scratch directory is made; its disk counts. Empty: the system's")
@@ -100,12 +106,21 @@ func parse(args []string, errOut io.Writer) (options, error) {
 		flags.Usage()
 		return o, errors.New("wrong arguments")
 	}
+	if o.only != "" && !slices.Contains(stepNames, o.only) {
+		return o, fmt.Errorf("there is no step %q: write one of %s", o.only, strings.Join(stepNames, ", "))
+	}
 	return o, nil
 }
 
+// stepNames are the steps in their order, and largeSteps those that take a while.
+var (
+	stepNames  = []string{"disk", "first-sync", "latency", "join", "full-pass", "crowd", "telemetry", "calls", "replicas", "limits", "huge-group"}
+	largeSteps = []string{"full-pass", "crowd", "telemetry", "replicas", "limits", "huge-group"}
+)
+
 // skips says whether a step is left out.
 func (o options) skips(step string) bool {
-	return o.only != "" && o.only != step || o.skipLarge && step == "full-pass"
+	return o.only != "" && o.only != step || o.skipLarge && slices.Contains(largeSteps, step)
 }
 
 // bench is one run.
@@ -126,6 +141,9 @@ type bench struct {
 //  4. change to request, beside the directory's own times
 //  5. a person joins a big group, beside a bare read of the group
 //  6. full pass over a large directory, beside a bare read
+//  7. many users at a quick and at a slow target, with telemetry and without, beside
+//     bare; what changes and refusals cost
+//  8. replicas, their common limits, and a huge group, with every service alone
 //
 // Everything that was started has ended, and the scratch directory is gone, when
 // it returns.
@@ -145,15 +163,14 @@ func run(ctx context.Context, o options, progress io.Writer) (r *report, err err
 			return nil, err
 		}
 	}
-	for _, step := range []struct {
-		name string
-		do   func(context.Context) error
-	}{{"disk", b.disk}, {"first-sync", b.firstSync}, {"latency", b.latency}, {"join", b.join}, {"full-pass", b.fullPass}} { // 2 to 6
-		if o.skips(step.name) {
+	for i, do := range []func(context.Context) error{
+		b.disk, b.firstSync, b.latency, b.join, b.fullPass, b.crowd, b.telemetry, b.calls, b.replicas, b.limits, b.hugeGroup,
+	} { // 2 to 8
+		if o.skips(stepNames[i]) {
 			continue
 		}
-		if err := step.do(ctx); err != nil {
-			return nil, err
+		if err := do(ctx); err != nil {
+			return nil, fmt.Errorf("%s: %w", stepNames[i], err)
 		}
 	}
 	b.report.close()

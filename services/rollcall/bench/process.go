@@ -21,6 +21,10 @@ const (
 	rollcallPath = module + "services/rollcall"
 	scimtestPath = module + "pkg/scim/scimtest/cmd/scimtest"
 	barePath     = module + "services/rollcall/bench/bare"
+	detectorPath = module + "services/change-detector"
+	usersPath    = module + "services/user-sync"
+	groupsPath   = module + "services/group-sync"
+	natsPath     = "github.com/nats-io/nats-server/v2"
 )
 
 // build makes the programs in a directory.
@@ -28,7 +32,7 @@ func build(ctx context.Context, dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the directory of programs: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", dir+string(filepath.Separator), rollcallPath, scimtestPath, barePath) //nolint:gosec // our own packages
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", dir+string(filepath.Separator), rollcallPath, scimtestPath, barePath, detectorPath, usersPath, groupsPath, natsPath) //nolint:gosec // our own packages
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the programs: %w\n%s", err, out)
 	}

@@ -22,10 +22,10 @@ type target struct {
 }
 
 // startTarget starts an empty target and waits until it listens.
-func (b *bench) startTarget(ctx context.Context, dir string, latency time.Duration) (*target, error) {
+func (b *bench) startTarget(ctx context.Context, dir string, latency time.Duration, more ...string) (*target, error) {
 	file := filepath.Join(dir, "scim.url")
 	c, err := start(filepath.Join(dir, "scimtest.log"), b.program("scimtest"),
-		"-token", token, "-latency", latency.String(), "-url-file", file)
+		append([]string{"-token", token, "-latency", latency.String(), "-url-file", file}, more...)...)
 	if err != nil {
 		return nil, err
 	}

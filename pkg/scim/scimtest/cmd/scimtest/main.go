@@ -9,9 +9,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -37,11 +39,15 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	token := flags.String("token", "", "bearer token that clients must send; empty: none")
 	latency := flags.Duration("latency", 0, "least duration of every request")
 	maxMembers := flags.Int("max-members", 0, "member changes in one request; 0: no limit")
+	throttleEvery := flags.Int("throttle-every", 0, "answer 429 to each write of this number; 0: to none")
+	awayAfter := flags.Int("away-after", 0, "after so many requests, answer 429 with Retry-After for a while; 0: never")
+	awayFor := flags.Duration("away-for", 2*time.Second, "how long that is, in whole seconds")
 	urlFile := flags.String("url-file", "", "file that gets the base URL when the server is ready")
 	if err := flags.Parse(args); err != nil {
 		return fmt.Errorf("read the flags: %w", err)
 	}
-	server := scimtest.New(scimtest.Options{Token: *token, Latency: *latency, MaxMembers: *maxMembers, LogSize: 20_000})
+	server := scimtest.New(scimtest.Options{Token: *token, Latency: *latency, MaxMembers: *maxMembers, LogSize: 200_000})
+	server.SetFault(busy(*throttleEvery, *awayAfter, *awayFor))
 	if err := server.Serve(*listen, newPage(server)); err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
@@ -56,6 +62,28 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	return server.Shutdown(stopping)
+}
+
+// busy refuses requests as a target that is asked too much: each of a number, and all
+// for a while after a number. nil refuses none.
+func busy(throttleEvery, awayAfter int, awayFor time.Duration) func(scimtest.Request) *scimtest.Fault {
+	if throttleEvery == 0 && awayAfter == 0 {
+		return nil
+	}
+	var writes, all atomic.Int64
+	var until atomic.Int64 // Unix nanoseconds
+	return func(r scimtest.Request) *scimtest.Fault {
+		if awayAfter > 0 && all.Add(1) == int64(awayAfter) {
+			until.Store(time.Now().Add(awayFor).UnixNano())
+		}
+		if left := time.Until(time.Unix(0, until.Load())); left > 0 {
+			return &scimtest.Fault{Status: http.StatusTooManyRequests, RetryAfter: awayFor}
+		}
+		if throttleEvery > 0 && r.Writes() && writes.Add(1)%int64(throttleEvery) == 0 {
+			return &scimtest.Fault{Status: http.StatusTooManyRequests}
+		}
+		return nil
+	}
 }
 
 // writeWhole makes the file appear with its content, so that nobody reads half.
