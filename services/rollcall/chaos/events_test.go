@@ -26,26 +26,11 @@ const unreachable = `urls: ["ldap://127.0.0.1:1"]`
 func TestTenThousandRandomEvents(t *testing.T) {
 	r, _ := random(t)
 	b, nats := external(t)
-	s := &storm{site: newSite(t, nats, unreachable), r: r, bus: b, crowd: newCrowd(r, 300, 30)}
+	s := &storm{site: newSite(t, nats, unreachable), r: r, bus: b, crowd: newCrowd(r, 300, 30), events: *events, window: window, here: map[int]bool{}}
 	s.SetLatency(time.Millisecond)
-	s.settle(s.world, []int{0, 1, 2}, 0)
+	s.settle(s.world, []int{0, 1, 2})
 	s.deliverAgain()
-	for range replicas {
-		s.workers = append(s.workers, s.start(userSync), s.start(groupSync))
-	}
-	start := time.Now()
-	s.publish(s.all())
-	if err := worker.FirstPass(t.Context(), b, wiki); err != nil {
-		t.Fatal(err)
-	}
-	s.converge(s.world) // the first run is over: from now on removals pass
-	for i := range *events {
-		s.publish(s.event(r))
-		s.disturb(i)
-	}
-	published := time.Since(start)
-	s.converge(s.world)
-	t.Logf("%d events in %v, equal after %v, %d requests, %d kills", *events, published, time.Since(start), len(s.Requests()), s.kills)
+	s.rage(replicas)
 	s.again()
 }
 
@@ -68,13 +53,46 @@ type storm struct {
 	bus     *bus.Bus
 	fences  map[directoryv1.Kind]*bus.Fence
 	workers []*process
+	events  int
+	window  uint64 // how many changes may wait before the next event
 	kills   int
+	tally   tally
+	here    map[int]bool // who was in scope when last published
+}
+
+// tally counts what calls are allowed for.
+type tally struct {
+	changed int // entries that were published, each time, but for those as they were
+	echoes  int // teams of a person who came or went: they have to follow
+	asked   int // requests to look at an entry
+}
+
+// rage lets everything happen with so many replicas of each worker, until the target
+// is equal.
+func (s *storm) rage(replicas int) {
+	s.t.Helper()
+	for range replicas {
+		s.workers = append(s.workers, s.start(userSync), s.start(groupSync))
+	}
+	start := time.Now()
+	s.publish(s.all())
+	if err := worker.FirstPass(s.t.Context(), s.bus, wiki); err != nil {
+		s.t.Fatal(err)
+	}
+	s.converge(s.world) // the first run is over: from now on removals pass
+	for i := range s.events {
+		s.publish(s.event(s.r))
+		s.disturb(i)
+	}
+	published := time.Since(start)
+	s.converge(s.world)
+	s.t.Logf("%d events in %v, equal after %v, %d requests, %d kills", s.events, published, time.Since(start), len(s.Requests()), s.kills)
 }
 
 // disturb does what the event with this number brings with it.
 func (s *storm) disturb(i int) {
 	s.t.Helper()
-	every := func(times int) bool { return i%max(1, *events/times) == 0 && i > 0 }
+	every := func(times int) bool { return i%max(1, s.events/times) == 0 && i > 0 }
 	switch {
 	case every(kills):
 		next := s.kills % len(s.workers)
@@ -85,10 +103,11 @@ func (s *storm) disturb(i int) {
 		s.deliverAgain()
 	case i%50 == 0:
 		s.publish([]entry{s.anything(s.r)}) // as it is
+		s.tally.changed--
 	case i%20 == 0:
 		s.request(s.anything(s.r))
 	case i%16 == 0:
-		s.calm(window)
+		s.calm(s.window)
 	}
 }
 
@@ -106,6 +125,7 @@ func (s *storm) calm(limit uint64) {
 
 func (s *storm) request(e entry) {
 	s.t.Helper()
+	s.tally.asked++
 	if err := s.bus.Request(s.t.Context(), e.kind, wiki, id(e.n), "chaos"); err != nil {
 		s.t.Fatal(err)
 	}
@@ -162,6 +182,9 @@ func (s *storm) takeFences() {
 // publish publishes entries as they are now, each kind in one batch.
 func (s *storm) publish(entries []entry) {
 	s.t.Helper()
+	for _, e := range entries {
+		s.count(e)
+	}
 	for _, kind := range kinds {
 		var messages []bus.Message
 		for _, e := range entries {
@@ -171,6 +194,22 @@ func (s *storm) publish(entries []entry) {
 		}
 		if _, err := s.fences[kind].Publish(s.t.Context(), messages); err != nil {
 			s.t.Fatal(err)
+		}
+	}
+}
+
+// count notes that an entry is published.
+func (s *storm) count(e entry) {
+	s.tally.changed++
+	p := s.people[e.n]
+	here := p != nil && !p.out
+	if e.kind != directoryv1.Kind_KIND_USER || s.here[e.n] == here {
+		return
+	}
+	s.here[e.n] = here
+	for _, t := range s.teams {
+		if t.members[e.n] {
+			s.tally.echoes++
 		}
 	}
 }

@@ -94,7 +94,7 @@ func newStory(t *testing.T) *story {
 	w.teams[1].members = map[int]bool{2: true, 3: true, 4: true}
 	directory := ldaptest.Start(t, ldaptest.Options{LDIF: w.ldif(), MemberOf: "overlay"})
 	s := &story{site: newSite(t, "", ldapLine(directory)), world: w, directory: directory}
-	s.settle(w, []int{1}, 0)
+	s.settle(w, []int{1})
 	s.chapters = []func(*world) string{
 		func(w *world) string { return w.retitle(0, "Engineer") },
 		func(w *world) string { return w.rename(2) },

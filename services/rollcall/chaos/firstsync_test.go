@@ -63,7 +63,7 @@ func newFirstSync(t *testing.T, r *rand.Rand) *firstSync {
 		_, nats = external(t)
 	}
 	f.site = newSite(t, nats, ldapLine(directory))
-	f.settle(w, []int{0, 1, 2, 3, 4}, 0)
+	f.settle(w, []int{0, 1, 2, 3, 4})
 	f.trap = trap{method: http.MethodPost, path: "/Users", nth: 1 + r.IntN(people), moment: moment(r.IntN(int(nrMoments)))}
 	if f.victim == groupSync || f.victim == allInOne && r.IntN(3) == 0 {
 		f.trap.path, f.trap.nth = "/Groups", 1+r.IntN(teams-1)

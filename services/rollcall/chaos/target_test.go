@@ -105,8 +105,8 @@ func (g *target) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // settle puts strangers on the target, which nobody may touch, and some accounts
-// and one group that are to be adopted.
-func (g *target) settle(w *world, accounts []int, team int) {
+// and the first group that are to be adopted.
+func (g *target) settle(w *world, accounts []int) {
 	var friends []any
 	for n := range 6 {
 		id := g.Seed(scim.KindUser, map[string]any{"userName": fmt.Sprintf("stranger%d", n), "active": n%2 == 0, "title": "Nobody's"})
@@ -123,8 +123,8 @@ func (g *target) settle(w *world, accounts []int, team int) {
 		g.adopted[id] = true
 		members = append(members, map[string]any{"value": id})
 	}
-	if w.teams[team] != nil {
-		g.adopted[g.Seed(scim.KindGroup, map[string]any{"displayName": w.teams[team].name, "externalId": keep, "members": members})] = true
+	if w.teams[0] != nil {
+		g.adopted[g.Seed(scim.KindGroup, map[string]any{"displayName": w.teams[0].name, "externalId": keep, "members": members})] = true
 	}
 	for id, text := range g.documents() {
 		if _, stranger := g.strangers[id]; stranger {
