@@ -111,7 +111,10 @@ func Run(ctx context.Context, name string, cfg *connection.Config, run func(ctx 
 	err = run(ctx, env)
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
-	return errors.Join(err, stop(closing), tel.Close(closing))
+	if closeErr := tel.Close(closing); closeErr != nil { // what nobody takes is no failure of the service
+		tel.Log.WarnContext(ctx, "the last telemetry was not sent", "error", closeErr)
+	}
+	return errors.Join(err, stop(closing))
 }
 
 // serve answers /metrics, /healthz and /readyz; an empty address serves nothing.

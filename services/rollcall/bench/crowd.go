@@ -17,7 +17,7 @@ import (
 // crowd is the figure of pushing many users, at a target that takes its time and at one
 // that takes none.
 func (b *bench) crowd(ctx context.Context) (err error) {
-	s := shape{users: b.opts.crowd, groups: minGroups}
+	s := shape{users: b.opts.crowd, groups: max(minGroups, b.opts.crowd/50)}
 	directory, err := b.directory(ctx, "crowd", s)
 	if err != nil {
 		return err
@@ -40,7 +40,7 @@ func (b *bench) crowd(ctx context.Context) (err error) {
 // telemetry is the figure of what traces cost: a first sync with the usual share of
 // them exported, beside one without any.
 func (b *bench) telemetry(ctx context.Context) (err error) {
-	s := shape{users: b.opts.crowd, groups: minGroups}
+	s := shape{users: b.opts.crowd, groups: max(minGroups, b.opts.crowd/50)}
 	directory, err := b.directory(ctx, "telemetry", s)
 	if err != nil {
 		return err
@@ -108,7 +108,7 @@ func (b *bench) calls(ctx context.Context) (err error) {
 	}
 	newest := before[len(before)-1].Seq
 	b.say("a start without a change, and one member who leaves")
-	return b.again(ctx, dir, how, func(cfg *connection.Config, rollcall *child) error {
+	return b.again(ctx, dir, func(cfg *connection.Config, rollcall *child) error {
 		same, err := t.requests(ctx, newest)
 		if err != nil {
 			return err
@@ -140,7 +140,7 @@ func (b *bench) calls(ctx context.Context) (err error) {
 
 // again runs rollcall once more on what it knows, until it has nothing to do, and then
 // does something.
-func (b *bench) again(ctx context.Context, dir string, how setting, then func(*connection.Config, *child) error) (err error) {
+func (b *bench) again(ctx context.Context, dir string, then func(*connection.Config, *child) error) (err error) {
 	file := filepath.Join(dir, "rollcall.yaml")
 	cfg, err := connection.Load(file)
 	if err != nil {

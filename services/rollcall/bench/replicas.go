@@ -258,16 +258,13 @@ func lastAfterPause(all []scimtest.Request) (last time.Duration) {
 	return last
 }
 
-// hugeGroup is the figure of a group that everybody is in.
+// hugeGroup is the figure of a group that everybody is in. It comes when everybody is
+// there: while users are still being provisioned, a group is pushed in parts.
 func (b *bench) hugeGroup(ctx context.Context) (err error) {
 	s := shape{users: b.opts.huge, groups: 1}
 	var ldif strings.Builder
 	for i := range s.users {
 		fmt.Fprintf(&ldif, "dn: %s\nobjectClass: inetOrgPerson\nuid: u%06d\ncn: User %d\nsn: Nr%d\nmail: u%06d@example.com\n\n", userDN(i), i, i, i, i)
-	}
-	fmt.Fprintf(&ldif, "dn: cn=everybody,ou=groups,%s\nobjectClass: groupOfNames\ncn: everybody\n", suffix)
-	for i := range s.users {
-		ldif.WriteString("member: " + userDN(i) + "\n")
 	}
 	directory, err := b.load(ctx, "huge-group", ldif.String())
 	if err != nil {
@@ -294,6 +291,17 @@ func (b *bench) hugeGroup(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, f.stop()) }()
 	if _, err := provisioned(ctx, f, t, s.users); err != nil {
 		return err
+	}
+	if err := idle(ctx, f.cfg, f.children[0]); err != nil {
+		return err
+	}
+	var group strings.Builder
+	fmt.Fprintf(&group, "dn: cn=everybody,ou=groups,%s\nchangetype: add\nobjectClass: groupOfNames\ncn: everybody\n", suffix)
+	for i := range s.users {
+		group.WriteString("member: " + userDN(i) + "\n")
+	}
+	if err := directory.Apply(ctx, group.String()); err != nil {
+		return fmt.Errorf("add the group: %w", err)
 	}
 	if err := filled(ctx, f, t, s.users); err != nil {
 		return err

@@ -155,8 +155,12 @@ func newReceiver(t *testing.T) *receiver {
 	return r
 }
 
-// ServeHTTP takes one export.
+// ServeHTTP takes one export; metrics are let pass.
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if req.URL.Path != "/v1/traces" {
+		w.Header().Set("Content-Type", "application/x-protobuf")
+		return
+	}
 	body, err := io.ReadAll(req.Body)
 	var export collector.ExportTraceServiceRequest
 	if err == nil {
