@@ -15,6 +15,9 @@ const (
 	faultyReplicas = 3
 	faultyWindow   = 30
 	faultPercent   = 5
+	// stormPercent is for the creation of a group, which few requests are, and of which
+	// the target would keep two.
+	stormPercent = 50
 )
 
 // TestFaultyTarget is a random history at a target that throttles, fails and cuts
@@ -79,10 +82,14 @@ type weather struct {
 	seen []int // how often each of the climate came
 }
 
-func (w *weather) fault(scimtest.Request) *scimtest.Fault {
+func (w *weather) fault(r scimtest.Request) *scimtest.Fault {
+	percent := faultPercent
+	if r.Method == http.MethodPost && r.Path == "/Groups" {
+		percent = stormPercent
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.r.IntN(100) >= faultPercent {
+	if w.r.IntN(100) >= percent {
 		return nil
 	}
 	n := w.r.IntN(len(climate))
