@@ -23,7 +23,11 @@ func (b *bench) crowd(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, directory.Close()) }()
-	for latency, least := range map[time.Duration]float64{targetLatency: 0.7, 0: 0.2} {
+	for _, at := range []struct {
+		latency time.Duration
+		least   float64
+	}{{targetLatency, 0.7}, {0, 0.2}} {
+		latency, least := at.latency, at.least
 		b.say("first sync of %s at %s", s, latency)
 		one, err := b.syncOnce(ctx, filepath.Join(b.scratch, "crowd", latency.String()), directory, s, latency, "")
 		if err != nil {
