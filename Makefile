@@ -61,9 +61,10 @@ test-k8s: ## Run the chart and the demo's story on a real Kubernetes, which it b
 	scripts/test-k8s.sh $(ARGS)
 
 .PHONY: deps
-deps: ## Bring what tests need: an LDAP server, a SCIM server that others wrote, Prometheus
+deps: ## Bring what tests need: an LDAP server, a SCIM server and a PATCH that others wrote, Prometheus
 	@scripts/slapd.sh >/dev/null
 	@scripts/peers.sh >/dev/null
+	@scripts/peers.sh oracle >/dev/null
 	@scripts/prometheus.sh >/dev/null
 
 .PHONY: fuzz
