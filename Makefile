@@ -65,6 +65,7 @@ deps: ## Bring what tests need: an LDAP server, a SCIM server and a PATCH that o
 	@scripts/slapd.sh >/dev/null
 	@scripts/peers.sh >/dev/null
 	@scripts/peers.sh oracle >/dev/null
+	@scripts/peers.sh betterauth >/dev/null
 	@scripts/prometheus.sh >/dev/null
 
 .PHONY: fuzz

@@ -2,15 +2,17 @@
 # Installs what others wrote and our tests compare with, from its lock file, into
 # the cache, and prints the directory. A second call is instant. Needs node and npm.
 #
-#   peers.sh          the SCIM server of the stories
+#   peers.sh          a SCIM server of the stories
+#   peers.sh betterauth   another one
 #   peers.sh oracle   the PATCH that scimtest is compared with
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
 name=${1:-scimmy}
 case $name in
   scimmy) source=$here/services/rollcall/stories/scimmy ;;
+  betterauth) source=$here/services/rollcall/stories/betterauth ;;
   oracle) source=$here/pkg/scim/scimtest/oracle ;;
-  *) echo "there is no $name: say scimmy or oracle" >&2; exit 2 ;;
+  *) echo "there is no $name: say scimmy, betterauth or oracle" >&2; exit 2 ;;
 esac
 cache=${ROLLCALL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rollcall}
 command -v npm >/dev/null || { echo "npm is missing: install Node.js 20 or later (Debian: apt-get install nodejs npm)" >&2; exit 1; }

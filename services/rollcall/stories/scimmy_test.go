@@ -18,20 +18,20 @@ import (
 // and compares the final states.
 func TestStoriesOnScimmy(t *testing.T) {
 	t.Parallel()
-	dir, err := install(t.Context())
+	dir, err := install(t.Context(), "scimmy")
 	if err != nil {
 		t.Fatal(err)
 	}
-	run(t, func(ctx context.Context, _ string) (target, error) { return startScimmy(ctx, dir) })
+	run(t, func(ctx context.Context, _ string) (target, error) { return startPeer(ctx, dir) })
 }
 
-// install brings the server from its lock file.
-func install(ctx context.Context) (string, error) {
+// install brings a server from its lock file.
+func install(ctx context.Context, name string) (string, error) {
 	script, err := filepath.Abs("../../../scripts/peers.sh")
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, script)
+	cmd := exec.CommandContext(ctx, script, name)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -40,15 +40,15 @@ func install(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// scimmy is a server on npm's scimmy.
-type scimmy struct {
+// peer is a server that others wrote.
+type peer struct {
 	base string
 	stop func()
 }
 
 var errNoURL = errors.New("the server says no URL")
 
-func startScimmy(ctx context.Context, dir string) (target, error) {
+func startPeer(ctx context.Context, dir string) (target, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	cmd := exec.CommandContext(ctx, "node", filepath.Join(dir, "server.mjs"))
 	cmd.Env = append(os.Environ(), "TOKEN="+token)
@@ -68,13 +68,13 @@ func startScimmy(ctx context.Context, dir string) (target, error) {
 		stop()
 		return nil, errNoURL
 	}
-	return &scimmy{base: lines.Text(), stop: stop}, nil
+	return &peer{base: lines.Text(), stop: stop}, nil
 }
 
-func (s *scimmy) url() string { return s.base }
-func (s *scimmy) close()      { s.stop() }
+func (s *peer) url() string { return s.base }
+func (s *peer) close()      { s.stop() }
 
-func (s *scimmy) state(ctx context.Context) (string, error) {
+func (s *peer) state(ctx context.Context) (string, error) {
 	users, err := s.list(ctx, "/Users")
 	if err != nil {
 		return "", err
@@ -83,9 +83,9 @@ func (s *scimmy) state(ctx context.Context) (string, error) {
 	return describe(users, groups), err
 }
 
-// list reads the first page: this server pages by 20 and ignores startIndex, and
-// a story has fewer.
-func (s *scimmy) list(ctx context.Context, path string) ([]map[string]any, error) {
+// list reads the first page: scimmy pages by 20 and ignores startIndex, and a story
+// has fewer.
+func (s *peer) list(ctx context.Context, path string) ([]map[string]any, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+path, nil)
 	if err != nil {
 		return nil, err

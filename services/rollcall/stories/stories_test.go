@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,11 +42,16 @@ const token = "story-token"
 // sizeLimit is how many entries the limited account of a story may read.
 const sizeLimit = 2
 
-// run runs every story with a target of its own.
-func run(t *testing.T, newTarget func(ctx context.Context, dir string) (target, error)) {
+// run runs every story, but for some, with a target of its own.
+func run(t *testing.T, newTarget func(ctx context.Context, dir string) (target, error), but ...string) {
 	t.Helper()
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = slices.DeleteFunc(files, func(file string) bool { return slices.Contains(but, strings.TrimSuffix(filepath.Base(file), ".txtar")) })
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata",
+		Files:               files,
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			s, err := newStory(t.Context(), env, newTarget)

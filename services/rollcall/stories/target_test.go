@@ -162,7 +162,7 @@ func (s *story) tamper(ts *testscript.TestScript, args []string) {
 		var list struct{ Resources []map[string]any }
 		ts.Check(json.Unmarshal(page, &list))
 		for _, r := range list.Resources {
-			ids[text(r["userName"])+text(r["displayName"])] = text(r["id"])
+			ids[cmp.Or(text(r["userName"]), text(r["displayName"]))] = text(r["id"])
 		}
 	}
 	for line := range strings.Lines(ts.ReadFile(args[0])) {
