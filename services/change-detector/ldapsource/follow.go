@@ -12,6 +12,9 @@ const (
 	eventBuffer = 1024
 	// maxGather is how many messages are taken before they are settled.
 	maxGather = 1000
+	// sweepAfterStart is when 389 DS is read once more: it may keep to itself what is
+	// deleted in the first moments of a session.
+	sweepAfterStart = 10 * time.Second
 	// sweepRest keeps sweeps that events ask for to a tenth of the time.
 	sweepRest = 10
 )
@@ -134,6 +137,9 @@ func (f *follower) run(ctx context.Context) error {
 		return err
 	}
 	f.scheduleSweep()
+	if f.tracker == nil && dialectOf(f.server.Vendor) == Dialect389 {
+		f.sweeping.at = time.Now().Add(sweepAfterStart)
+	}
 	for {
 		if err := f.settle(ctx); err != nil {
 			return err
