@@ -136,7 +136,7 @@ func newConverger(cfg *connection.Config, name string, c *connection.CompiledCon
 // Converge is the table of contents of one group:
 //
 //  1. map the entry to what the target should hold
-//  2. while users are still being provisioned, come back later
+//  2. while users are still being provisioned, come back later, unless somebody leaves
 //  3. find the resources of its members
 //  4. after an abandoned write, look at the target first
 //  5. decide
@@ -148,11 +148,17 @@ func (c *converger) Converge(ctx context.Context, job *worker.Job) error {
 	}
 	wanted.refusals = newRefusals(job)
 	if wanted.InScope {
-		if err := c.waitForUsers(ctx, job); err != nil { // 2
-			return err
+		wait := c.waitForUsers(ctx, job) // 2
+		if wait != nil && job.Record.Link.GetMembersApplied() == 0 {
+			return wait
 		}
 		if err := c.resolve(ctx, job, wanted); err != nil { // 3
 			return err
+		}
+		if wait != nil {
+			if leaves, err := c.anybodyLeaves(ctx, job, wanted); err != nil || !leaves {
+				return errors.Join(err, wait)
+			}
 		}
 	}
 	if job.Abandoned() { // 4

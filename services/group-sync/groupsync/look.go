@@ -74,6 +74,16 @@ func (c *converger) waitForUsers(ctx context.Context, job *worker.Job) error {
 	return worker.Wait(min(max(delay, shortestWait), longestWait), fmt.Errorf("%w: %d to go", errUsersFirst, waiting))
 }
 
+// anybodyLeaves says whether a member has to be removed: that does not wait for users
+// who are to come.
+func (c *converger) anybodyLeaves(ctx context.Context, job *worker.Job, w *wanted) (bool, error) {
+	a, err := c.current(ctx, job)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(c.steps(w, a), func(s step) bool { return s.remove && s.resource != "" }), nil
+}
+
 // resolve finds the resources of the group's members.
 func (c *converger) resolve(ctx context.Context, job *worker.Job, w *wanted) error {
 	members, err := c.stream(ctx, job)
