@@ -266,16 +266,12 @@ func (b *Breaker) see(p *provisioningv1.Pause, revision uint64) {
 
 // follow learns of pauses that others make and lift.
 func (b *Breaker) follow(ctx context.Context) {
-	for ctx.Err() == nil {
-		err := pauses(b.bus).Watch(ctx, provisioningv1.PauseKey(b.connection), nil, func(e bus.Entry[provisioningv1.Pause, *provisioningv1.Pause]) error {
+	Follow(ctx, b.log, "pauses", time.Second, func(ctx context.Context) error {
+		return pauses(b.bus).Watch(ctx, provisioningv1.PauseKey(b.connection), nil, func(e bus.Entry[provisioningv1.Pause, *provisioningv1.Pause]) error {
 			b.see(e.Value, e.Revision)
 			return nil
 		})
-		if err != nil && ctx.Err() == nil {
-			b.log.WarnContext(ctx, "watch for pauses interrupted, beginning anew", "error", err)
-		}
-		pause(ctx, time.Second)
-	}
+	})
 }
 
 // repair makes the consumers agree with the key, for those who died between the two.

@@ -93,13 +93,9 @@ func (c *capabilities) learned(l scim.Learned) {
 // watch follows what is stored, whoever stores it.
 func (c *capabilities) watch() {
 	var once sync.Once
-	for c.ctx.Err() == nil {
-		err := c.bus.WatchText(c.ctx, provisioningv1.BucketTargets, capabilitiesKey(c.connection), func() { once.Do(func() { close(c.ready) }) }, c.take)
-		if err != nil && c.ctx.Err() == nil {
-			c.log.WarnContext(c.ctx, "watch what is known of the target interrupted, beginning anew", "error", err)
-		}
-		pause(c.ctx, troubleDelay)
-	}
+	Follow(c.ctx, c.log, "what is known of the target", troubleDelay, func(ctx context.Context) error {
+		return c.bus.WatchText(ctx, provisioningv1.BucketTargets, capabilitiesKey(c.connection), func() { once.Do(func() { close(c.ready) }) }, c.take)
+	})
 }
 
 // take makes the client follow what is stored.

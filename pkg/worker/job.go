@@ -164,16 +164,6 @@ func (j *Job) Log() *slog.Logger {
 	return j.worker.deps.Log.With("entry", hex.EncodeToString(j.Record.ID))
 }
 
-// freshTime is how long a target may need until it knows what it has just done.
-const freshTime = 5 * time.Second
-
-// Fresh says whether the target confirmed a write of the resource a moment ago: that it
-// does not find it now may pass.
-func (j *Job) Fresh() bool {
-	at := j.stored.GetAppliedAt()
-	return at != nil && time.Since(at.AsTime()) < freshTime
-}
-
 // acceptedTime is for how long a creation is looked for that the target has accepted
 // and not done.
 const acceptedTime = 5 * time.Minute

@@ -182,18 +182,14 @@ func (l *limiter) follow() {
 	for l.ctx.Err() == nil && !l.setClock() {
 		pause(l.ctx, troubleDelay)
 	}
-	for l.ctx.Err() == nil {
-		err := l.closures.Watch(l.ctx, provisioningv1.ClosureKey(l.connection), l.begin, func(e bus.Entry[provisioningv1.Closure, *provisioningv1.Closure]) error {
+	Follow(l.ctx, l.log, "a target that asks to wait", troubleDelay, func(ctx context.Context) error {
+		return l.closures.Watch(ctx, provisioningv1.ClosureKey(l.connection), l.begin, func(e bus.Entry[provisioningv1.Closure, *provisioningv1.Closure]) error {
 			if until := e.Value.GetUntil(); until > 0 {
 				l.closeUntil(l.local(time.Unix(0, until)))
 			}
 			return nil
 		})
-		if l.ctx.Err() == nil {
-			l.log.WarnContext(l.ctx, "watch for a target that asks to wait interrupted, beginning anew", "error", err)
-			pause(l.ctx, troubleDelay)
-		}
-	}
+	})
 }
 
 func (l *limiter) begin() {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
@@ -148,6 +149,30 @@ func (j *Job) Disown(ctx context.Context) ([]bus.Write, error) {
 	}
 	links.Forget(j.Record.Link)
 	return writes, nil
+}
+
+const (
+	// freshTime is how long a target may need until it knows what it has just done.
+	freshTime  = 5 * time.Second
+	freshDelay = time.Second
+)
+
+var errNotThereYet = errors.New("the target does not find what it has just confirmed")
+
+// Missing is why the link's resource, which the target does not find, must not be given
+// up yet: the target confirmed a write of it a moment ago, and may come to find it, or
+// leave says that a person decides. Nil when it can be given up.
+func (j *Job) Missing(leave bool) error {
+	at := j.stored.GetAppliedAt()
+	switch {
+	case at != nil && time.Since(at.AsTime()) < freshTime:
+		return Wait(freshDelay, errNotThereYet)
+	case leave && !j.Asked():
+		kind := j.Record.Kind.Token()
+		return Block(fmt.Sprintf("the target no longer has this %s, and %s.vanished is leave; `rollcall parked retry` creates it again",
+			strings.TrimSuffix(kind, "s"), kind))
+	}
+	return nil
 }
 
 // GiveUp commits that the link's resource is gone.

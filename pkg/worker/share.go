@@ -240,10 +240,10 @@ func (s *share) part() int {
 // follow learns of the other replicas.
 func (s *share) follow(ctx context.Context) {
 	prefix := strings.TrimSuffix(provisioningv1.ReplicaKey(s.connection, "x"), "x")
-	for ctx.Err() == nil {
+	Follow(ctx, s.log, "other replicas", troubleDelay, func(ctx context.Context) error {
 		seen := map[string]bool{}
 		caught := false
-		err := s.bus.WatchText(ctx, provisioningv1.BucketTargets, provisioningv1.ReplicaFilter(s.connection), func() {
+		return s.bus.WatchText(ctx, provisioningv1.BucketTargets, provisioningv1.ReplicaFilter(s.connection), func() {
 			caught = true
 			s.see(seen)
 		}, func(key, text string) {
@@ -257,11 +257,7 @@ func (s *share) follow(ctx context.Context) {
 				s.see(seen)
 			}
 		})
-		if err != nil && ctx.Err() == nil {
-			s.log.WarnContext(ctx, "watch for other replicas interrupted, beginning anew", "error", err)
-			pause(ctx, troubleDelay)
-		}
-	}
+	})
 }
 
 // see takes what is known of the others; a smaller share holds at once.

@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
@@ -22,10 +21,7 @@ import (
 )
 
 const (
-	chunkDelay = 200 * time.Millisecond
-	// gatherRequests is how long requests for groups are gathered after one was
-	// published: many links that appear at once ask for a group few times.
-	gatherRequests = 100 * time.Millisecond
+	chunkDelay     = 200 * time.Millisecond
 	reconnectDelay = time.Second
 	recordSize     = directoryv1.IDSize + 1
 	chunkHashSize  = 16
@@ -44,10 +40,11 @@ type member struct {
 // connection, and which groups hold an entry. When a link comes, changes or goes,
 // it asks for another look at the groups that hold the entry.
 type index struct {
-	connection, source string
-	bus                *bus.Bus
-	links              *links.Store
-	log                *slog.Logger
+	source   string
+	bus      *bus.Bus
+	links    *links.Store
+	requests *worker.Requests // of groups
+	log      *slog.Logger
 
 	mu        sync.RWMutex
 	resources map[entryID]string            // of users and groups that have one
@@ -57,9 +54,7 @@ type index struct {
 	holders   map[entryID]map[entryID]int // groups, by member: in how many chunks
 	groups    map[entryID]struct{}        // groups that have a link
 	revision  uint64                      // newest link that was seen
-	wanted    map[entryID]struct{}        // groups to request
-	wake      chan struct{}
-	catching  atomic.Int32 // watches that have not caught up yet
+	catching  atomic.Int32                // watches that have not caught up yet
 	ready     chan struct{}
 }
 
@@ -76,10 +71,10 @@ type held struct {
 
 func newIndex(c *connection.Connection, process *worker.Process) *index {
 	x := &index{
-		connection: c.Name, source: c.Source, bus: process.Bus(), links: process.Links(c.Name), log: process.Log().With("connection", c.Name),
+		source: c.Source, bus: process.Bus(), links: process.Links(c.Name),
+		requests: process.Requests(directoryv1.Kind_KIND_GROUP, c.Name, "members"), log: process.Log().With("connection", c.Name),
 		resources: map[entryID]string{}, byHash: map[[resourceHash]byte]string{}, disabled: map[entryID]struct{}{}, chunks: map[chunkKey]held{},
-		holders: map[entryID]map[entryID]int{}, groups: map[entryID]struct{}{}, wanted: map[entryID]struct{}{}, wake: make(chan struct{}, 1),
-		ready: make(chan struct{}),
+		holders: map[entryID]map[entryID]int{}, groups: map[entryID]struct{}{}, ready: make(chan struct{}),
 	}
 	x.catching.Store(watches)
 	return x
@@ -87,12 +82,20 @@ func newIndex(c *connection.Connection, process *worker.Process) *index {
 
 // run keeps the index until ctx ends.
 func (x *index) run(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return x.follow(ctx, "user links", x.watchLinks(directoryv1.Kind_KIND_USER)) })
-	group.Go(func() error { return x.follow(ctx, "group links", x.watchLinks(directoryv1.Kind_KIND_GROUP)) })
-	group.Go(func() error { return x.follow(ctx, "members", x.watchMembers) })
-	group.Go(func() error { return x.request(ctx) })
-	return group.Wait()
+	var all sync.WaitGroup
+	follow := func(what string, watch func(context.Context, func()) error) {
+		var once sync.Once
+		caughtUp := func() { once.Do(x.caughtUp) }
+		all.Go(func() {
+			worker.Follow(ctx, x.log, what, reconnectDelay, func(ctx context.Context) error { return watch(ctx, caughtUp) })
+		})
+	}
+	follow("user links", x.watchLinks(directoryv1.Kind_KIND_USER))
+	follow("group links", x.watchLinks(directoryv1.Kind_KIND_GROUP))
+	follow("members", x.watchMembers)
+	all.Go(func() { x.requests.Run(ctx) })
+	all.Wait()
+	return nil
 }
 
 // watches is how many watches have to catch up before the index is ready.
@@ -102,21 +105,6 @@ func (x *index) caughtUp() {
 	if x.catching.Add(-1) == 0 {
 		close(x.ready)
 	}
-}
-
-// follow keeps a watch going; a broken one begins anew.
-func (x *index) follow(ctx context.Context, what string, watch func(context.Context, func()) error) error {
-	var once sync.Once
-	for ctx.Err() == nil {
-		if err := watch(ctx, func() { once.Do(x.caughtUp) }); err != nil && ctx.Err() == nil {
-			x.log.WarnContext(ctx, "watch interrupted, beginning anew", "watch", what, "error", err)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(reconnectDelay):
-		}
-	}
-	return nil
 }
 
 func (x *index) watchLinks(kind directoryv1.Kind) func(context.Context, func()) error {
@@ -141,7 +129,7 @@ func (x *index) link(kind directoryv1.Kind, id entryID, l *provisioningv1.Link, 
 	if kind == directoryv1.Kind_KIND_GROUP && after != "" {
 		if _, known := x.groups[id]; !known {
 			x.groups[id] = struct{}{}
-			x.want(id) // whatever was missed while nobody watched
+			x.requests.Want(id) // whatever was missed while nobody watched
 		}
 	}
 	if l.GetState() == provisioningv1.LinkState_LINK_STATE_DISABLED {
@@ -161,50 +149,13 @@ func (x *index) link(kind directoryv1.Kind, id entryID, l *provisioningv1.Link, 
 	}
 	for group := range x.holders[id] {
 		if _, linked := x.groups[group]; linked {
-			x.want(group)
+			x.requests.Want(group)
 		}
 	}
 }
 
 func hashOf(resourceID string) [resourceHash]byte {
 	return [resourceHash]byte(provisioningv1.ResourceHash(resourceID))
-}
-
-// want marks a group to be requested; x.mu is held.
-func (x *index) want(group entryID) {
-	x.wanted[group] = struct{}{}
-	select {
-	case x.wake <- struct{}{}:
-	default:
-	}
-}
-
-// request publishes the requests that were gathered.
-func (x *index) request(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-x.wake:
-		}
-		x.mu.Lock()
-		wanted := x.wanted
-		x.wanted = map[entryID]struct{}{}
-		x.mu.Unlock()
-		for id := range wanted {
-			if err := x.bus.Request(ctx, directoryv1.Kind_KIND_GROUP, x.connection, id[:], "members"); err != nil && ctx.Err() == nil {
-				x.log.WarnContext(ctx, "request a group", "error", err)
-				x.mu.Lock()
-				x.want(id)
-				x.mu.Unlock()
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(gatherRequests):
-		}
-	}
 }
 
 func (x *index) watchMembers(ctx context.Context, caughtUp func()) error {

@@ -239,24 +239,11 @@ func (c *converger) reclaim(ctx context.Context, job *worker.Job, w *wanted) (st
 	return r.ID, job.Link(ctx, r.ID, provisioningv1.LinkState_LINK_STATE_ACTIVE, map[string][]byte{})
 }
 
-const freshDelay = time.Second
-
-var errNotThereYet = errors.New("the target does not find what it has just confirmed")
-
-// giveUp gives a linked group up that the target no longer has, unless it may come to
-// find it, or a person has to say so.
+// giveUp gives a linked group up that the target no longer has, unless that has to wait.
 func (c *converger) giveUp(ctx context.Context, job *worker.Job) error {
-	switch {
-	case job.Fresh():
-		return worker.Wait(freshDelay, errNotThereYet)
-	case c.leave && !job.Asked():
-		return worker.Block("the target no longer has this group, and groups.vanished is leave; `rollcall parked retry` creates it again")
+	if err := job.Missing(c.leave); err != nil {
+		return err
 	}
-	return c.disown(ctx, job)
-}
-
-// disown gives up a resource that is gone.
-func (c *converger) disown(ctx context.Context, job *worker.Job) error {
 	c.names.drop(job.Record.Link.GetResourceId())
 	return job.GiveUp(ctx)
 }

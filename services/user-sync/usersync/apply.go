@@ -194,24 +194,15 @@ func (c *converger) update(ctx context.Context, job *worker.Job, w *wanted, a pl
 	return job.Done(ctx)
 }
 
-const (
-	freshDelay    = time.Second
-	acceptedDelay = 5 * time.Second
-)
+const acceptedDelay = 5 * time.Second
 
-var (
-	errNotThereYet = errors.New("the target does not find what it has just confirmed")
-	errAccepted    = errors.New("the target has accepted the creation, and does not show the user yet")
-)
+var errAccepted = errors.New("the target has accepted the creation, and does not show the user yet")
 
-// giveUp gives a linked resource up that the target no longer has, unless it may come
-// to find it, or a person has to say so.
+// giveUp gives a linked resource up that the target no longer has, unless that has to
+// wait.
 func (c *converger) giveUp(ctx context.Context, job *worker.Job) error {
-	switch {
-	case job.Fresh():
-		return worker.Wait(freshDelay, errNotThereYet)
-	case c.leave && !job.Asked():
-		return worker.Block("the target no longer has this user, and users.vanished is leave; `rollcall parked retry` creates it again")
+	if err := job.Missing(c.leave); err != nil {
+		return err
 	}
 	if c.accounts != nil {
 		c.accounts.drop(job.Record.Link.GetResourceId())

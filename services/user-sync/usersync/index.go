@@ -8,9 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/links"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
@@ -18,28 +15,20 @@ import (
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
 
-const (
-	// gatherRequests is how long requests are gathered after some were published: many
-	// links that appear at once ask for a user few times.
-	gatherRequests = 100 * time.Millisecond
-	reconnectDelay = time.Second
-)
+const reconnectDelay = time.Second
 
 // index knows, in memory, the resource of every user of a connection that has one, and
 // who refers to whom. When a resource comes, changes or goes, it asks for another look
 // at those who refer to it.
 type index struct {
-	connection string
-	bus        *bus.Bus
-	links      *links.Store
-	log        *slog.Logger
+	links    *links.Store
+	requests *worker.Requests
+	log      *slog.Logger
 
 	mu        sync.RWMutex
 	resources map[entryID]string
 	referred  map[entryID][]*provisioningv1.Member // by who refers
 	referrers map[entryID]map[entryID]struct{}     // by who is referred to
-	wanted    map[entryID]struct{}                 // users to request
-	wake      chan struct{}
 	caughtUp  chan struct{}
 	once      sync.Once
 }
@@ -50,40 +39,30 @@ func peopleOf(c *connection.Connection, compiled *connection.CompiledConnection,
 	if !slices.ContainsFunc(compiled.Users, refers) {
 		return known{}, func(context.Context) error { return nil }
 	}
-	x := newIndex(c.Name, process.Bus(), process.Links(c.Name), process.Log().With("connection", c.Name))
+	x := newIndex(c.Name, process)
 	return x, x.run
 }
 
-func newIndex(connection string, b *bus.Bus, store *links.Store, log *slog.Logger) *index {
+func newIndex(connection string, process *worker.Process) *index {
 	return &index{
-		connection: connection, bus: b, links: store, log: log, resources: map[entryID]string{},
-		referred: map[entryID][]*provisioningv1.Member{}, referrers: map[entryID]map[entryID]struct{}{},
-		wanted: map[entryID]struct{}{}, wake: make(chan struct{}, 1), caughtUp: make(chan struct{}),
+		links: process.Links(connection), requests: process.Requests(directoryv1.Kind_KIND_USER, connection, "reference"),
+		log: process.Log().With("connection", connection), resources: map[entryID]string{},
+		referred: map[entryID][]*provisioningv1.Member{}, referrers: map[entryID]map[entryID]struct{}{}, caughtUp: make(chan struct{}),
 	}
 }
 
 // run keeps the index until ctx ends.
 func (x *index) run(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return x.follow(ctx) })
-	group.Go(func() error { return x.request(ctx) })
-	return group.Wait()
+	var both sync.WaitGroup
+	both.Go(func() { worker.Follow(ctx, x.log, "user links", reconnectDelay, x.watch) })
+	both.Go(func() { x.requests.Run(ctx) })
+	both.Wait()
+	return nil
 }
 
-// follow watches the links; a broken watch begins anew.
-func (x *index) follow(ctx context.Context) error {
-	for ctx.Err() == nil {
-		err := x.links.Links(ctx, directoryv1.Kind_KIND_USER, func() { x.once.Do(func() { close(x.caughtUp) }) },
-			func(id []byte, l *provisioningv1.Link, _ uint64) { x.link(entryID(id), l) })
-		if err != nil && ctx.Err() == nil {
-			x.log.WarnContext(ctx, "watch interrupted, beginning anew", "watch", "user links", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(reconnectDelay):
-		}
-	}
-	return nil
+func (x *index) watch(ctx context.Context) error {
+	return x.links.Links(ctx, directoryv1.Kind_KIND_USER, func() { x.once.Do(func() { close(x.caughtUp) }) },
+		func(id []byte, l *provisioningv1.Link, _ uint64) { x.link(entryID(id), l) })
 }
 
 func (x *index) ready(ctx context.Context) error {
@@ -161,43 +140,6 @@ func (x *index) check(id, to entryID) {
 	if linked && slices.ContainsFunc(x.referred[id], func(m *provisioningv1.Member) bool {
 		return entryID(m.GetEntryId()) == to && !bytes.Equal(provisioningv1.ResourceHash(resource), m.GetResourceHash())
 	}) {
-		x.want(id)
-	}
-}
-
-// want marks a user to be requested; x.mu is held.
-func (x *index) want(id entryID) {
-	x.wanted[id] = struct{}{}
-	select {
-	case x.wake <- struct{}{}:
-	default:
-	}
-}
-
-// request publishes the requests that were gathered.
-func (x *index) request(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-x.wake:
-		}
-		x.mu.Lock()
-		wanted := x.wanted
-		x.wanted = map[entryID]struct{}{}
-		x.mu.Unlock()
-		for id := range wanted {
-			if err := x.bus.Request(ctx, directoryv1.Kind_KIND_USER, x.connection, id[:], "reference"); err != nil && ctx.Err() == nil {
-				x.log.WarnContext(ctx, "request a user", "error", err)
-				x.mu.Lock()
-				x.want(id)
-				x.mu.Unlock()
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(gatherRequests):
-		}
+		x.requests.Want(id)
 	}
 }
