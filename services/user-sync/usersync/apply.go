@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/plan"
@@ -275,22 +274,31 @@ func (c *converger) patch(ctx context.Context, job *worker.Job, id string, units
 	_, err := c.target.Patch(call, scim.KindUser, id, scim.Operations(units, cleared))
 	cancel()
 	switch class := scim.Classify(err); {
-	case class == scim.NoTarget && len(units) == 0 && len(cleared) == 1:
-		return nil
-	case class == scim.NoTarget && len(cleared) == 1:
+	case class == scim.NoTarget && len(cleared) == 1: // it is cleared
 		return c.patch(ctx, job, id, units, nil)
 	case class == scim.Mutability && len(units)+len(cleared) == 1:
-		path := strings.Join(cleared, "")
-		if len(units) == 1 {
-			path = units[0].Path
-		}
+		path := only(units, cleared)
 		c.immutable.Store(path, true)
 		job.Log().WarnContext(ctx, "the target never changes an attribute: it stays as it is from now on", "attribute", path,
 			"cure", "map it with on: create, or name it in target.overrides.immutable")
 		return nil
-	case class != scim.NoTarget && class != scim.Mutability || len(cleared) == 0 && class == scim.NoTarget:
-		return err
+	case class == scim.NoTarget && len(cleared) > 1, class == scim.Mutability:
+		return c.oneByOne(ctx, job, id, units, cleared)
 	}
+	return err
+}
+
+// only is the path of the one unit that is set or cleared.
+func only(units []scim.Unit, cleared []string) string {
+	if len(units) > 0 {
+		return units[0].Path
+	}
+	return cleared[0]
+}
+
+// oneByOne sends each attribute alone: the target said that one of them is wrong, and
+// not which.
+func (c *converger) oneByOne(ctx context.Context, job *worker.Job, id string, units []scim.Unit, cleared []string) error {
 	for _, unit := range units {
 		if err := c.patch(ctx, job, id, []scim.Unit{unit}, nil); err != nil {
 			return err
