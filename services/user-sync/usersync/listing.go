@@ -246,12 +246,12 @@ func (c *converger) listed(ctx context.Context, job *worker.Job, w *wanted) (pla
 	return plan.Observed{Looked: true, Matches: []plan.Match{m}}, nil
 }
 
-// compared drops from an account of a listing what is not compared: a target may have
-// many.
-func (c *converger) compared(r *scim.Resource) {
+// compared returns what drops from an account of a listing what is not compared: a
+// target may have many.
+func (m *mapper) compared() func(*scim.Resource) {
 	kept := []string{"id", "externalid", "active"}
-	paths := slices.Clone(c.mapper.match)
-	for _, a := range c.mapper.attributes {
+	paths := slices.Clone(m.match)
+	for _, a := range m.attributes {
 		paths = append(paths, a.Path.String())
 	}
 	for _, path := range paths {
@@ -261,12 +261,12 @@ func (c *converger) compared(r *scim.Resource) {
 			kept = append(kept, strings.ToLower(p.Attribute))
 		}
 	}
-	for name := range r.Attributes {
-		if !slices.ContainsFunc(kept, func(k string) bool {
+	return func(r *scim.Resource) {
+		for name := range r.Attributes {
 			lower := strings.ToLower(name)
-			return lower == k || strings.HasPrefix(lower, k+":")
-		}) {
-			delete(r.Attributes, name)
+			if !slices.ContainsFunc(kept, func(k string) bool { return lower == k || strings.HasPrefix(lower, k+":") }) {
+				delete(r.Attributes, name)
+			}
 		}
 	}
 }

@@ -59,7 +59,7 @@ func Run(ctx context.Context, cfg *connection.Config, process *worker.Process) e
 		converger := newConverger(c, compiled.Connections[name], target, key, people)
 		converger.accounts = newAccounts(target, func(ctx context.Context) (uint64, error) {
 			return worker.UsersBacklog(ctx, process.Bus(), name, cfg.Hash(name))
-		}, converger.compared, process.Log().With("connection", name))
+		}, converger.mapper.compared(), process.Log().With("connection", name))
 		w, err := process.Worker(directoryv1.Kind_KIND_USER, c, cfg.Hash(name), converger) //nolint:contextcheck // what it starts ends with the process
 		if err != nil {
 			return err
