@@ -40,24 +40,39 @@ func (p *pool) acquire(ctx context.Context, connection string) (leave func(), er
 	p.queue = append(p.queue, w)
 	p.grant()
 	p.mu.Unlock()
-	if isClosed(w.ready) {
-		return func() { p.leave(connection) }, nil
+	return await(ctx, w.ready, func() { p.leave(connection) }, func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return withdraw(&p.queue, w)
+	})
+}
+
+// await waits until a place is granted, by the closing of ready, and returns leave,
+// which gives it back. When ctx ends first, quit takes the wish out of its queue and
+// says whether it still stood there: a place that was granted in this moment is given
+// back.
+func await(ctx context.Context, ready <-chan struct{}, leave func(), quit func() bool) (func(), error) {
+	if isClosed(ready) {
+		return leave, nil
 	}
 	select {
-	case <-w.ready:
-		return func() { p.leave(connection) }, nil
+	case <-ready:
+		return leave, nil
 	case <-ctx.Done():
 	}
-	p.mu.Lock()
-	at := slices.Index(p.queue, w)
-	if at >= 0 {
-		p.queue = slices.Delete(p.queue, at, at+1)
-	}
-	p.mu.Unlock()
-	if at < 0 { // it was granted in this moment
-		p.leave(connection)
+	if !quit() {
+		leave()
 	}
 	return nil, context.Cause(ctx)
+}
+
+// withdraw takes a wish out of a queue, and says whether it stood there.
+func withdraw[T comparable](queue *[]T, wish T) bool {
+	at := slices.Index(*queue, wish)
+	if at >= 0 {
+		*queue = slices.Delete(*queue, at, at+1)
+	}
+	return at >= 0
 }
 
 func (p *pool) leave(connection string) {

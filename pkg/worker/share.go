@@ -92,24 +92,11 @@ func (s *share) Acquire(ctx context.Context) (release func(), err error) {
 	}
 	s.grant()
 	s.mu.Unlock()
-	if isClosed(ready) {
-		return s.release, nil
-	}
-	select {
-	case <-ready:
-		return s.release, nil
-	case <-ctx.Done():
-	}
-	s.mu.Lock()
-	at := slices.Index(s.queue, ready)
-	if at >= 0 {
-		s.queue = slices.Delete(s.queue, at, at+1)
-	}
-	s.mu.Unlock()
-	if at < 0 { // it was granted in this moment
-		s.release()
-	}
-	return nil, context.Cause(ctx)
+	return await(ctx, ready, s.release, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return withdraw(&s.queue, ready)
+	})
 }
 
 func (s *share) release() {
