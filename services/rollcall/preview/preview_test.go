@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -25,6 +26,7 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/worker"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+	"github.com/rollcall-scim/rollcall/services/change-detector/detector"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldaptest"
 	"github.com/rollcall-scim/rollcall/services/rollcall/allinone"
 	"github.com/rollcall-scim/rollcall/services/rollcall/preview"
@@ -159,9 +161,10 @@ func (w *world) run() []line {
 func (w *world) work() {
 	w.Helper()
 	ctx, cancel := context.WithCancel(w.Context())
+	before := w.lastPass()
 	done := make(chan error, 1)
 	go func() { done <- service.Run(ctx, "rollcall", w.cfg, allinone.Run) }()
-	w.settle()
+	w.settle(before)
 	cancel()
 	if err := <-done; err != nil {
 		w.Fatal(err)
@@ -174,8 +177,19 @@ const (
 	quiet    = 400 * time.Millisecond
 )
 
-// settle waits until the configuration is current and nothing waits for a while.
-func (w *world) settle() {
+// lastPass is when the directory was read last: the zero time before the first.
+func (w *world) lastPass() time.Time {
+	w.Helper()
+	pass, err := detector.LastPass(w.Context(), w.bus, "corp")
+	if err != nil && !errors.Is(err, bus.ErrNotFound) {
+		w.Fatal(err)
+	}
+	return pass.At
+}
+
+// settle waits until the directory was read after the pass before, the
+// configuration is current, and nothing waits for a while.
+func (w *world) settle(before time.Time) {
 	w.Helper()
 	deadline, since, last := time.Now().Add(patience), time.Now(), uint64(0)
 	for time.Since(since) < quiet {
@@ -183,7 +197,7 @@ func (w *world) settle() {
 			w.Fatal("nothing settles")
 		}
 		known := w.stored()
-		if busy := w.busy(); busy || known["KV_links"]+known["OUTCOMES"]+known["USERS"] != last {
+		if busy := w.lastPass().Equal(before) || w.busy(); busy || known["KV_links"]+known["OUTCOMES"]+known["USERS"] != last {
 			since, last = time.Now(), known["KV_links"]+known["OUTCOMES"]+known["USERS"]
 		}
 		<-time.After(poll)
