@@ -298,6 +298,7 @@ func (b *Bench) PublishRead(change *directoryv1.Change, set mapping.Set) uint64 
 
 func (b *Bench) publish(change *directoryv1.Change, more map[string]string) uint64 {
 	b.tb.Helper()
+	change = proto.CloneOf(change) // tests that run beside each other publish the same ones
 	change.SchemaVersion = directoryv1.SchemaVersion
 	if change.GetAttributeSet() == "" {
 		change.AttributeSet = b.Config.AttributeSet(source).ID()
