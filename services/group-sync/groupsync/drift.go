@@ -33,13 +33,7 @@ func (c *comparer) Differs(change *directoryv1.Change, set mapping.Set, l *provi
 	if err != nil || !w.InScope {
 		return nil, err
 	}
-	var paths []string
-	for path, unit := range w.units {
-		observed, _ := r.Value(path)
-		if bytes.Equal(l.GetAttributes()[path], w.Attributes[path]) && !unit.EqualTo(observed) {
-			paths = append(paths, path)
-		}
-	}
-	slices.Sort(paths)
-	return paths, nil
+	return slices.DeleteFunc(w.differs(r), func(path string) bool {
+		return !bytes.Equal(l.GetAttributes()[path], w.Attributes[path])
+	}), nil
 }

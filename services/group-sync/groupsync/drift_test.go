@@ -124,3 +124,32 @@ func TestUnreadableMembersAreNoDrift(t *testing.T) {
 		t.Errorf("%d groups unread, found %v", r.Unread, got)
 	}
 }
+
+// What somebody wrote into an attribute that the directory leaves empty is drift, and
+// a repair clears it.
+func TestAttributeThatShouldBeEmptyIsDrift(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "", scimtest.Options{})
+	b.ConfigureGroups(`attributes: {"urn:scimtest:2.0:Group:purpose": {value: "group.description"}}`)
+	b.Start(groupsync.Run)
+	b.Until(group, staff, workertest.Applied(b.Publish(described(b, ""))))
+	d := comparison(t, b)
+	if _, got := found(t, d); len(got) > 0 {
+		t.Errorf("before: %v", got)
+	}
+	tamper(t, b, staff, scim.Operation{Op: "replace", Path: scimtest.SchemaGroup + ":purpose", Value: "theirs"})
+	r, got := found(t, d)
+	if diff := cmp.Diff([]string{"changed staff [urn:scimtest:2.0:Group:purpose]"}, got); diff != "" {
+		t.Fatalf("-want +got\n%s", diff)
+	}
+	if _, err := d.Repair(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	b.Eventually("the attribute is cleared", func() bool {
+		r, got := found(t, d)
+		return r.Pending == 0 && len(got) == 0
+	})
+	if g, _ := b.Target.Group("staff"); g[scimtest.SchemaGroup] != nil {
+		t.Errorf("group %v", g)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -138,21 +139,29 @@ func (c *converger) find(ctx context.Context, job *worker.Job, attribute, value 
 
 // examine compares a resource with what is wanted and finds out who owns it.
 func (c *converger) examine(ctx context.Context, job *worker.Job, w *wanted, r *scim.Resource) (plan.Match, error) {
-	m := plan.Match{ID: r.ID, Ours: r.ExternalID != "" && r.ExternalID == w.externalID, Active: true}
+	owner, err := job.Owner(ctx, r.ID)
+	return plan.Match{
+		ID: r.ID, Ours: r.ExternalID != "" && r.ExternalID == w.externalID, Active: true, Differs: w.differs(r), Owner: owner,
+	}, err
+}
+
+// differs are the attributes of which a group holds something else than what is
+// wanted, or anything where they should be empty, sorted.
+func (w *wanted) differs(r *scim.Resource) []string {
+	var paths []string
 	for path, unit := range w.units {
 		if observed, _ := r.Value(path); !unit.EqualTo(observed) {
-			m.Differs = append(m.Differs, path)
+			paths = append(paths, path)
 		}
 	}
 	for _, path := range w.Absent {
-		if _, has := r.Value(path); has {
-			m.Differs = append(m.Differs, path)
+		// A null and an empty list are the same as no value (RFC 7643 section 2.5).
+		if observed, _ := r.Value(path); !(scim.Unit{Path: path}).EqualTo(observed) {
+			paths = append(paths, path)
 		}
 	}
-	slices.Sort(m.Differs)
-	var err error
-	m.Owner, err = job.Owner(ctx, r.ID)
-	return m, err
+	slices.Sort(paths)
+	return paths
 }
 
 // reexamine looks at the target after an abandoned write: a linked group's
@@ -184,13 +193,14 @@ func (c *converger) reexamine(ctx context.Context, job *worker.Job, w *wanted) e
 	if err != nil || !w.InScope {
 		return err
 	}
-	l := job.Record.Link
-	l.Attributes = map[string][]byte{}
-	for path, unit := range w.units {
-		if observed, _ := r.Value(path); unit.EqualTo(observed) {
-			l.Attributes[path] = w.Attributes[path]
+	holds := maps.Clone(w.Attributes)
+	for _, path := range w.differs(r) {
+		delete(holds, path)
+		if slices.Contains(w.Absent, path) {
+			holds[path] = []byte{0} // something that has to be cleared
 		}
 	}
+	job.Record.Link.Attributes = holds
 	if !readable {
 		return nil // the record says which members are unsure
 	}

@@ -148,3 +148,31 @@ func TestAGroupThatMovedOnIsNotSharedByItsFormerEntry(t *testing.T) {
 		t.Errorf("%d groups, want 2", n)
 	}
 }
+
+// An attribute that the directory no longer has is cleared, also where the first word
+// of that was lost on its way.
+func TestLostClearingIsSentAgain(t *testing.T) {
+	t.Parallel()
+	const tries = 3 // of one call
+	for name, reset := range map[string]scimtest.Reset{"before commit": scimtest.ResetBeforeCommit, "after commit": scimtest.ResetAfterCommit} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := workertest.New(t, "remove: disable", scimtest.Options{})
+			b.ConfigureGroups(`attributes: {"urn:scimtest:2.0:Group:purpose": {value: "group.description"}}`)
+			b.Start(groupsync.Run)
+			b.Until(group, staff, workertest.Applied(b.Publish(described(b, "first"))))
+			cut := 0
+			b.Target.SetFault(func(r scimtest.Request) *scimtest.Fault {
+				if r.Method != http.MethodPatch || cut == tries {
+					return nil
+				}
+				cut++
+				return &scimtest.Fault{Reset: reset}
+			})
+			b.Until(group, staff, workertest.Applied(b.Publish(described(b, ""))))
+			if g, _ := b.Target.Group("staff"); cut < tries || g[scimtest.SchemaGroup] != nil {
+				t.Errorf("group %v, interrupted %d times", g, cut)
+			}
+		})
+	}
+}

@@ -110,6 +110,9 @@ func (m *mapper) fill(w *wanted, group mapping.Object) error {
 	}
 	for _, a := range m.groups.Attributes {
 		value, err := a.Eval(group)
+		if value == nil && a.Path.String() == "externalId" {
+			value = w.externalID // without a mark nobody could tell whose group it is
+		}
 		switch {
 		case err != nil:
 			return worker.MappingError("groups.attributes."+a.Path.String(), err)

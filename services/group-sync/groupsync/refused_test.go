@@ -199,9 +199,9 @@ func TestTargetWithoutGroupPatchGetsWholeGroups(t *testing.T) {
 	}
 }
 
-// described is the group with a description.
-func described(b *workertest.Bench, name, description string) *directoryv1.Change {
-	change := b.Manifest(staff, name)
+// described is the group staff with a description.
+func described(b *workertest.Bench, description string) *directoryv1.Change {
+	change := b.Manifest(staff, "staff")
 	if description != "" {
 		g := change.GetGroup()
 		g.Attributes = append(g.Attributes, &directoryv1.Attribute{Name: "description", Values: [][]byte{[]byte(description)}})
@@ -214,9 +214,9 @@ func TestAttributesOfGroupsOnCreateAndByDefault(t *testing.T) {
 	b := workertest.New(t, "remove: disable", scimtest.Options{})
 	b.ConfigureGroups(`attributes: {externalId: {value: "group.description", on: create}}`)
 	b.Start(groupsync.Run)
-	b.Until(group, staff, workertest.Applied(b.Publish(described(b, "staff", "first"))))
+	b.Until(group, staff, workertest.Applied(b.Publish(described(b, "first"))))
 	b.Target.ResetLog()
-	b.Until(group, staff, workertest.Applied(b.Publish(described(b, "staff", "second"))))
+	b.Until(group, staff, workertest.Applied(b.Publish(described(b, "second"))))
 	if g, _ := b.Target.Group("staff"); g["externalId"] != "first" || len(b.Target.Writes()) != 0 {
 		t.Errorf("group %v, writes %v", g, writes(b.Target))
 	}
@@ -224,9 +224,28 @@ func TestAttributesOfGroupsOnCreateAndByDefault(t *testing.T) {
 	d := workertest.New(t, "remove: disable", scimtest.Options{})
 	d.ConfigureGroups(`attributes: {externalId: {value: "group.description", default: none}}`)
 	d.Start(groupsync.Run)
-	d.Until(group, staff, workertest.Applied(d.Publish(described(d, "staff", ""))))
+	d.Until(group, staff, workertest.Applied(d.Publish(described(d, ""))))
 	if g, _ := d.Target.Group("staff"); g["externalId"] != "none" {
 		t.Errorf("group %v", g)
+	}
+}
+
+// A mapped externalId that has no value for a group is the entry's id: the group is
+// never without the mark of whose it is.
+func TestExternalIDWithoutAValueIsTheEntryID(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "", scimtest.Options{})
+	b.ConfigureGroups(`attributes: {externalId: {value: "group.description"}}`)
+	b.Start(groupsync.Run)
+	entry := hex.EncodeToString(workertest.ID(staff))
+	for _, step := range []struct{ description, want string }{{"", entry}, {"first", "first"}, {"", entry}} {
+		b.Until(group, staff, workertest.Applied(b.Publish(described(b, step.description))))
+		if g, _ := b.Target.Group("staff"); g["externalId"] != step.want {
+			t.Errorf("description %q: externalId %v, want %s", step.description, g["externalId"], step.want)
+		}
+		if _, got := found(t, comparison(t, b)); len(got) > 0 {
+			t.Errorf("description %q: drift %v", step.description, got)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package usersync_test
 
 import (
+	"encoding/hex"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -103,6 +104,25 @@ func tamper(t *testing.T, b *workertest.Bench, n int, path string, value any) {
 	t.Helper()
 	if err := b.Target.Patch(scim.KindUser, b.Link(user, n).GetResourceId(), scim.Operation{Op: "replace", Path: path, Value: value}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A mapped externalId that has no value for a user is the entry's id: the account is
+// never without the mark of whose it is.
+func TestExternalIDWithoutAValueIsTheEntryID(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	b.Map("externalId", "user.title")
+	b.Start(usersync.Run)
+	entry := hex.EncodeToString(workertest.ID(1))
+	for _, step := range []struct{ title, want string }{{"", entry}, {"Cook", "Cook"}, {"", entry}} {
+		b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", step.title, "ann@x"))))
+		if u, _ := b.Target.User("ann"); u["externalId"] != step.want {
+			t.Errorf("title %q: externalId %v, want %s", step.title, u["externalId"], step.want)
+		}
+		if got := found(compare(t, comparison(t, b))); len(got) > 0 {
+			t.Errorf("title %q: drift %v", step.title, got)
+		}
 	}
 }
 

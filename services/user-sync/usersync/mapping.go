@@ -104,6 +104,9 @@ func (m *mapper) fill(w *wanted, user mapping.Object, r referring) error {
 		if err != nil {
 			return worker.MappingError("users.attributes."+a.Path.String(), err)
 		}
+		if value == nil && a.Path.String() == "externalId" {
+			value = w.externalID // without a mark nobody could tell whose account it is
+		}
 		switch {
 		case value == nil:
 		case a.On == connection.OnCreate:
@@ -162,7 +165,7 @@ func (m *mapper) required(w *wanted, always, onCreate scim.Values) {
 	}
 	for _, attribute := range m.match {
 		value := matchingValue(values, attribute)
-		if attribute == "externalId" && value == "" {
+		if attribute == "externalId" {
 			value = w.externalID
 		}
 		if value != "" {
