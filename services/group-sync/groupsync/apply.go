@@ -86,25 +86,18 @@ func (c *converger) create(ctx context.Context, job *worker.Job, w *wanted) erro
 	l := job.Record.Link
 	l.State, l.ResourceId, l.Origin = provisioningv1.LinkState_LINK_STATE_ACTIVE, created.ID, provisioningv1.Origin_ORIGIN_CREATED
 	l.Attributes = w.Attributes
-	if err := job.CommitCreated(ctx, created.ID, keepClaim(job)); err != nil {
-		return err
-	}
 	s := &sending{c: c, job: job, w: w, a: a, resource: created.ID}
-	if err := s.progress(ctx, first); err != nil {
+	s.confirm(first)
+	if len(first) == len(steps) {
+		return job.CommitCreated(ctx, created.ID, func(ctx context.Context, writes ...bus.Write) error { return c.done(ctx, job, w, a, writes...) })
+	}
+	if err := job.CommitCreated(ctx, created.ID, s.commit); err != nil {
 		return err
 	}
 	if err := c.send(ctx, job, w, plan.Action{ResourceID: created.ID}, a, steps[len(first):]); err != nil {
 		return err
 	}
 	return c.done(ctx, job, w, a)
-}
-
-// keepClaim commits what was done so far; the claim goes on.
-func keepClaim(job *worker.Job) func(context.Context, ...bus.Write) error {
-	return func(ctx context.Context, writes ...bus.Write) error {
-		_, err := job.Progress(ctx, writes...)
-		return err
-	}
 }
 
 func (c *converger) body(w *wanted, members []step) (map[string]any, error) {
@@ -348,8 +341,9 @@ func (c *converger) foretellOverwrite(ctx context.Context, job *worker.Job, w *w
 	return c.steps(w, a), nil
 }
 
-// done commits the group as applied, with what changed of its membership record.
-func (c *converger) done(ctx context.Context, job *worker.Job, w *wanted, a *applied) error {
+// done commits the group as applied, with what changed of its membership record and
+// other writes.
+func (c *converger) done(ctx context.Context, job *worker.Job, w *wanted, a *applied, more ...bus.Write) error {
 	l := job.Record.Link
 	l.MembersWithoutLink, l.MembersApplied = uint64(w.without), a.count() //nolint:gosec // counts
 	l.MemberChunks = uint32(len(a.chunks))                                //nolint:gosec // at most 512
@@ -362,7 +356,7 @@ func (c *converger) done(ctx context.Context, job *worker.Job, w *wanted, a *app
 	if err != nil {
 		return err
 	}
-	if err := job.Done(ctx, writes...); err != nil || w.untried == "" {
+	if err := job.Done(ctx, append(more, writes...)...); err != nil || w.untried == "" {
 		return err
 	}
 	return worker.Block(w.untried)

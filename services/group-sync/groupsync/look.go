@@ -20,10 +20,12 @@ import (
 
 const (
 	// patience is how long a group waits for its connection's users.
-	patience        = 60 * time.Second
-	shortestWait    = 25 * time.Millisecond
-	longestWait     = 250 * time.Millisecond
-	waitForEach     = time.Millisecond
+	patience     = 60 * time.Second
+	shortestWait = 25 * time.Millisecond
+	longestWait  = 2 * time.Second
+	// waitForEach is less than any user takes, so that a group comes back before the
+	// last of them is done, and not much more often than needed.
+	waitForEach     = 250 * time.Microsecond
 	backlogLifetime = 20 * time.Millisecond
 )
 
@@ -71,8 +73,8 @@ func (c *converger) waitForUsers(ctx context.Context, job *worker.Job) error {
 	if err != nil || waiting == 0 {
 		return err
 	}
-	delay := time.Duration(min(waiting, 1000)) * waitForEach
-	return worker.Wait(min(max(delay, shortestWait), longestWait), fmt.Errorf("%w: %d to go", errUsersFirst, waiting))
+	delay := time.Duration(min(waiting, uint64(longestWait/waitForEach))) * waitForEach
+	return worker.Wait(max(delay, shortestWait), fmt.Errorf("%w: %d to go", errUsersFirst, waiting))
 }
 
 // anybodyLeaves says whether a member has to be removed: that does not wait for users

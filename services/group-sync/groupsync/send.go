@@ -2,10 +2,12 @@ package groupsync
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/guard"
 	"github.com/rollcall-scim/rollcall/pkg/plan"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
@@ -61,8 +63,8 @@ func batches(steps []step, limit int) [][]step {
 	return out
 }
 
-// sending carries the steps of one group out, in batches, each committed before the
-// next.
+// sending carries the steps of one group out, in batches. What the target confirmed of
+// one is durable before the next is sent.
 type sending struct {
 	c        *converger
 	job      *worker.Job
@@ -79,22 +81,27 @@ type sending struct {
 	refusal error
 	// whole is the group as it stands, where the target takes it only as a whole.
 	whole *whole
+	// unsaved says that the record knows more than what is durable.
+	unsaved bool
 }
 
 // send makes the group's attributes those of the action, and carries the steps out.
+// Without an error it leaves to done what the last request brought.
 func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, action plan.Action, a *applied, steps []step) error {
 	s := &sending{c: c, job: job, w: w, a: a, resource: action.ResourceID, cleared: action.Clear}
 	for _, path := range action.Set {
 		s.units = append(s.units, w.units[path])
 	}
 	s.leaveOutFixed()
-	if err := c.sendTried(ctx, s, steps); err != nil {
-		return err
+	err := c.sendTried(ctx, s, steps)
+	if err == nil {
+		s.confirmRefused(ctx)
+		err = s.refusal
 	}
-	if err := s.confirmRefused(ctx); err != nil {
-		return err
+	if err != nil {
+		return errors.Join(err, s.save(ctx))
 	}
-	return s.refusal
+	return nil
 }
 
 // all carries steps out.
@@ -115,18 +122,20 @@ func (s *sending) all(ctx context.Context, steps []step) error {
 	return nil
 }
 
-// part sends one batch and commits it. A group never fails because of one member: a
+// part sends one batch. A group never fails because of one member: a
 // batch that the target refuses is halved down to the member at fault.
 func (s *sending) part(ctx context.Context, part []step) error {
 	members := slices.ContainsFunc(part, func(s step) bool { return s.resource != "" })
 	if !members && !s.due {
-		return s.progress(ctx, part)
+		s.confirm(part)
+		return nil
 	}
 	err := s.write(ctx, part)
 	switch {
 	case err == nil:
 		s.due = false
-		return s.progress(ctx, part)
+		s.confirm(part)
+		return nil
 	case scim.IsUnsupported(err) && !s.c.replaces():
 		s.c.noPatch.Store(true)
 		return s.part(ctx, part)
@@ -214,12 +223,10 @@ func (s *sending) divide(ctx context.Context, part []step, err error) error {
 	loud := slices.DeleteFunc(slices.Clone(part), func(s step) bool { return s.resource == "" })
 	if len(loud) < len(part) {
 		silent := slices.DeleteFunc(slices.Clone(part), func(s step) bool { return s.resource != "" })
-		if err := s.progress(ctx, silent); err != nil {
-			return err
-		}
+		s.confirm(silent)
 	}
 	if len(loud) == 1 {
-		return s.refused(ctx, loud[0], err)
+		return s.refused(loud[0], err)
 	}
 	half, refused := len(loud)/2, len(s.w.refusals.now)
 	for _, half := range [][]step{loud[:half], loud[half:]} {
@@ -235,26 +242,32 @@ func (s *sending) divide(ctx context.Context, part []step, err error) error {
 
 // refused handles a single member that the target refuses. To remove one that it
 // does not know is done; everything else is remembered as it stands.
-func (s *sending) refused(ctx context.Context, one step, err error) error {
+func (s *sending) refused(one step, err error) error {
 	if one.remove && (scim.IsNoTarget(err) || scim.IsNotFound(err)) {
-		return s.progress(ctx, []step{one})
+		s.confirm([]step{one})
+		return nil
 	}
 	if s.w.refusals.add(one, err); len(s.w.refusals.now) > maxRefused {
 		return fmt.Errorf("more than %d members are refused, the last one: %w", maxRefused, err)
 	}
 	s.w.refusals.store(s.job.Record.Link)
-	_, err = s.job.Progress(ctx)
-	return err
+	s.unsaved = true
+	return nil
 }
 
 // write sends one request: the group's own attributes, if they are due, and the
-// members of a part.
+// members of a part. Where the target cannot be asked afterwards what became of it, it
+// is made durable first what is about to be sent.
 func (s *sending) write(ctx context.Context, part []step) error {
+	if !s.c.replaces() && !s.c.reads(s.a) {
+		s.a.doubt(part)
+		s.unsaved = true
+	}
+	if err := s.save(ctx); err != nil {
+		return err
+	}
 	if s.c.replaces() {
 		return s.replace(ctx, part)
-	}
-	if err := s.doubt(ctx, part); err != nil {
-		return err
 	}
 	var ops []scim.Operation
 	if s.due {
@@ -266,22 +279,13 @@ func (s *sending) write(ctx context.Context, part []step) error {
 	return err
 }
 
-// doubt makes durable what is about to be sent, where the target cannot be asked
-// afterwards what became of it.
-func (s *sending) doubt(ctx context.Context, part []step) error {
-	if s.c.reads(s.a) {
-		return nil
-	}
-	s.a.doubt(part)
-	return s.store(ctx)
-}
-
-// progress commits the members that the target confirmed, and counts them.
-func (s *sending) progress(ctx context.Context, steps []step) error {
+// confirm takes the members that the target confirmed into the record, and counts them.
+func (s *sending) confirm(steps []step) {
 	if len(steps) == 0 {
-		return nil
+		return
 	}
 	s.a.record(steps)
+	s.unsaved = true
 	spent := 0
 	for _, one := range steps {
 		switch {
@@ -296,35 +300,44 @@ func (s *sending) progress(ctx context.Context, steps []step) error {
 		}
 	}
 	s.job.Spent(guard.Members, spent)
-	return s.store(ctx)
 }
 
-// store commits the record of members as it is now.
-func (s *sending) store(ctx context.Context) error {
+// save makes durable what the record knows more.
+func (s *sending) save(ctx context.Context) error {
+	if !s.unsaved {
+		return nil
+	}
+	return s.commit(ctx)
+}
+
+// commit makes the record of members durable as it is now, with other writes; the
+// claim goes on.
+func (s *sending) commit(ctx context.Context, more ...bus.Write) error {
 	writes, err := s.a.writes(s.job.Links())
 	if err != nil {
 		return err
 	}
 	l := s.job.Record.Link
 	l.MembersApplied, l.MemberChunks = s.a.count(), uint32(len(s.a.chunks)) //nolint:gosec // at most 512
-	revisions, err := s.job.Progress(ctx, writes...)
+	revisions, err := s.job.Progress(ctx, append(more, writes...)...)
 	if err != nil {
 		return err
 	}
-	s.a.stored(revisions)
+	s.a.stored(revisions[len(more):])
+	s.unsaved = false
 	return nil
 }
 
 // confirmRefused reads the group after the target refused to remove members: one who
 // is not in it needs no removal.
-func (s *sending) confirmRefused(ctx context.Context) error {
+func (s *sending) confirmRefused(ctx context.Context) {
 	fresh := s.w.refusals.freshRemovals()
 	if len(fresh) == 0 || !s.c.reads(s.a) {
-		return nil
+		return
 	}
 	resource, readable, err := s.c.read(ctx, s.job, s.resource, s.a)
 	if err != nil || !readable {
-		return nil //nolint:nilerr // they stay refused, and are tried again
+		return // they stay refused, and are tried again
 	}
 	has := map[string]bool{}
 	for _, id := range resource.MemberIDs() {
@@ -337,5 +350,5 @@ func (s *sending) confirmRefused(ctx context.Context) error {
 			gone = append(gone, step{id: entryID(r.GetEntryId()), remove: true})
 		}
 	}
-	return s.progress(ctx, gone)
+	s.confirm(gone)
 }
