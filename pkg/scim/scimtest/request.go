@@ -48,6 +48,12 @@ func (l *requestLog) next() int {
 	return l.seq
 }
 
+func (l *requestLog) received() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.seq
+}
+
 func (l *requestLog) add(r Request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -78,6 +84,10 @@ func (s *Server) Requests() []Request { return s.log.after(0) }
 
 // RequestsAfter are the finished requests behind a sequence number.
 func (s *Server) RequestsAfter(seq int) []Request { return s.log.after(seq) }
+
+// Received is how many requests have come since the last ResetLog, with those that are
+// not finished.
+func (s *Server) Received() int { return s.log.received() }
 
 // Writes are the finished requests that were meant to change something.
 func (s *Server) Writes() []Request {

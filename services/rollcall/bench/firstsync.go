@@ -99,13 +99,9 @@ func (b *bench) sync(
 		return one, err
 	}
 	defer func() { err = errors.Join(err, rollcall.stop()) }()
-	newest := 0
 	err = settled(ctx, cfg, rollcall, func() (int, error) {
-		more, err := t.requests(ctx, newest)
-		if len(more) > 0 {
-			newest = more[len(more)-1].Seq
-		}
-		return newest, err
+		c, err := t.counts(ctx)
+		return c.Requests, err
 	}, func() (bool, error) { return t.holds(ctx, s) })
 	if err != nil {
 		return one, err

@@ -76,7 +76,7 @@ func (b *bench) latency(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, rollcall.stop()) }()
 	err = settled(ctx, cfg, rollcall,
-		func() (int, error) { return len(server.Requests()), nil },
+		func() (int, error) { return server.Received(), nil },
 		func() (bool, error) { return holds(server, s), nil })
 	if err != nil {
 		return fmt.Errorf("change to request: %w", err)

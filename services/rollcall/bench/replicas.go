@@ -130,11 +130,8 @@ func provisioned(ctx context.Context, f *fleet, t *target, users int) ([]scimtes
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*patience, errPatience)
 	defer cancel()
 	err := until(ctx, look, func() (bool, error) {
-		var c content
-		if err := errors.Join(f.alive(), t.page(ctx, "/state", &c)); err != nil {
-			return false, err
-		}
-		return c.Users >= users, nil
+		c, err := t.counts(ctx)
+		return c.Users >= users, errors.Join(f.alive(), err)
 	})
 	if err != nil {
 		return nil, err

@@ -46,6 +46,19 @@ func (t *target) requests(ctx context.Context, after int) (all []scimtest.Reques
 	return all, t.page(ctx, fmt.Sprintf("/requests?after=%d", after), &all)
 }
 
+// counts are how many users and groups the target holds, and how many requests have
+// come: asking for them costs it next to nothing.
+type counts struct {
+	Users    int `json:"users"`
+	Groups   int `json:"groups"`
+	Requests int `json:"requests"`
+}
+
+// counts asks for them.
+func (t *target) counts(ctx context.Context) (c counts, err error) {
+	return c, t.page(ctx, "/counts", &c)
+}
+
 // content is how much the target holds.
 type content struct {
 	Users  int `json:"user_count"`

@@ -1,6 +1,6 @@
 // Command scimtest is a SCIM 2.0 server in memory for demonstrations, benchmarks
 // and end-to-end tests. GET / shows its users and groups live, GET /requests the
-// requests it got, as JSON. It keeps nothing and is not meant for production.
+// requests it got, as JSON, and GET /counts how many there are of each. It keeps nothing and is not meant for production.
 package main
 
 import (

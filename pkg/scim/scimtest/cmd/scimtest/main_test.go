@@ -91,6 +91,9 @@ func TestPage(t *testing.T) {
 	if state.UserCount != 1 || len(state.Users) != 1 || state.Groups[0].Members != 1 || len(state.Requests) != 2 || state.Requests[0].Status != 404 {
 		t.Errorf("state: %+v", state)
 	}
+	if _, body, _ = get(t, root+"/counts"); strings.TrimSpace(body) != `{"groups":1,"requests":2,"users":1}` {
+		t.Errorf("counts: %s", body)
+	}
 	var requests []scimtest.Request
 	if _, body, _ = get(t, root+"/requests?after=1"); json.Unmarshal([]byte(body), &requests) != nil || len(requests) != 1 || requests[0].Seq != 2 {
 		t.Errorf("requests: %s", body)

@@ -31,6 +31,7 @@ func newPage(server *scimtest.Server) *page {
 	p := &page{server: server, template: template.Must(template.New("page").Parse(pageSource)), mux: http.NewServeMux()}
 	p.mux.HandleFunc("GET /{$}", p.show)
 	p.mux.HandleFunc("GET /state", p.state)
+	p.mux.HandleFunc("GET /counts", p.counts)
 	p.mux.HandleFunc("GET /requests", p.requests)
 	p.mux.Handle("/", server)
 	return p
@@ -58,6 +59,13 @@ func (p *page) state(w http.ResponseWriter, _ *http.Request) {
 		"groups":      p.server.Recent(scim.KindGroup, shownRows),
 		"group_count": p.server.Count(scim.KindGroup),
 		"requests":    requests,
+	})
+}
+
+// counts are for who asks often while something is measured.
+func (p *page) counts(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, map[string]int{
+		"users": p.server.Count(scim.KindUser), "groups": p.server.Count(scim.KindGroup), "requests": p.server.Received(),
 	})
 }
 
