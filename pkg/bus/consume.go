@@ -178,6 +178,10 @@ type ConsumeOptions struct {
 	Settled func(d *Delivery, v Verdict, err error)
 }
 
+// heartbeat is how often the server says that it knows of a request for messages: one
+// that got lost is sent again after two of them.
+const heartbeat = time.Second
+
 // drainTime is how long handlers that run may go on after their consumption was
 // asked to stop, so that a call to a target is not cut in the middle.
 const drainTime = 10 * time.Second
@@ -194,7 +198,7 @@ func (b *Bus) Consume(ctx context.Context, stream, consumer string, opts Consume
 		jetstream.PullMaxMessages(opts.Concurrency),
 		jetstream.PullThresholdMessages(max(1, opts.Concurrency/2)),
 		jetstream.PullExpiry(30*time.Second),
-		jetstream.PullHeartbeat(5*time.Second),
+		jetstream.PullHeartbeat(heartbeat),
 		jetstream.WithMessagesErrOnMissingHeartbeat(false))
 	if err != nil {
 		return fmt.Errorf("pull from %s: %w", consumer, err)

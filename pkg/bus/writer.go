@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Writer commits the writes of many callers in few synced batches: while one
@@ -16,6 +17,8 @@ type Writer struct {
 	work chan *unit
 	done chan struct{}
 	stop context.CancelFunc
+	// crowd is how many units came together of late; it belongs to run.
+	crowd int
 }
 
 // unit is what one caller writes, all or none.
@@ -84,8 +87,18 @@ func (w *Writer) run(ctx context.Context) {
 	}
 }
 
-// gather takes what other callers hand over right now, up to a full batch. A
-// caller whose keys are already in the batch goes alone into the next one.
+const (
+	// fewest is how many units come together where it is worth waiting for more: a
+	// batch costs the server about the same whatever its size.
+	fewest = 8
+	// enough units are not waited for more, nor is any longer than gatherTime.
+	enough     = 100
+	gatherTime = 10 * time.Millisecond
+)
+
+// gather takes what other callers hand over, up to a full batch: right now, or, where
+// many came together of late, within a moment. A caller whose keys are already in the
+// batch goes alone into the next one.
 func (w *Writer) gather(first *unit) [][]*unit {
 	seen := map[string]bool{}
 	size := 0
@@ -106,16 +119,41 @@ func (w *Writer) gather(first *unit) [][]*unit {
 	}
 	take(first)
 	batch := []*unit{first}
+	var ended <-chan time.Time
+	if w.crowd >= fewest {
+		timer := time.NewTimer(gatherTime)
+		defer timer.Stop()
+		ended = timer.C
+	}
+	defer func() { w.crowd = max(len(batch), w.crowd/2) }()
 	for {
-		select {
-		case u := <-w.work:
-			if !take(u) {
-				return [][]*unit{batch, {u}}
-			}
-			batch = append(batch, u)
-		default:
+		u := w.next(ended, w.crowd >= fewest && len(batch) < enough)
+		if u == nil {
 			return [][]*unit{batch}
 		}
+		if !take(u) {
+			return [][]*unit{batch, {u}}
+		}
+		batch = append(batch, u)
+	}
+}
+
+// next is what a caller hands over now or, where that is worth it, until a time; nil:
+// nobody does.
+func (w *Writer) next(ended <-chan time.Time, wait bool) *unit {
+	select {
+	case u := <-w.work:
+		return u
+	default:
+	}
+	if !wait {
+		return nil
+	}
+	select {
+	case u := <-w.work:
+		return u
+	case <-ended:
+		return nil
 	}
 }
 

@@ -97,7 +97,7 @@ func New(cfg Config, deps Deps, converger Converger) (*Worker, error) {
 
 const (
 	generationPoll    = 50 * time.Millisecond // at first, doubled up to the longest
-	generationPollMax = 2 * time.Second
+	generationPollMax = 500 * time.Millisecond
 	maxRereads        = 20
 	maxTargetRereads  = 3
 )
