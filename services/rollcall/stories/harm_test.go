@@ -106,7 +106,21 @@ func newSite(t *testing.T, mode string) *site {
 	s.until("everybody is provisioned", func() bool {
 		return len(s.target.Users()) == crowd && len(s.target.Members("staff")) == crowd && len(s.target.Members("board")) == 2
 	})
+	s.until("nothing is in work", s.idle)
 	return s
+}
+
+// idle says that every change and request has been settled: the target may hold what
+// it has not answered yet.
+func (s *site) idle() bool {
+	s.Helper()
+	b, err := allinone.Attach(s.Context(), s.cfg)
+	if err != nil {
+		return false // not up yet
+	}
+	defer b.Close()
+	waiting, err := backlog(s.Context(), b, s.cfg)
+	return err == nil && waiting == 0
 }
 
 // start runs Rollcall with the present configuration until stop is called.
