@@ -7,11 +7,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 )
 
@@ -103,13 +105,24 @@ func toolEnv() []string { return append(os.Environ(), "LDAPNOINIT=1") }
 // FreeURL is a URL with a free port at an address of this machine.
 func FreeURL(ctx context.Context, scheme string, at net.IP) (string, error) {
 	var config net.ListenConfig
-	l, err := config.Listen(ctx, "tcp", net.JoinHostPort(at.String(), "0"))
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
+	var err error
+	for range portTries {
+		port := firstPort + rand.IntN(lastPort-firstPort+1) //nolint:gosec // no secret
+		address := net.JoinHostPort(at.String(), strconv.Itoa(port))
+		var l net.Listener
+		if l, err = config.Listen(ctx, "tcp", address); err != nil {
+			continue
+		}
+		if err = l.Close(); err == nil {
+			return scheme + "://" + address, nil
+		}
 	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	return scheme + "://" + address, nil
+	return "", fmt.Errorf("find a free port: %w", err)
 }
+
+// Systems give outgoing connections and listeners that do not choose the ports above
+// these: one of them could take a port before the server does.
+const (
+	firstPort, lastPort = 12_000, 32_000
+	portTries           = 100
+)
