@@ -3,6 +3,7 @@ package detector
 import (
 	"log/slog"
 	"testing"
+	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 
@@ -45,6 +46,29 @@ func ent(n int, dn string, pairs ...string) *ldapsource.Entry {
 		a.Values = append(a.Values, []byte(pairs[i+1]))
 	}
 	return e
+}
+
+// A container is renamed after a group was read and before its member is: the group
+// names the member in a way that nobody is called. It is read again, once.
+func TestMemberRenamedDuringAFullRead(t *testing.T) {
+	t.Parallel()
+	m := newMirror(memberRules(t, connection.MemberDN, ""))
+	read := func(member string) {
+		m.Begin()
+		m.Put(ent(1, "cn=staff,dc=x", "cn", "staff", "objectclass", "groupOfNames", "member", member, "member", "uid=bob,dc=elsewhere"))
+		m.Put(ent(2, "uid=ann,ou=new,dc=x", "uid", "ann"))
+		m.Complete()
+		clear(m.reread)
+		m.recheck(time.Now().Add(2 * gatherLag))
+	}
+	read("uid=ann,ou=old,dc=x")
+	if _, again := m.reread[makeID(1)]; !again {
+		t.Error("the group is not read again")
+	}
+	read("uid=ann,ou=new,dc=x")
+	if len(m.reread) > 0 {
+		t.Error("the group is read again though it names nobody new")
+	}
 }
 
 func TestContainerRenameKeepsJoinedMembers(t *testing.T) {

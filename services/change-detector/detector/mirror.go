@@ -91,6 +91,9 @@ type mirror struct {
 	// suspects are groups that were sent with a former name, or whose member was
 	// renamed, and when to read them again: then the server's word is final.
 	suspects map[ID]time.Time
+	// strangers are the member names of groups that no full read brought an entry for,
+	// and that their groups were read again for.
+	strangers map[string]struct{}
 	// newcomers are the DNs of entries that appeared outside of a full read. They are
 	// gathered at a time, and then those whose groups to ask for.
 	newcomers map[string]struct{}
@@ -252,6 +255,7 @@ func (m *mirror) Complete() {
 	}
 	m.reading, m.full = false, true
 	clear(m.moved)
+	m.doubtStrangers(time.Now())
 	m.shelf, m.texts = shelf[entry]{}, textShelf{}
 }
 

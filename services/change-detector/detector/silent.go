@@ -24,6 +24,32 @@ func (m *mirror) welcome(e *entry) {
 	m.newcomers[e.dn()] = struct{}{}
 }
 
+// doubtStrangers has groups read again in a moment whose members a full read did not
+// bring. Who was renamed, or whose container was, between the reading of the group and
+// of the member stands in the group under a name that nobody has, and no server says so
+// afterwards. A name that stays is somebody whom we do not read: it is asked for once.
+func (m *mirror) doubtStrangers(now time.Time) {
+	if m.rules.memberValues == membersByID || m.rules.memberValues == membersByUID {
+		return
+	}
+	strangers := map[string]struct{}{}
+	for name, groups := range m.holders {
+		if m.byName[name] != nil {
+			continue
+		}
+		strangers[name] = struct{}{}
+		if _, asked := m.strangers[name]; asked {
+			continue
+		}
+		for id := range groups.all() {
+			if _, due := m.suspects[id]; !due {
+				m.suspects[id] = now.Add(gatherLag)
+			}
+		}
+	}
+	m.strangers = strangers
+}
+
 // recheck marks the suspects whose moment is over to be read again, and the newcomers
 // that have gathered to be asked for.
 func (m *mirror) recheck(now time.Time) {
