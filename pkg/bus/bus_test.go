@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -425,6 +426,27 @@ func TestLeaseHasOneHolderAndIsTakenOver(t *testing.T) {
 	<-second
 	cancel2()
 	wg.Wait()
+}
+
+// Owners that need a lease for a moment only do not wait for its life.
+func TestLeaseOfAMomentIsPassedOn(t *testing.T) {
+	t.Parallel()
+	b := bustest.Start(t)
+	const life = time.Minute
+	began := time.Now()
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			err := b.WithLease(t.Context(), provisioningv1.BucketTargets, "look.lease", strconv.Itoa(i), life, func(context.Context) error { return nil })
+			if err != nil {
+				t.Errorf("owner %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	if took := time.Since(began); took > life/6 {
+		t.Errorf("four owners took %v for nothing", took)
+	}
 }
 
 func TestPutTextOnceGivesEverybodyTheSame(t *testing.T) {

@@ -48,10 +48,12 @@ type lease struct {
 	revision        uint64
 }
 
-// acquire tries until the key is free. The server answers each try at once, and
-// a free key is found within a third of the lease.
+// acquire tries until the key is free. The server answers each try at once. A key that
+// is held for a moment only is found free after about as long again, any other within a
+// sixth of the lease's life.
 func (l *lease) acquire(ctx context.Context) error {
-	for {
+	longest := l.ttl / 6
+	for wait := longest / 32; ; wait = min(2*wait, longest) {
 		expect, free, err := l.look(ctx)
 		if err == nil && free {
 			if err = l.write(ctx, expect); err == nil {
@@ -64,7 +66,7 @@ func (l *lease) acquire(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(l.ttl / 6):
+		case <-time.After(wait):
 		}
 	}
 }
