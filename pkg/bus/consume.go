@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
 
@@ -171,6 +173,9 @@ type ConsumeOptions struct {
 	Connection string
 	// Concurrency is how many messages this replica works on at a time.
 	Concurrency int
+	// Room, when set, says how many of these it may hold now: what one replica holds is
+	// not there for the others.
+	Room func() int
 	// Slots, when set, are shared with other consumers; a message waits for one
 	// before its handler runs.
 	Slots chan struct{}
@@ -182,21 +187,27 @@ type ConsumeOptions struct {
 // that got lost is sent again after two of them.
 const heartbeat = time.Second
 
+// fetchAhead is how many messages are asked for before anybody is free to begin them:
+// enough for the time until more have come.
+const fetchAhead = 32
+
 // drainTime is how long handlers that run may go on after their consumption was
 // asked to stop, so that a call to a target is not cut in the middle.
 const drainTime = 10 * time.Second
 
 // Consume hands the consumer's messages to the handler until ctx ends, then gives
 // those that nobody has begun to other replicas, and waits for the handlers that run;
-// they have a moment to finish before their own context ends. Any number of replicas may consume at a time.
+// they have a moment to finish before their own context ends. Any number of replicas
+// may consume at a time.
 func (b *Bus) Consume(ctx context.Context, stream, consumer string, opts ConsumeOptions, handle Handler) error {
 	c, err := b.js.Consumer(ctx, stream, consumer)
 	if err != nil {
 		return fmt.Errorf("look up consumer %s on %s: %w", consumer, stream, consumerNotFound(err))
 	}
+	ahead := min(opts.Concurrency, fetchAhead)
 	messages, err := c.Messages(
-		jetstream.PullMaxMessages(opts.Concurrency),
-		jetstream.PullThresholdMessages(max(1, opts.Concurrency/2)),
+		jetstream.PullMaxMessages(ahead),
+		jetstream.PullThresholdMessages(max(1, ahead/2)),
 		jetstream.PullExpiry(30*time.Second),
 		jetstream.PullHeartbeat(heartbeat),
 		jetstream.WithMessagesErrOnMissingHeartbeat(false))
@@ -208,14 +219,12 @@ func (b *Bus) Consume(ctx context.Context, stream, consumer string, opts Consume
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer b.handBack(ctx, messages)
-	own := make(chan struct{}, opts.Concurrency)
+	own := newHands(opts)
 	for {
-		select {
-		case own <- struct{}{}:
-		case <-ctx.Done():
+		if !own.take(ctx) {
 			return nil
 		}
-		msg, err := messages.Next(jetstream.NextContext(ctx))
+		msg, err := next(ctx, messages)
 		if ctx.Err() != nil {
 			b.release(msg)
 			return nil
@@ -224,9 +233,65 @@ func (b *Bus) Consume(ctx context.Context, stream, consumer string, opts Consume
 			return fmt.Errorf("pull from %s: %w", consumer, err)
 		}
 		running.Go(func() {
-			defer func() { <-own }()
+			defer own.free()
 			b.deliver(ctx, work, msg, opts, handle)
 		})
+	}
+}
+
+// lookAgain is after which time without a message it is asked for more once again.
+const lookAgain = 50 * time.Millisecond
+
+// next waits for a message. The client asks the server for more when its Next is
+// called, but not while an earlier request is on its way out (checkPending in
+// jetstream/pull.go): when all that was asked for is taken meanwhile, nothing wakes it
+// before two heartbeats are missed. A second call asks.
+func next(ctx context.Context, messages jetstream.MessagesContext) (jetstream.Msg, error) {
+	msg, err := messages.Next(jetstream.NextMaxWait(lookAgain))
+	if errors.Is(err, nats.ErrTimeout) {
+		return messages.Next(jetstream.NextContext(ctx))
+	}
+	return msg, err
+}
+
+// hands bound how many messages are held, by a number that may change. One goroutine
+// takes, any may free.
+type hands struct {
+	held  atomic.Int64
+	most  func() int
+	freed chan struct{}
+}
+
+func newHands(opts ConsumeOptions) *hands {
+	h := &hands{freed: make(chan struct{}, 1), most: func() int { return opts.Concurrency }}
+	if opts.Room != nil {
+		h.most = func() int { return min(opts.Concurrency, opts.Room()) }
+	}
+	return h
+}
+
+// roomPoll is how often it is asked for more room while all hands are full.
+const roomPoll = 50 * time.Millisecond
+
+// take waits for a free hand; false means that ctx ended.
+func (h *hands) take(ctx context.Context) bool {
+	for h.held.Load() >= int64(max(1, h.most())) {
+		select {
+		case <-h.freed:
+		case <-time.After(roomPoll):
+		case <-ctx.Done():
+			return false
+		}
+	}
+	h.held.Add(1)
+	return true
+}
+
+func (h *hands) free() {
+	h.held.Add(-1)
+	select {
+	case h.freed <- struct{}{}:
+	default:
 	}
 }
 
@@ -244,7 +309,7 @@ func (b *Bus) handBack(ctx context.Context, messages jetstream.MessagesContext) 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
 	defer cancel()
 	for {
-		msg, err := messages.Next(jetstream.NextContext(ctx))
+		msg, err := next(ctx, messages)
 		if err != nil { // that was the last one, or the connection is gone
 			return
 		}

@@ -3,6 +3,7 @@ package bus_test
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,7 +51,7 @@ func TestConsumeLetsARunningHandlerFinish(t *testing.T) {
 // the time after which the server would deliver it again.
 func TestConsumeHandsBackWhatItHasNotBegun(t *testing.T) {
 	t.Parallel()
-	const messages, window = 24, 24
+	const messages, window = 100, 100
 	b := bustest.Start(t)
 	spec := bus.ConsumerSpec{Stream: directoryv1.StreamUsers, Name: "users-wiki", Filter: directoryv1.EntryFilter(users, "corp"), Window: window}
 	if err := b.EnsureConsumer(t.Context(), spec); err != nil {
@@ -61,7 +62,7 @@ func TestConsumeHandsBackWhatItHasNotBegun(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const concurrency = 4
+	const concurrency = 32
 	ctx, stop := context.WithCancel(t.Context())
 	finish := make(chan struct{})
 	var mu sync.Mutex
@@ -120,6 +121,65 @@ func TestConsumeHandsBackWhatItHasNotBegun(t *testing.T) {
 			t.Errorf("%s was handled %d times", subject, n)
 		}
 	}
+}
+
+// A replica holds no more than it has room for, so that the window is there for one that
+// comes later; with more room it takes more.
+func TestConsumeLeavesRoomForOthers(t *testing.T) {
+	t.Parallel()
+	const messages, window, concurrency = 80, 60, 64
+	b := bustest.Start(t)
+	spec := bus.ConsumerSpec{Stream: directoryv1.StreamUsers, Name: "users-wiki", Filter: directoryv1.EntryFilter(users, "corp"), Window: window}
+	if err := b.EnsureConsumer(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	for i := range messages {
+		if _, err := b.Publish(t.Context(), bus.Message{Subject: subject(i), Data: []byte("a")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var room atomic.Int64
+	room.Store(2)
+	begun, finished := make(chan int, messages), make(chan struct{})
+	finish := sync.OnceFunc(func() { close(finished) })
+	ctx, stop := context.WithCancel(t.Context())
+	var replicas sync.WaitGroup
+	defer replicas.Wait()
+	defer stop()
+	defer finish()
+	replica := func(name int, room func() int) {
+		replicas.Go(func() {
+			opts := bus.ConsumeOptions{Concurrency: concurrency, Room: room}
+			err := b.Consume(ctx, spec.Stream, spec.Name, opts, func(context.Context, *bus.Delivery) error {
+				begun <- name
+				<-finished
+				return nil
+			})
+			if err != nil {
+				t.Errorf("consume: %v", err)
+			}
+		})
+	}
+	replica(1, func() int { return int(room.Load()) })
+	await(t, b, spec, func(g bus.Backlog) bool { return g.InFlight > 2 }) // some are fetched ahead
+	for range 2 {
+		if name := <-begun; name != 1 {
+			t.Fatalf("replica %d began, which is not there", name)
+		}
+	}
+	replica(2, nil)
+	if name := <-begun; name != 2 {
+		t.Error("a replica began more than it has room for")
+	}
+	await(t, b, spec, func(g bus.Backlog) bool { return g.InFlight == window }) // nothing more comes to anybody
+	room.Store(concurrency)
+	for name := range begun {
+		if name == 1 {
+			break
+		}
+	}
+	finish()
+	await(t, b, spec, func(g bus.Backlog) bool { return g.Total() == 0 })
 }
 
 // await asks the server until the consumer is as far as wanted; the test's deadline

@@ -51,7 +51,7 @@ func consumersOf(kind directoryv1.Kind, connection, hash string) []consumer {
 }
 
 // windowFactor is how many messages may be in flight for each call in flight.
-const windowFactor = 8
+const windowFactor = 16
 
 // kinds are all kinds.
 var kinds = []directoryv1.Kind{directoryv1.Kind_KIND_USER, directoryv1.Kind_KIND_GROUP}

@@ -129,9 +129,11 @@ func (p *Process) Worker(kind directoryv1.Kind, c *connection.Connection, hash s
 	if err != nil {
 		return nil, err
 	}
+	cfg := configOf(kind, c, hash, p.owner)
+	cfg.Concurrency = min(cfg.Concurrency, p.places) // more would only wait for a place
 	return New(
-		configOf(kind, c, hash, p.owner),
-		Deps{Bus: p.bus, Links: p.Links(c.Name), Outcomes: p.outcomes, Slots: p.slotsOf(c.Name), Breaker: t.breaker, Log: p.log},
+		cfg,
+		Deps{Bus: p.bus, Links: p.Links(c.Name), Outcomes: p.outcomes, Slots: p.slotsOf(c.Name), Room: t.share.room, Breaker: t.breaker, Log: p.log},
 		converger)
 }
 

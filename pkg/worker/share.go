@@ -99,6 +99,17 @@ func (s *share) Acquire(ctx context.Context) (release func(), err error) {
 	})
 }
 
+// room is how many entries of one kind this replica may hold, which are not there for
+// the others: as many as keep its places busy. Alone it holds what it can.
+func (s *share) room() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.known && len(s.others) == 0 {
+		return slotFactor * s.total
+	}
+	return max(fewestPlaces, slotFactor*s.size)
+}
+
 func (s *share) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

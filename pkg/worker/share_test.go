@@ -42,6 +42,31 @@ func TestPartOfThePlaces(t *testing.T) {
 	}
 }
 
+func TestRoomFollowsThePlaces(t *testing.T) {
+	t.Parallel()
+	cases := []struct {
+		name   string
+		known  bool
+		size   int
+		others map[string]bool
+		want   int
+	}{
+		{"before anybody is known", false, 1, nil, fewestPlaces},
+		{"alone", true, 1, nil, 64 * slotFactor},
+		{"one of four", true, 16, map[string]bool{"a": true, "b": true, "c": true}, 16 * slotFactor},
+		{"one of many", true, 1, map[string]bool{"a": true, "b": false}, fewestPlaces},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := &share{total: 64, known: c.known, size: c.size, others: c.others}
+			if got := s.room(); got != c.want {
+				t.Errorf("room for %d, want %d", got, c.want)
+			}
+		})
+	}
+}
+
 // inFlight counts the calls that a target has at the same time.
 type inFlight struct{ now, most atomic.Int64 }
 

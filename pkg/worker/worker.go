@@ -64,6 +64,8 @@ type Deps struct {
 	Outcomes *bus.Writer
 	// Slots bounds the connection's work in this process.
 	Slots chan struct{}
+	// Room is how many entries this replica may hold; nil: as many as it works on.
+	Room func() int
 	// Breaker says whether the target can be called.
 	Breaker *Breaker
 	Log     *slog.Logger
@@ -158,7 +160,7 @@ func (w *Worker) consume(ctx context.Context) error {
 	w.epoch = epoch
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	opts := bus.ConsumeOptions{Connection: w.cfg.Connection, Concurrency: w.cfg.Concurrency, Slots: w.deps.Slots, Settled: w.settled}
+	opts := bus.ConsumeOptions{Connection: w.cfg.Connection, Concurrency: w.cfg.Concurrency, Room: w.deps.Room, Slots: w.deps.Slots, Settled: w.settled}
 	var wg sync.WaitGroup
 	var errs [2]error
 	wg.Go(func() { w.watchFirstRun(ctx) })
