@@ -92,18 +92,16 @@ func (h harm) test(t *testing.T, p *place, mode string) {
 	}
 	before := h.sequences(t, b)
 	waits := func(p detector.Pass) bool { return p.Held > 0 }
-	switch {
-	case h.undo == nil || mode != connection.ModeSnapshot:
-		stop() // it would let the first few go, and gather the others
-	default: // nor may a read come upon the first few
-		first = awaitPassAfter(t, b, first, func(detector.Pass) bool { return true })
-	}
-	h.do(t)
 	if mode == connection.ModeSnapshot && h.undo != nil {
+		first = awaitPassAfter(t, b, first, func(detector.Pass) bool { return true }) // no read may come upon the first few
+		h.do(t)
 		first = awaitPassAfter(t, b, first, waits)
 		h.same(t, "harmed while it works", before, b)
+		stop()
+	} else {
+		stop() // it would let the first few go, and gather the others
+		h.do(t)
 	}
-	stop()
 	stop = run(t, cfg, b)
 	harmed := awaitPassAfter(t, b, first, waits)
 	h.same(t, "harmed", before, b)
