@@ -52,16 +52,7 @@ func TestConsumeLetsARunningHandlerFinish(t *testing.T) {
 func TestConsumeHandsBackWhatItHasNotBegun(t *testing.T) {
 	t.Parallel()
 	const messages, window = 100, 100
-	b := bustest.Start(t)
-	spec := bus.ConsumerSpec{Stream: directoryv1.StreamUsers, Name: "users-wiki", Filter: directoryv1.EntryFilter(users, "corp"), Window: window}
-	if err := b.EnsureConsumer(t.Context(), spec); err != nil {
-		t.Fatal(err)
-	}
-	for i := range messages {
-		if _, err := b.Publish(t.Context(), bus.Message{Subject: subject(i), Data: []byte("a")}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	b, spec := backlogOf(t, messages, window)
 	const concurrency = 32
 	ctx, stop := context.WithCancel(t.Context())
 	finish := make(chan struct{})
@@ -128,16 +119,7 @@ func TestConsumeHandsBackWhatItHasNotBegun(t *testing.T) {
 func TestConsumeLeavesRoomForOthers(t *testing.T) {
 	t.Parallel()
 	const messages, window, concurrency = 80, 60, 64
-	b := bustest.Start(t)
-	spec := bus.ConsumerSpec{Stream: directoryv1.StreamUsers, Name: "users-wiki", Filter: directoryv1.EntryFilter(users, "corp"), Window: window}
-	if err := b.EnsureConsumer(t.Context(), spec); err != nil {
-		t.Fatal(err)
-	}
-	for i := range messages {
-		if _, err := b.Publish(t.Context(), bus.Message{Subject: subject(i), Data: []byte("a")}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	b, spec := backlogOf(t, messages, window)
 	var room atomic.Int64
 	room.Store(2)
 	begun, finished := make(chan int, messages), make(chan struct{})
@@ -180,6 +162,22 @@ func TestConsumeLeavesRoomForOthers(t *testing.T) {
 	}
 	finish()
 	await(t, b, spec, func(g bus.Backlog) bool { return g.Total() == 0 })
+}
+
+// backlogOf is a bus with so many messages and a consumer that has seen none of them.
+func backlogOf(t *testing.T, messages, window int) (*bus.Bus, bus.ConsumerSpec) {
+	t.Helper()
+	b := bustest.Start(t)
+	spec := bus.ConsumerSpec{Stream: directoryv1.StreamUsers, Name: "users-wiki", Filter: directoryv1.EntryFilter(users, "corp"), Window: window}
+	if err := b.EnsureConsumer(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	for i := range messages {
+		if _, err := b.Publish(t.Context(), bus.Message{Subject: subject(i), Data: []byte("a")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b, spec
 }
 
 // await asks the server until the consumer is as far as wanted; the test's deadline
