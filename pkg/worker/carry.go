@@ -96,7 +96,7 @@ func (j *Job) carry(ctx context.Context, d Decision, action plan.Action) error {
 	if err := d.Apply(ctx, action); err != nil {
 		return err
 	}
-	if j.redelivered || owned && (!d.Desired.InScope || !j.Record.Linked() || writes(action, d.Matching)) {
+	if j.resumed || owned && (!d.Desired.InScope || !j.Record.Linked() || writes(action, d.Matching)) {
 		if err := j.release(ctx); err != nil {
 			return err
 		}

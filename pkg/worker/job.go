@@ -40,8 +40,9 @@ type Job struct {
 	stored *provisioningv1.Link
 	// repair is set when another worker took over while we wrote to the target.
 	repair bool
-	// redelivered is set when an earlier worker may have ended in the middle.
-	redelivered        bool
+	// resumed is set when an earlier worker may have ended in the middle. The link
+	// says so too, because a server that is killed forgets its last deliveries.
+	resumed            bool
 	detected, deadline time.Time
 
 	// approved is set when a person approved in the source what the change removes.

@@ -283,9 +283,13 @@ func (w *Worker) log(ctx context.Context, j *Job, d disposition, err error) {
 }
 
 // plain is an error without the words of the target or of an expression, which may
-// hold personal data; those stand in the link.
+// hold personal data; those stand in the link. Where there was no answer, the cause
+// is the network's or our own.
 func plain(err error) string {
 	if e, ok := errors.AsType[*scim.Error](err); ok {
+		if e.Status == 0 && e.Err != nil {
+			return fmt.Sprintf("%s %s: no answer: %v", e.Method, e.Route, e.Err)
+		}
 		return fmt.Sprintf("%s %s: status %d %s", e.Method, e.Route, e.Status, e.ScimType)
 	}
 	if _, ok := errors.AsType[*blocked](err); ok {

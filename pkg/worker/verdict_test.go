@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"testing"
@@ -72,6 +73,14 @@ func TestLogsHoldNoWordsOfTheTarget(t *testing.T) {
 	t.Parallel()
 	err := &scim.Error{Method: http.MethodPost, Route: "/Users", Status: http.StatusBadRequest, ScimType: "invalidValue", Detail: "ann@example.com is no address"}
 	if got := plain(err); got != "POST /Users: status 400 invalidValue" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestLogsSayWhyThereWasNoAnswer(t *testing.T) {
+	t.Parallel()
+	err := &scim.Error{Method: http.MethodPost, Route: "/Users", Err: context.DeadlineExceeded}
+	if got := plain(err); got != "POST /Users: no answer: context deadline exceeded" {
 		t.Errorf("got %q", got)
 	}
 }

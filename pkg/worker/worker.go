@@ -216,12 +216,11 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 		switch {
 		case job == nil:
 			return nil
-		case w.applied(job) && !d.Request && !repair && d.Attempt > 1:
-			return job.release(ctx) // who applied it may have ended before it told those who wait
 		case w.applied(job) && !d.Request && !repair:
-			return nil
+			return job.release(ctx) // who applied it may have ended before it told those who wait
 		}
-		job.repair, job.redelivered = repair, d.Attempt > 1
+		job.repair = repair
+		job.resumed = d.Attempt > 1 || w.applied(job) || job.Abandoned()
 		if d.Attempt == 1 && (!d.Request || d.Reason() == reasonRetry) {
 			job.Record.Link.Attempts, job.stored.Attempts = 0, 0
 		}
