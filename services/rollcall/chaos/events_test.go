@@ -114,9 +114,12 @@ func (s *storm) disturb(i int) {
 // calm waits until no more than so many changes and requests wait.
 func (s *storm) calm(limit uint64) {
 	s.t.Helper()
-	err := until(s.t.Context(), func(ctx context.Context) (string, bool) {
+	err := until(s.t.Context(), func(ctx context.Context) error {
 		waiting, err := backlog(ctx, s.bus, s.cfg)
-		return fmt.Sprintf("%d changes and requests wait (%v)", waiting, err), err == nil && waiting <= limit
+		if err == nil && waiting > limit {
+			err = fmt.Errorf("%d changes and requests wait", waiting)
+		}
+		return err
 	})
 	if err != nil {
 		s.t.Fatalf("%v\n%s", err, s.troubles())
@@ -142,15 +145,18 @@ func (s *storm) deliverAgain() {
 		}
 	}
 	p := s.start(detector)
-	err := until(ctx, func(ctx context.Context) (string, bool) {
+	err := until(ctx, func(ctx context.Context) error {
 		for _, kind := range kinds {
 			names, err := s.bus.Consumers(ctx, kind.Stream())
-			if err != nil || !slices.Contains(names, s.consumer(kind)) {
-				return fmt.Sprintf("the consumers of %s are %v (%v)", kind.Stream(), names, err), false
+			if err != nil {
+				return err
+			}
+			if !slices.Contains(names, s.consumer(kind)) {
+				return fmt.Errorf("the consumers of %s are %v", kind.Stream(), names)
 			}
 		}
 		_, err := worker.CurrentGeneration(ctx, s.bus, wiki)
-		return fmt.Sprint(err), err == nil
+		return err
 	})
 	if err != nil {
 		s.t.Fatal(err)

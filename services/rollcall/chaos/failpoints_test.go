@@ -156,14 +156,14 @@ func (s *story) happen(chapters []func(*world) string) {
 // endOrEqual waits until the process has killed itself or the target is equal.
 func (s *story) endOrEqual(p *process) (ended bool) {
 	s.t.Helper()
-	err := until(s.t.Context(), func(ctx context.Context) (string, bool) {
+	err := until(s.t.Context(), func(ctx context.Context) error {
 		if ended = p.dead(); ended {
-			return "", true
+			return nil
 		}
 		return s.equal(ctx, s.world)
 	})
 	if err != nil {
-		s.t.Fatalf("neither death nor convergence: %s\n%s\n%v", s.difference(s.world), s.troubles(), err)
+		s.t.Fatalf("neither death nor convergence: %v\n%s\n%s", err, s.difference(s.world), s.troubles())
 	}
 	if ended && !p.ownHand() {
 		s.t.Fatalf("the process ended by itself: %v", p.cmd.ProcessState)

@@ -101,13 +101,16 @@ func external(t *testing.T) (b *bus.Bus, line string) {
 	t.Helper()
 	dir := t.TempDir()
 	p := launch(t, server, filepath.Join(dir, "log"), nil, dir)
-	err := until(t.Context(), func(ctx context.Context) (string, bool) {
+	err := until(t.Context(), func(ctx context.Context) error {
 		url, file, err := embedded.Running(dir)
 		if err == nil {
 			line = fmt.Sprintf(`url: "%s", credentials: "${file:%s}"`, url, file)
 			b, err = bus.Connect(ctx, bus.Config{URL: url, SeedFile: file, Name: t.Name(), Log: slog.New(slog.DiscardHandler)})
 		}
-		return fmt.Sprint(err), err == nil || p.dead()
+		if p.dead() {
+			return nil
+		}
+		return err
 	})
 	if err != nil || p.dead() {
 		t.Fatalf("start NATS: %v\n%s", err, tail(filepath.Join(dir, "log")))
@@ -130,24 +133,27 @@ func (s *site) start(name string, env ...string) *process {
 }
 
 // equal says whether the target holds what the world says, nothing waits for a
-// worker any more and the first run has an end; the state is the difference.
-func (s *site) equal(ctx context.Context, w *world) (state string, ok bool) {
+// worker any more and the first run has an end; see difference.
+func (s *site) equal(ctx context.Context, w *world) error {
 	want := w.lines()
 	if s.Count(scim.KindUser)+s.Count(scim.KindGroup) != len(want)+len(s.strangers) {
-		return s.difference(w), false
+		return errDifferent
 	}
 	if got := s.state(); !slices.Equal(want, got) {
-		return s.difference(w), false
+		return errDifferent
 	}
-	if waiting, err := s.backlog(ctx); err != nil || waiting > 0 {
-		return fmt.Sprintf("the target is as it should be, but %d changes and requests wait (%v)", waiting, err), false
+	waiting, err := s.backlog(ctx)
+	if err == nil && waiting > 0 {
+		err = fmt.Errorf("the target is as it should be, but %d changes and requests wait", waiting)
 	}
-	return "", true
+	return err
 }
+
+var errDifferent = errors.New("the target is not what the directory is")
 
 // difference is for people.
 func (s *site) difference(w *world) string {
-	return "the target is not what the directory is: -want +got\n" + cmp.Diff(w.lines(), s.state())
+	return "the target, -want +got:\n" + cmp.Diff(w.lines(), s.state())
 }
 
 // backlog is everything that waits for a worker, once the first run has an end.
@@ -198,9 +204,9 @@ func backlog(ctx context.Context, b *bus.Bus, cfg *connection.Config) (total uin
 // or where it holds what must not be.
 func (s *site) converge(w *world) {
 	s.t.Helper()
-	err := until(s.t.Context(), func(ctx context.Context) (string, bool) { return s.equal(ctx, w) })
+	err := until(s.t.Context(), func(ctx context.Context) error { return s.equal(ctx, w) })
 	if err != nil {
-		s.t.Errorf("no convergence: %s\n%s\n%v", s.difference(w), s.troubles(), err)
+		s.t.Errorf("no convergence: %v\n%s\n%s", err, s.difference(w), s.troubles())
 	}
 	for _, fault := range s.faults() {
 		s.t.Error(fault)
