@@ -36,6 +36,7 @@ func TestActiveDirectory_harm(t *testing.T) {
 			p := placeAt(srv, dn, password)
 			p.hire(t)
 			deny := func(h harm, entry string, objects ...string) harm {
+				h.slow = len(objects) > 1
 				h.do = func(t *testing.T) {
 					t.Helper()
 					if err := srv.Permit(t.Context(), dn, entry, objects...); err != nil {
