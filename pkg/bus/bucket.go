@@ -186,17 +186,27 @@ func (b *Bus) Text(ctx context.Context, bucket, key string) (string, error) {
 	return string(last.Data), nil
 }
 
-// LastRevision is the revision of the newest key that matches the filter, 0 when
-// none does.
-func (k *Bucket[T, P]) LastRevision(ctx context.Context, filter string) (uint64, error) {
-	last, err := k.bus.Last(ctx, k.stream(), k.subject(filter))
-	if errors.Is(err, ErrNotFound) {
-		return 0, nil
-	}
+// Next is the revision of the first write, after a revision, to a key that matches
+// the filter; 0 when there is none. The server looks at what was written since. To ask
+// it for the newest would be simpler, but it looks at all keys that match then.
+func (k *Bucket[T, P]) Next(ctx context.Context, filter string, after uint64) (uint64, error) {
+	s, err := k.bus.handle(ctx, k.stream())
 	if err != nil {
 		return 0, err
 	}
-	return last.Sequence, nil
+	next, err := s.GetMsg(ctx, after+1, jetstream.WithGetMsgSubject(k.subject(filter)))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read what came to %s after %d: %w", filter, after, err)
+	}
+	return next.Sequence, nil
+}
+
+// LastRevision is the revision of the newest write, whatever its key.
+func (k *Bucket[T, P]) LastRevision(ctx context.Context) (uint64, error) {
+	return k.bus.LastSequence(ctx, k.stream())
 }
 
 // DropKey deletes a key, whatever it holds.

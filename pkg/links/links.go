@@ -288,11 +288,12 @@ func (s *Store) WriteLink(r *Record) (bus.Write, error) {
 	return s.links.Write(provisioningv1.LinkKey(s.connection, r.Kind, r.ID), r.Link, r.revision)
 }
 
-// LastRevision is the revision of the newest link of a kind; 0 when there is none.
-func (s *Store) LastRevision(ctx context.Context, kind directoryv1.Kind) (uint64, error) {
-	revision, err := s.links.LastRevision(ctx, provisioningv1.LinkFilter(s.connection, kind))
-	if err != nil {
-		return 0, fmt.Errorf("read newest link: %w", err)
-	}
-	return revision, nil
+// Next is the revision of the first link of a kind that was written after a revision;
+// 0 when there is none.
+func (s *Store) Next(ctx context.Context, kind directoryv1.Kind, after uint64) (uint64, error) {
+	return s.links.Next(ctx, provisioningv1.LinkFilter(s.connection, kind), after)
 }
+
+// LastRevision is the revision of the newest write of all; every link that is there
+// has this one or an older one.
+func (s *Store) LastRevision(ctx context.Context) (uint64, error) { return s.links.LastRevision(ctx) }

@@ -53,7 +53,7 @@ type index struct {
 	chunks    map[chunkKey]held
 	holders   map[entryID]map[entryID]int // groups, by member: in how many chunks
 	groups    map[entryID]struct{}        // groups that have a link
-	revision  uint64                      // newest link that was seen
+	revision  uint64                      // newest link of a user that was seen
 	catching  atomic.Int32                // watches that have not caught up yet
 	ready     chan struct{}
 }
@@ -120,7 +120,9 @@ func (x *index) watchLinks(kind directoryv1.Kind) func(context.Context, func()) 
 func (x *index) link(kind directoryv1.Kind, id entryID, l *provisioningv1.Link, revision uint64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.revision = max(x.revision, revision)
+	if kind == directoryv1.Kind_KIND_USER {
+		x.revision = max(x.revision, revision)
+	}
 	before := x.resources[id]
 	after := ""
 	if links.HasResource(l) {
@@ -265,22 +267,39 @@ const (
 
 var errBehind = errors.New("the index of links is still behind")
 
-// catchUp waits until the index has seen the newest link of the connection.
+// catchUp waits until the index has seen every link of a user that is there now.
 func (x *index) catchUp(ctx context.Context) error {
 	select {
 	case <-x.ready:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	newest, err := x.links.LastRevision(ctx, directoryv1.Kind_KIND_USER)
+	next, err := x.links.Next(ctx, directoryv1.Kind_KIND_USER, x.seen())
+	if err != nil || next == 0 {
+		return err
+	}
+	last, err := x.links.LastRevision(ctx) // what is written later is not waited for
 	if err != nil {
 		return err
 	}
 	patient, cancel := context.WithTimeout(ctx, catchUpLimit)
 	defer cancel()
-	for !x.seen(newest) {
+	for next != 0 && next <= last {
+		if err := x.await(patient, next); err != nil {
+			return err
+		}
+		if next, err = x.links.Next(ctx, directoryv1.Kind_KIND_USER, x.seen()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// await waits until the index has seen a revision.
+func (x *index) await(ctx context.Context, revision uint64) error {
+	for x.seen() < revision {
 		select {
-		case <-patient.Done():
+		case <-ctx.Done():
 			return worker.Wait(chunkDelay, errBehind)
 		case <-time.After(catchUpPoll):
 		}
@@ -288,10 +307,10 @@ func (x *index) catchUp(ctx context.Context) error {
 	return nil
 }
 
-func (x *index) seen(revision uint64) bool {
+func (x *index) seen() uint64 {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	return x.revision >= revision
+	return x.revision
 }
 
 // resource is the resource id with this short hash, if an entry is linked to it.
