@@ -15,7 +15,7 @@ import (
 )
 
 // crowd is the figure of pushing many users, at a target that takes its time and at one
-// that takes none.
+// that takes none: the fastest of some runs, beside the fastest of the baseline.
 func (b *bench) crowd(ctx context.Context) (err error) {
 	s := shape{users: b.opts.crowd, groups: max(minGroups, b.opts.crowd/50)}
 	directory, err := b.directory(ctx, "crowd", s)
@@ -28,14 +28,18 @@ func (b *bench) crowd(ctx context.Context) (err error) {
 		least   float64
 	}{{targetLatency, 0.7}, {0, 0.2}} {
 		latency, least := at.latency, at.least
-		b.say("first sync of %s at %s", s, latency)
-		one, err := b.syncOnce(ctx, filepath.Join(b.scratch, "crowd", latency.String()), directory, s, latency, "")
-		if err != nil {
-			return err
+		took, bare := math.Inf(1), math.Inf(1)
+		for n := range b.opts.runs {
+			b.say("first sync of %s at %s: run %d of %d", s, latency, n+1, b.opts.runs)
+			one, err := b.syncOnce(ctx, filepath.Join(b.scratch, "crowd", latency.String(), strconv.Itoa(n)), directory, s, latency, "")
+			if err != nil {
+				return err
+			}
+			took, bare = min(took, one.took), min(bare, one.bare)
 		}
 		b.report.ratio(figure{
-			Name: fmt.Sprintf("%s at %s: first request to last", s, latency), Value: one.took, Unit: "s",
-			Baseline: &baseline{"bare", one.bare}, Ratio: one.bare / one.took,
+			Name: fmt.Sprintf("%s at %s: first request to last", s, latency), Value: took, Unit: "s",
+			Baseline: &baseline{"bare", bare}, Ratio: bare / took,
 		}, least)
 	}
 	return nil

@@ -82,7 +82,7 @@ func parse(args []string, errOut io.Writer) (options, error) {
 	o := options{small: shape{users: 1000, groups: 51}, large: shape{big: true}}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(errOut)
-	flags.IntVar(&o.runs, "runs", 3, "first syncs, of which the fastest counts")
+	flags.IntVar(&o.runs, "runs", 3, "runs of a first sync, of which the fastest counts")
 	flags.IntVar(&o.changes, "changes", 500, "changes whose way to the target is timed")
 	flags.IntVar(&o.members, "members", 20_000, "members of the group that somebody joins")
 	flags.IntVar(&o.crowd, "crowd", 10_000, "users of the figures of pushing")
