@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"testing"
 
+	"github.com/nats-io/nkeys"
+
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/bus/embedded"
 )
@@ -42,4 +44,23 @@ func Connect(tb testing.TB, s *embedded.Server) *bus.Bus {
 	}
 	tb.Cleanup(b.Close)
 	return b
+}
+
+// User makes an account for a server that somebody configures: what its configuration
+// names (nkey), and the seed that proves it.
+func User(tb testing.TB) (nkey, seed string) {
+	tb.Helper()
+	key, err := nkeys.CreateUser()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	public, err := key.PublicKey()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	secret, err := key.Seed()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return public, string(secret)
 }

@@ -8,6 +8,9 @@ import (
 	"strings"
 )
 
+// modules are loaded where they are not built in.
+var modules = []string{"back_mdb", "syncprov", "memberof", "refint"}
+
 // writeConfig writes slapd.conf, the simplest form to vary.
 func (s *Server) writeConfig() error {
 	var b strings.Builder
@@ -15,10 +18,10 @@ func (s *Server) writeConfig() error {
 		fmt.Fprintf(&b, "include %s\n", filepath.Join(s.install.schema, name+".schema"))
 	}
 	b.WriteString(s.opts.ExtraSchema + "\n")
-	fmt.Fprintf(&b, "pidfile %s\nargsfile %s\nloglevel none\nthreads 4\n", s.path("pid"), s.path("args"))
+	b.WriteString("loglevel none\nthreads 4\n")
 	if s.install.modules != "" {
 		fmt.Fprintf(&b, "modulepath %s\n", s.install.modules)
-		for _, name := range []string{"back_mdb", "syncprov", "memberof", "refint"} {
+		for _, name := range modules {
 			fmt.Fprintf(&b, "moduleload %s\n", name)
 		}
 	}

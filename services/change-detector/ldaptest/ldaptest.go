@@ -68,6 +68,18 @@ func Start(tb testing.TB, opts Options) *Server {
 
 // Launch runs a server in a directory until Close, or until this process ends.
 func Launch(ctx context.Context, dir string, opts Options) (*Server, error) {
+	s, err := newServer(ctx, dir, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.prepare(ctx); err != nil {
+		return nil, err
+	}
+	return s, s.Start(ctx)
+}
+
+// newServer is a server in a directory that does not run yet.
+func newServer(ctx context.Context, dir string, opts Options) (*Server, error) {
 	install, err := findInstallation(ctx)
 	if err != nil {
 		return nil, err
@@ -87,17 +99,14 @@ func Launch(ctx context.Context, dir string, opts Options) (*Server, error) {
 		ReaderDN: "cn=reader,ou=system," + opts.Suffix, ReaderPassword: "reader",
 		LimitedDN: "cn=limited,ou=system," + opts.Suffix, LimitedPassword: "limited",
 	}
-	if err := s.prepare(ctx); err != nil {
-		return nil, err
+	if err := os.MkdirAll(s.path("db"), 0o700); err != nil {
+		return nil, fmt.Errorf("make the database directory: %w", err)
 	}
-	return s, s.Start(ctx)
+	return s, nil
 }
 
 // prepare chooses ports and makes keys, configuration and base tree.
 func (s *Server) prepare(ctx context.Context) error {
-	if err := os.MkdirAll(filepath.Join(s.dir, "db"), 0o700); err != nil {
-		return fmt.Errorf("make the database directory: %w", err)
-	}
 	var err error
 	if s.URL, err = scratch.FreeURL(ctx, "ldap", s.opts.Address); err != nil {
 		return err
@@ -106,13 +115,17 @@ func (s *Server) prepare(ctx context.Context) error {
 		if s.TLSURL, err = scratch.FreeURL(ctx, "ldaps", s.opts.Address); err != nil {
 			return err
 		}
-		keys, err := scratch.WriteKeys(s.dir, s.opts.Address)
-		if err != nil {
+		if err = s.makeKeys("localhost"); err != nil {
 			return err
 		}
-		s.CAFile, s.ClientCert, s.ClientKey = keys.CA, keys.ClientCert, keys.ClientKey
 	}
 	return s.Load(ctx, s.baseTree()+"\n"+s.opts.LDIF)
+}
+
+func (s *Server) makeKeys(host string) error {
+	keys, err := scratch.WriteKeys(s.dir, host, s.opts.Address)
+	s.CAFile, s.ClientCert, s.ClientKey = keys.CA, keys.ClientCert, keys.ClientKey
+	return err
 }
 
 // Load adds entries to the database of a stopped server; made for many of them.

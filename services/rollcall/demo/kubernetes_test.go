@@ -5,8 +5,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rollcall-scim/rollcall/pkg/bus/bustest"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldaptest"
 	"github.com/rollcall-scim/rollcall/services/rollcall/demo/compare"
 	"github.com/rollcall-scim/rollcall/services/rollcall/kubetest"
@@ -31,7 +32,8 @@ import (
 //  4. a crowd is hired: replicas follow the backlog, workers are killed in the middle
 //  5. changes go on while the release is upgraded and rolled back
 //  6. `helm uninstall`, which leaves nothing
-//  7. the same life once more by Helm 3, without the story
+//  7. the same life once more by Helm 3, beside a NATS that was there before, which wants
+//     to know who comes; without the story
 //
 // Where pods are only pretended, what needs them is left out.
 func TestChart(t *testing.T) {
@@ -46,7 +48,8 @@ func TestChart(t *testing.T) {
 			c.upgradeUnderLoad(t) // 5
 		}
 		c.uninstall(t, "helm") // 6
-		c.install(t, "helm3")  // 7
+		c.startNATS(t)         // 7
+		c.install(t, "helm3")
 		c.upgrade(t, "helm3")
 		c.uninstall(t, "helm3")
 	})
@@ -66,9 +69,11 @@ type cluster struct {
 
 	chart, values string
 	helms         map[string]string // the programs, by their names here
+	natsServer    string            // the program
+	nats          []string          // values of another NATS than the chart's own
 }
 
-// newCluster starts directory and target, and brings the images.
+// newCluster brings the images, and starts directory and target.
 func newCluster(t *testing.T, n *kubetest.Node) *cluster {
 	t.Helper()
 	root, err := findRoot()
@@ -83,8 +88,9 @@ func newCluster(t *testing.T, n *kubetest.Node) *cluster {
 		Node: n, helms: map[string]string{"helm": helm, "helm3": "helm3"}, chart: filepath.Join(root, "deploy", "helm", "rollcall"), values: filepath.Join(t.TempDir(), "values.yaml"),
 		stage: &stage{printer: newPrinter(t.Output()), rollcall: &child{ended: make(chan struct{}), log: os.DevNull}, target: &child{log: os.DevNull}},
 	}
+	c.natsServer = filepath.Join(root, "bin/image/nats/nats-server")
 	images := []kubetest.Image{
-		{Name: "localhost/nats:test", Files: map[string]string{"/nats-server": filepath.Join(root, "bin/image/nats/nats-server")}, Entrypoint: "/nats-server"},
+		{Name: "localhost/nats:test", Files: map[string]string{"/nats-server": c.natsServer}, Entrypoint: "/nats-server"},
 		{Name: "localhost/scimtest:test", Files: map[string]string{"/scimtest": filepath.Join(root, "bin/image/scimtest/scimtest")}, Entrypoint: "/scimtest"},
 	}
 	for _, service := range []string{"change-detector", "user-sync", "group-sync", "rollcall"} {
@@ -94,58 +100,142 @@ func newCluster(t *testing.T, n *kubetest.Node) *cluster {
 		}})
 	}
 	n.Import(t, images...)
-	c.directory = ldaptest.Start(t, ldaptest.Options{
-		Suffix: suffix, LDIF: newCompany().ldif(), MemberOf: "overlay", TLS: true, Address: net.ParseIP(n.Address),
-	})
-	c.startTargetPod(t)
+	c.startDirectory(t)
+	c.startTarget(t)
 	c.prepare(t)
 	return c
 }
 
-// startTargetPod runs the SCIM server in a pod of another namespace.
-func (c *cluster) startTargetPod(t *testing.T) {
+// startDirectory runs OpenLDAP in a pod, and brings the company.
+func (c *cluster) startDirectory(t *testing.T) {
 	t.Helper()
-	c.Apply(t, fmt.Sprintf(targetPod, token))
-	c.Kubectl(t, "--namespace=target", "rollout", "status", "deployment/target", "--timeout=2m")
-	var service struct {
-		Spec struct {
-			ClusterIP string `json:"clusterIP"`
-		} `json:"spec"`
+	server, parcel, err := ldaptest.Pack(t.Context(), t.TempDir(), directoryHost, ldaptest.Options{
+		Suffix: suffix, LDIF: newCompany().ldif(), MemberOf: "overlay", TLS: true,
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	c.Get(t, &service, "--namespace=target", "service/target")
-	page := "http://" + service.Spec.ClusterIP + ":8080"
+	image := kubetest.Image{Name: "localhost/slapd:test", Files: map[string]string{}, Entrypoint: parcel.Command[0]}
+	for _, file := range parcel.Files {
+		image.Files[file] = file
+	}
+	c.Import(t, image)
+	address := c.startPod(t, "directory", pod{
+		Image: image.Name, Args: parcel.Command[1:], Env: parcel.Env, Data: parcel.Data, Ports: map[int]int{389: 1389, 636: 1636},
+	})
+	c.directory = server
+	server.URL, server.TLSURL = "ldap://"+address, "ldaps://"+directoryHost
+	if c.Pretended {
+		return
+	}
+	if err := server.Fill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const directoryHost = "directory.directory.svc"
+
+// startTarget runs the SCIM server in a pod; each of its answers takes a while, so that
+// a backlog can be seen.
+func (c *cluster) startTarget(t *testing.T) {
+	t.Helper()
+	page := "http://" + c.startPod(t, "target", pod{
+		Image: "localhost/scimtest:test", Args: []string{"-listen=0.0.0.0:8080", "-token=" + token, "-latency=50ms"}, Ports: map[int]int{8080: 8080},
+	}) + ":8080"
 	client := &http.Client{Timeout: requestTimeout}
 	c.scim = compare.Target{URL: page + "/scim/v2", Token: token, Client: client}
 	c.traffic = newTraffic(page, client)
 }
 
-// targetPod is the SCIM server; each of its answers takes a while, so that a backlog
-// can be seen.
-const targetPod = `apiVersion: v1
-kind: Namespace
-metadata: {name: target}
----
-apiVersion: v1
-kind: Service
-metadata: {name: target, namespace: target}
-spec:
-  selector: {app: target}
-  ports: [{port: 8080}]
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: target, namespace: target}
-spec:
-  selector: {matchLabels: {app: target}}
-  template:
-    metadata: {labels: {app: target}}
-    spec:
-      containers:
-        - name: target
-          image: localhost/scimtest:test
-          imagePullPolicy: Never
-          args: [-listen=0.0.0.0:8080, -token=%s, -latency=50ms]
+// startNATS runs a NATS with one user in a pod; releases that are installed from now on
+// meet there.
+func (c *cluster) startNATS(t *testing.T) {
+	t.Helper()
+	user, seed := bustest.User(t)
+	file := filepath.Join(t.TempDir(), "nats.conf")
+	if err := os.WriteFile(file, fmt.Appendf(nil, natsConfiguration, user), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	image := kubetest.Image{Name: "localhost/nats:users", Files: map[string]string{"/nats-server": c.natsServer, "/nats.conf": file}, Entrypoint: "/nats-server"}
+	c.Import(t, image)
+	c.startPod(t, "nats", pod{Image: image.Name, Args: []string{"-c", "/nats.conf"}, Data: "/data", Ports: map[int]int{4222: 4222}})
+	c.Kubectl(t, "--namespace=rollcall", "create", "secret", "generic", "rollcall-nats", "--from-literal=nats.creds="+seed)
+	c.nats = []string{"--set=nats.embedded.enabled=false", "--set=nats.url=nats://nats.nats.svc:4222", "--set=nats.existingSecret=rollcall-nats"}
+}
+
+const natsConfiguration = `
+port: 4222
+jetstream {store_dir: /data, sync_interval: always}
+authorization {users: [{nkey: %s}]}
 `
+
+// pod is what a program runs with.
+type pod struct {
+	Image     string
+	Args, Env []string
+	Data      string      // a directory that it may write to
+	Ports     map[int]int // of the program, by those of the service
+}
+
+// startPod runs a program in a pod without rights, in a namespace and behind a service
+// of its name, and returns the service's address.
+func (c *cluster) startPod(t *testing.T, name string, p pod) (address string) {
+	t.Helper()
+	c.Apply(t, p.manifest(t, name))
+	c.Kubectl(t, "--namespace="+name, "rollout", "status", "deployment/"+name, "--timeout=2m")
+	var service struct {
+		Spec struct {
+			ClusterIP string `json:"clusterIP"`
+		} `json:"spec"`
+	}
+	c.Get(t, &service, "--namespace="+name, "service/"+name)
+	return service.Spec.ClusterIP
+}
+
+// manifest is a namespace for restricted pods only, with a service and a deployment.
+func (p pod) manifest(t *testing.T, name string) string {
+	t.Helper()
+	type object = map[string]any
+	var ports, env, volumes, mounts []object
+	probe := 0
+	for service, port := range p.Ports {
+		ports = append(ports, object{"name": fmt.Sprintf("p%d", service), "port": service, "targetPort": port})
+		probe = max(probe, port)
+	}
+	for _, variable := range p.Env {
+		key, value, _ := strings.Cut(variable, "=")
+		env = append(env, object{"name": key, "value": value})
+	}
+	if p.Data != "" {
+		volumes, mounts = []object{{"name": "data", "emptyDir": object{}}}, []object{{"name": "data", "mountPath": p.Data}}
+	}
+	labels := object{"app": name}
+	list := object{"apiVersion": "v1", "kind": "List", "items": []object{
+		{"apiVersion": "v1", "kind": "Namespace", "metadata": object{"name": name, "labels": object{"pod-security.kubernetes.io/enforce": "restricted"}}},
+		{
+			"apiVersion": "v1", "kind": "Service", "metadata": object{"name": name, "namespace": name},
+			"spec": object{"selector": labels, "ports": ports},
+		},
+		{
+			"apiVersion": "apps/v1", "kind": "Deployment", "metadata": object{"name": name, "namespace": name},
+			"spec": object{"selector": object{"matchLabels": labels}, "template": object{"metadata": object{"labels": labels}, "spec": object{
+				"automountServiceAccountToken": false,
+				"securityContext":              object{"runAsNonRoot": true, "runAsUser": 65532, "fsGroup": 65532, "seccompProfile": object{"type": "RuntimeDefault"}},
+				"volumes":                      volumes,
+				"containers": []object{{
+					"name": name, "image": p.Image, "imagePullPolicy": "Never", "args": p.Args, "env": env, "volumeMounts": mounts,
+					"readinessProbe":  object{"tcpSocket": object{"port": probe}, "periodSeconds": 1},
+					"securityContext": object{"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": object{"drop": []string{"ALL"}}},
+				}},
+			}}},
+		},
+	}}
+	text, err := json.Marshal(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
 
 // prepare makes the namespace, the Secret and the values.
 func (c *cluster) prepare(t *testing.T) {
@@ -196,6 +286,7 @@ func (c *cluster) helm(t *testing.T, program, verb string, args ...string) strin
 		args = append(args, "--values="+c.values,
 			"--set=config.sources.corp.ldap.ca_file=/run/secrets/rollcall/rollcall-secrets/ca.pem",
 			"--set=config.connections.wiki.target.insecure=true", "--set=config.connections.wiki.target.concurrency=8")
+		args = append(args, c.nats...)
 	}
 	out, err := c.Try(t.Context(), "", c.helms[program], args...)
 	if err != nil {

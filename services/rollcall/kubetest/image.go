@@ -16,8 +16,8 @@ import (
 	"testing"
 )
 
-// Image is a container image without anything below it: some files, and the one that
-// is run as an account without rights.
+// Image is a container image without anything below it: some files, which everybody may
+// read, and the one that is run as an account without rights.
 type Image struct {
 	Name       string            // with its tag
 	Files      map[string]string // the file on this machine, by its path in the image
@@ -104,11 +104,11 @@ func (i Image) layer() ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		mode := fs.FileMode(0o644)
-		if name == i.Entrypoint {
-			mode = 0o755
+		info, err := os.Stat(i.Files[name])
+		if err != nil {
+			return nil, err
 		}
-		if err := add(w, name[1:], mode, content); err != nil {
+		if err := add(w, name[1:], 0o644|info.Mode()&0o111, content); err != nil {
 			return nil, err
 		}
 	}

@@ -79,7 +79,7 @@ func (s *Server) prepare(ctx context.Context, dir string) error {
 	if err := writeConfig(dir, port(s.URL), port(s.TLSURL), s.AdminPassword); err != nil {
 		return err
 	}
-	keys, err := scratch.WriteKeys(dir, net.IPv4(127, 0, 0, 1))
+	keys, err := scratch.WriteKeys(dir, "localhost", net.IPv4(127, 0, 0, 1))
 	if err != nil {
 		return err
 	}

@@ -124,7 +124,7 @@ func (s *Server) prepare(ctx context.Context, dir string) error {
 		return err
 	}
 	s.URL, s.TLSURL = "ldap://"+ip.String(), "ldaps://"+ip.String()
-	keys, err := scratch.WriteKeys(dir, ip)
+	keys, err := scratch.WriteKeys(dir, "localhost", ip)
 	if err != nil {
 		return err
 	}

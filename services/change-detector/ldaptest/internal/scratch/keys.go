@@ -23,8 +23,8 @@ type Keys struct {
 }
 
 // WriteKeys makes a certificate authority in a directory, a certificate of a server
-// at an address, and the reader's client certificate.
-func WriteKeys(dir string, address net.IP) (Keys, error) {
+// of some host name at an address, and the reader's client certificate.
+func WriteKeys(dir, host string, address net.IP) (Keys, error) {
 	path := func(name string) string { return filepath.Join(dir, name) }
 	keys := Keys{
 		CA: path("ca.pem"), ServerCert: path("server.pem"), ServerKey: path("server.key"),
@@ -39,8 +39,8 @@ func WriteKeys(dir string, address net.IP) (Keys, error) {
 	if err := writeCertificate(keys.CA, ca, ca, caKey, caKey); err != nil {
 		return Keys{}, err
 	}
-	server := certificate(2, "localhost")
-	server.DNSNames, server.IPAddresses = []string{"localhost"}, []net.IP{address}
+	server := certificate(2, host)
+	server.DNSNames, server.IPAddresses = []string{host}, []net.IP{address}
 	server.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	if err := writePair(keys.ServerCert, keys.ServerKey, server, ca, caKey); err != nil {
 		return Keys{}, err
