@@ -68,6 +68,7 @@ refused 'userSync/autoscaling/mode' --set userSync.autoscaling.mode=auto
 refused "additional properties 'autoscaling' not allowed" --set changeDetector.autoscaling.mode=hpa
 refused 'metrics/serviceMonitor/interval' --set metrics.serviceMonitor.interval=soon
 refused "additional properties 'ldap' not allowed" --set-json 'networkPolicy.to.ldap=[{"ipBlock":{"cidr":"10.0.0.0/8"}}]'
+refused 'console.enabled: this version has no console yet' --set console.enabled=true
 refused 'config.sources is empty' --set config.sources=null
 refused 'config.connections is empty' --set config.connections=null
 refused 'config.telemetry.metrics_listen is "127.0.0.1:9090"' --set config.telemetry.metrics_listen=127.0.0.1:9090

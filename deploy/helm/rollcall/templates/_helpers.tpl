@@ -117,6 +117,9 @@ app.kubernetes.io/component: {{ .service }}
 {{- if and $n.embedded.enabled (or (gt (int $n.replicas) 1) $n.existingSecret) -}}
 {{- fail "nats.embedded is one server without credentials, for a trial: leave nats.replicas at 1 and nats.existingSecret empty" -}}
 {{- end -}}
+{{- if .Values.console.enabled -}}
+{{- fail "console.enabled: this version has no console yet; leave it false, and ask `rollcall status` and `rollcall held`" -}}
+{{- end -}}
 {{- if not .Values.config.sources -}}
 {{- fail "config.sources is empty: describe your directory there, see docs/configuration.md" -}}
 {{- end -}}
