@@ -79,6 +79,7 @@ refused "additional properties 'nats' not allowed" --set config.nats.url=x
 refused 'userSync/replicas' --set-string userSync.replicas=two
 refused 'nats/replicas' --set nats.replicas=2
 refused 'image/pullPolicy' --set image.pullPolicy=Sometimes
+refused 'image/digests/user-sync' --set image.digests.user-sync=latest
 refused 'config/sources/corp/preset' --set config.sources.corp.preset=exchange
 refused 'existingSecrets/0/services/0' --set 'existingSecrets[0].name=a,existingSecrets[0].services[0]=console'
 refused 'topologySpreadConstraints/0' --set-json 'topologySpreadConstraints=[{"maxSkew":1,"topologyKey":"z","whenUnsatisfiable":"DoNotSchedule","labelSelector":{}}]'

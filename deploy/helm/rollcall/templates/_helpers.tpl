@@ -33,7 +33,62 @@ name, as the image has it) and values (its part of the values).
 
 {{- define "rollcall.image" -}}
 {{- $image := .root.Values.image -}}
-{{- printf "%s/%s/%s:%s" $image.registry $image.repositoryPrefix .service (default .root.Chart.AppVersion $image.tag) | trimPrefix "/" -}}
+{{- $registry := dig "imageRegistry" "" (default dict .root.Values.global) | default $image.registry -}}
+{{- $version := default .root.Chart.AppVersion $image.tag | printf ":%s" -}}
+{{- with get $image.digests .service -}}
+{{- $version = printf "@%s" . -}}
+{{- end -}}
+{{- printf "%s/%s/%s%s" $registry $image.repositoryPrefix .service $version | trimPrefix "/" -}}
+{{- end -}}
+
+{{/*
+The environment of a container, as a list: what telemetry says of the pod, and what the
+values add, which wins. Takes a dict: root, and env, of one service.
+*/}}
+{{- define "rollcall.env" -}}
+{{- $own := list
+  (dict "name" "K8S_POD_NAME" "valueFrom" (dict "fieldRef" (dict "fieldPath" "metadata.name")))
+  (dict "name" "K8S_NODE_NAME" "valueFrom" (dict "fieldRef" (dict "fieldPath" "spec.nodeName")))
+  (dict "name" "OTEL_RESOURCE_ATTRIBUTES" "value" (printf "k8s.namespace.name=%s,k8s.pod.name=$(K8S_POD_NAME),k8s.node.name=$(K8S_NODE_NAME)" .root.Release.Namespace)) -}}
+{{- $more := concat .root.Values.extraEnv (default list .env) -}}
+{{- $names := list -}}
+{{- range $more -}}
+{{- $names = append $names .name -}}
+{{- end -}}
+{{- range $own -}}
+{{- if not (has .name $names) }}
+- {{ toYaml . | nindent 2 | trim }}
+{{- end -}}
+{{- end -}}
+{{- with $more }}
+{{ toYaml . }}
+{{- end -}}
+{{- end -}}
+
+{{/* What every pod of the release has. */}}
+{{- define "rollcall.pod" -}}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- with .Values.schedulerName }}
+schedulerName: {{ . }}
+{{- end }}
+{{- with .Values.hostAliases }}
+hostAliases:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.dnsConfig }}
+dnsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  {{- toYaml .Values.podSecurityContext | nindent 2 }}
 {{- end -}}
 
 {{/* Labels */}}

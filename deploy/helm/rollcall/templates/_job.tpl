@@ -5,21 +5,16 @@ name, command, secrets (names, a list), config (name of the ConfigMap) and resou
 {{- define "rollcall.command.pod" -}}
 {{- $v := .root.Values -}}
 restartPolicy: Never
-automountServiceAccountToken: false
-enableServiceLinks: false
-{{- with $v.imagePullSecrets }}
-imagePullSecrets:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-securityContext:
-  {{- toYaml $v.podSecurityContext | nindent 2 }}
+{{- include "rollcall.pod" .root | nindent 0 }}
 containers:
   - name: {{ .name }}
     image: {{ include "rollcall.image" (dict "root" .root "service" "rollcall") | quote }}
     imagePullPolicy: {{ $v.image.pullPolicy }}
     args: [{{ .command }}, --config=/etc/rollcall/rollcall.yaml]
-    {{- with $v.extraEnv }}
     env:
+      {{- include "rollcall.env" (dict "root" .root) | trim | nindent 6 }}
+    {{- with $v.extraEnvFrom }}
+    envFrom:
       {{- toYaml . | nindent 6 }}
     {{- end }}
     resources:

@@ -60,18 +60,11 @@ spec:
         {{- end }}
     spec:
       serviceAccountName: {{ include "rollcall.service.account" . }}
-      automountServiceAccountToken: false
-      enableServiceLinks: false
-      {{- with $v.imagePullSecrets }}
-      imagePullSecrets:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
+      {{- include "rollcall.pod" .root | nindent 6 }}
       {{- with $v.priorityClassName }}
       priorityClassName: {{ . }}
       {{- end }}
       terminationGracePeriodSeconds: {{ $v.terminationGracePeriodSeconds }}
-      securityContext:
-        {{- toYaml $v.podSecurityContext | nindent 8 }}
       {{- with .values.nodeSelector }}
       nodeSelector:
         {{- toYaml . | nindent 8 }}
@@ -93,13 +86,19 @@ spec:
               {{- include "rollcall.service.selector" $ | nindent 14 }}
         {{- end }}
       {{- end }}
+      {{- with $v.initContainers }}
+      initContainers:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
       containers:
         - name: {{ .service }}
           image: {{ include "rollcall.image" . | quote }}
           imagePullPolicy: {{ $v.image.pullPolicy }}
           args: [--config=/etc/rollcall/rollcall.yaml]
-          {{- with concat $v.extraEnv .values.extraEnv }}
           env:
+            {{- include "rollcall.env" (dict "root" .root "env" .values.extraEnv) | trim | nindent 12 }}
+          {{- with $v.extraEnvFrom }}
+          envFrom:
             {{- toYaml . | nindent 12 }}
           {{- end }}
           ports:
@@ -133,6 +132,9 @@ spec:
             {{- with $v.extraVolumeMounts }}
             {{- toYaml . | nindent 12 }}
             {{- end }}
+        {{- with $v.extraContainers }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
       volumes:
         - name: config
           configMap:
