@@ -190,16 +190,9 @@ func (b *Bus) Text(ctx context.Context, bucket, key string) (string, error) {
 // the filter; 0 when there is none. The server looks at what was written since. To ask
 // it for the newest would be simpler, but it looks at all keys that match then.
 func (k *Bucket[T, P]) Next(ctx context.Context, filter string, after uint64) (uint64, error) {
-	s, err := k.bus.handle(ctx, k.stream())
-	if err != nil {
+	next, err := k.bus.firstAfter(ctx, k.stream(), k.subject(filter), after)
+	if err != nil || next == nil {
 		return 0, err
-	}
-	next, err := s.GetMsg(ctx, after+1, jetstream.WithGetMsgSubject(k.subject(filter)))
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, fmt.Errorf("read what came to %s after %d: %w", filter, after, err)
 	}
 	return next.Sequence, nil
 }

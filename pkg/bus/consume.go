@@ -125,18 +125,28 @@ func (b *Bus) Oldest(ctx context.Context, stream, filter string, backlog Backlog
 	if backlog.Total() == 0 {
 		return time.Time{}, nil
 	}
-	s, err := b.handle(ctx, stream)
-	if err != nil {
+	next, err := b.firstAfter(ctx, stream, filter, backlog.Settled)
+	if err != nil || next == nil {
 		return time.Time{}, err
 	}
-	next, err := s.GetMsg(ctx, backlog.Settled+1, jetstream.WithGetMsgSubject(filter))
+	return next.Time, nil
+}
+
+// firstAfter is a stream's first message after a sequence whose subject matches the
+// filter; nil when there is none.
+func (b *Bus) firstAfter(ctx context.Context, stream, filter string, after uint64) (*jetstream.RawStreamMsg, error) {
+	s, err := b.handle(ctx, stream)
+	if err != nil {
+		return nil, err
+	}
+	next, err := s.GetMsg(ctx, after+1, jetstream.WithGetMsgSubject(filter))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return time.Time{}, nil
+		return nil, nil //nolint:nilnil // nothing there is no error
 	}
 	if err != nil {
-		return time.Time{}, fmt.Errorf("read the oldest of %s: %w", filter, err)
+		return nil, fmt.Errorf("read the first of %s after %d: %w", filter, after, err)
 	}
-	return next.Time, nil
+	return next, nil
 }
 
 func consumerNotFound(err error) error {

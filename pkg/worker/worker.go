@@ -213,14 +213,15 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 		if err != nil {
 			return err
 		}
-		switch {
-		case job == nil:
+		if job == nil {
 			return nil
-		case w.applied(job) && !d.Request && !repair:
+		}
+		applied := w.applied(job)
+		if applied && !d.Request && !repair {
 			return job.release(ctx) // who applied it may have ended before it told those who wait
 		}
 		job.repair = repair
-		job.resumed = d.Attempt > 1 || w.applied(job) || job.Abandoned()
+		job.resumed = d.Attempt > 1 || applied || job.Abandoned()
 		if d.Attempt == 1 && (!d.Request || d.Reason() == reasonRetry) {
 			job.Record.Link.Attempts, job.stored.Attempts = 0, 0
 		}
