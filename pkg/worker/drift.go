@@ -71,6 +71,20 @@ type DriftReport struct {
 	Findings   []Finding `json:"findings,omitempty"`
 }
 
+// InWords are the numbers of a comparison.
+func (r *DriftReport) InWords() string {
+	var parts []string
+	for _, what := range DriftKinds {
+		if n := r.Counts[what]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, what))
+		}
+	}
+	if len(parts) == 0 {
+		return "all as it was left"
+	}
+	return strings.Join(parts, ", ")
+}
+
 // Drifted says whether something differs. What is nobody's does not: it is only
 // reported.
 func (r *DriftReport) Drifted() bool {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/status"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	"github.com/rollcall-scim/rollcall/services/change-detector/detector"
 )
@@ -59,15 +60,15 @@ func await(t *testing.T, ask func() bool) bool {
 }
 
 // awaitPass waits for the first full pass.
-func awaitPass(t *testing.T, b *bus.Bus) detector.Pass {
+func awaitPass(t *testing.T, b *bus.Bus) status.Pass {
 	t.Helper()
-	return awaitPassAfter(t, b, detector.Pass{}, func(detector.Pass) bool { return true })
+	return awaitPassAfter(t, b, status.Pass{}, func(status.Pass) bool { return true })
 }
 
 // awaitPassAfter waits for a later pass for which ok says yes.
-func awaitPassAfter(t *testing.T, b *bus.Bus, after detector.Pass, ok func(detector.Pass) bool) detector.Pass {
+func awaitPassAfter(t *testing.T, b *bus.Bus, after status.Pass, ok func(status.Pass) bool) status.Pass {
 	t.Helper()
-	var p detector.Pass
+	var p status.Pass
 	if !await(t, func() bool { p = lastPass(t, b); return p.At.After(after.At) && ok(p) }) {
 		t.Fatalf("after %s the last pass is %+v", patience, p)
 	}
@@ -75,9 +76,9 @@ func awaitPassAfter(t *testing.T, b *bus.Bus, after detector.Pass, ok func(detec
 }
 
 // lastPass is the last full pass, or none.
-func lastPass(t *testing.T, b *bus.Bus) detector.Pass {
+func lastPass(t *testing.T, b *bus.Bus) status.Pass {
 	t.Helper()
-	p, err := detector.LastPass(t.Context(), b, "corp")
+	p, err := status.LastPass(t.Context(), b, "corp")
 	if err != nil && !errors.Is(err, bus.ErrNotFound) {
 		t.Fatal(err)
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/bus/bustest"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/held"
+	"github.com/rollcall-scim/rollcall/pkg/status"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
-	"github.com/rollcall-scim/rollcall/services/change-detector/detector"
 )
 
 // harm is one way in which there is less to read than there was.
@@ -93,7 +93,7 @@ func (h harm) test(t *testing.T, p *place, mode string) {
 		t.Fatalf("the first pass is %+v", first)
 	}
 	before := h.sequences(t, b)
-	waits := func(p detector.Pass) bool { return p.Held > 0 }
+	waits := func(p status.Pass) bool { return p.Held > 0 }
 	if mode == connection.ModeSnapshot && h.undo != nil && !h.slow {
 		h.do(t)
 		first = awaitPassAfter(t, b, first, waits)
@@ -113,7 +113,7 @@ func (h harm) test(t *testing.T, p *place, mode string) {
 	}
 	h.undo(t)
 	run(t, cfg, b)
-	cured := awaitPassAfter(t, b, harmed, func(p detector.Pass) bool { return p.Held == 0 })
+	cured := awaitPassAfter(t, b, harmed, func(p status.Pass) bool { return p.Held == 0 })
 	h.same(t, "cured", before, b)
 	if cured.HeldReason != "" {
 		t.Errorf("cured: %+v", cured)

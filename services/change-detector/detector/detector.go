@@ -129,14 +129,11 @@ func open(cfg *connection.Config, name string, set mapping.Set, log *slog.Logger
 	return ldapsource.New(source, wanted, deps)
 }
 
-// leaseKey is the key of the source's lease in the sources bucket.
-func leaseKey(source string) string { return source + ".lease" }
-
 // run works whenever this detector holds the source's lease.
 func (d *detector) run(ctx context.Context) {
 	d.metrics.begin(ctx)
 	again(ctx, func(worked func()) error {
-		return d.bus.WithLease(ctx, provisioningv1.BucketSources, leaseKey(d.name), d.owner, failpoint.Scale(leaseTTL), func(ctx context.Context) error {
+		return d.bus.WithLease(ctx, provisioningv1.BucketSources, provisioningv1.LeaseKey(d.name), d.owner, failpoint.Scale(leaseTTL), func(ctx context.Context) error {
 			d.metrics.holds(ctx, 1)
 			defer d.metrics.holds(context.WithoutCancel(ctx), 0)
 			return d.hold(ctx, worked)

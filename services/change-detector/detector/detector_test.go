@@ -17,7 +17,9 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/bus/bustest"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/status"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldaptest"
 )
 
@@ -100,12 +102,12 @@ func startLogging(t *testing.T, cfg *connection.Config, b *bus.Bus, log io.Write
 }
 
 // awaitPass waits for a full pass later than another one for which ok says yes.
-func awaitPass(t *testing.T, b *bus.Bus, after Pass, ok func(Pass) bool) Pass {
+func awaitPass(t *testing.T, b *bus.Bus, after status.Pass, ok func(status.Pass) bool) status.Pass {
 	t.Helper()
-	var p Pass
+	var p status.Pass
 	await(t, func() string {
 		var err error
-		if p, err = LastPass(t.Context(), b, "corp"); err != nil && !errors.Is(err, bus.ErrNotFound) {
+		if p, err = status.LastPass(t.Context(), b, "corp"); err != nil && !errors.Is(err, bus.ErrNotFound) {
 			t.Fatal(err)
 		}
 		if p.At.After(after.At) && ok(p) {
@@ -131,7 +133,7 @@ func await(t *testing.T, ask func() string) {
 	}
 }
 
-func anyPass(Pass) bool { return true }
+func anyPass(status.Pass) bool { return true }
 
 // onStream is what the streams hold: the last sequence of both kinds, and the
 // number of members of the only group.
@@ -162,7 +164,7 @@ func TestDetectorPublishesOnceAndHandsOver(t *testing.T) {
 	srv := ldaptest.Start(t, ldaptest.Options{LDIF: staff(20)})
 	cfg, b := realConfig(t, srv), bustest.Start(t)
 	stop := start(t, cfg, b)
-	first := awaitPass(t, b, Pass{}, anyPass)
+	first := awaitPass(t, b, status.Pass{}, anyPass)
 	if first.Users != 20 || first.Groups != 1 || first.Published != 21 || first.Held != 0 {
 		t.Fatalf("first pass %+v, want 20 users and a group", first)
 	}
@@ -196,7 +198,7 @@ func TestDetectorPublishesOnceAndHandsOver(t *testing.T) {
 
 func holderOf(t *testing.T, b *bus.Bus) string {
 	t.Helper()
-	holder, err := Holder(t.Context(), b, "corp")
+	holder, err := b.Holder(t.Context(), provisioningv1.BucketSources, provisioningv1.LeaseKey("corp"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +213,7 @@ func TestHiddenPeopleChangeNothing(t *testing.T) {
 	srv := ldaptest.Start(t, ldaptest.Options{LDIF: staff(20)})
 	cfg, b := realConfig(t, srv), bustest.Start(t)
 	stop := start(t, cfg, b)
-	first := awaitPass(t, b, Pass{}, anyPass)
+	first := awaitPass(t, b, status.Pass{}, anyPass)
 	before := readStreams(t, b)
 
 	srv.SetACL(`access to dn.subtree="ou=people,dc=example,dc=com" by * none`)
@@ -229,14 +231,14 @@ func TestHiddenPeopleChangeNothing(t *testing.T) {
 	if err := srv.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	cured := awaitPass(t, b, hidden, func(p Pass) bool { return p.Held == 0 })
+	cured := awaitPass(t, b, hidden, func(p status.Pass) bool { return p.Held == 0 })
 	if diff := gocmp.Diff(before, readStreams(t, b)); cured.Published != 0 || cured.HeldReason != "" || diff != "" {
 		t.Errorf("cured: %+v\n-before +after\n%s", cured, diff)
 	}
 	stop()
 }
 
-func checkHidden(t *testing.T, b *bus.Bus, p Pass, before onStream) {
+func checkHidden(t *testing.T, b *bus.Bus, p status.Pass, before onStream) {
 	t.Helper()
 	if p.Held != 20 || p.Published != 0 || p.HeldReason == "" {
 		t.Errorf("%+v, want 20 held and nothing published", p)

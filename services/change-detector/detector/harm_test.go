@@ -14,6 +14,7 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/bus/bustest"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/held"
+	"github.com/rollcall-scim/rollcall/pkg/status"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldaptest"
@@ -91,7 +92,7 @@ func (h harm) test(t *testing.T, mode string) {
 		{"{userName: user.uid}", "{userName: user.uid, 'emails[type eq \"work\"].value': user.mail}"},
 	}
 	stop := start(t, realConfig(t, srv, usual...), b)
-	first := awaitPass(t, b, Pass{}, anyPass)
+	first := awaitPass(t, b, status.Pass{}, anyPass)
 	before := readAllStreams(t, b)
 	data := h.do(t, srv, stop)
 
@@ -102,7 +103,7 @@ func (h harm) test(t *testing.T, mode string) {
 	if h.fails != "" {
 		await(t, func() string { return log.lacks(h.fails) })
 	} else {
-		awaitPass(t, b, first, func(p Pass) bool { return p.Held > 0 })
+		awaitPass(t, b, first, func(p status.Pass) bool { return p.Held > 0 })
 		since = items(t, b, h.reason)
 	}
 	sameStreams(t, "broken", before, readAllStreams(t, b))
@@ -112,7 +113,7 @@ func (h harm) test(t *testing.T, mode string) {
 	if h.fails != "" {
 		await(t, func() string { return log.lacks(h.fails) })
 	} else {
-		awaitPass(t, b, latest(t, b), func(p Pass) bool { return p.Held > 0 })
+		awaitPass(t, b, latest(t, b), func(p status.Pass) bool { return p.Held > 0 })
 		if diff := gocmp.Diff(since, items(t, b, h.reason)); diff != "" {
 			t.Errorf("the restart changed what is held: -before +after\n%s", diff)
 		}
@@ -177,9 +178,9 @@ func (h harm) undo(t *testing.T, srv *ldaptest.Server, data string) {
 }
 
 // latest is the last pass.
-func latest(t *testing.T, b *bus.Bus) Pass {
+func latest(t *testing.T, b *bus.Bus) status.Pass {
 	t.Helper()
-	p, err := LastPass(t.Context(), b, "corp")
+	p, err := status.LastPass(t.Context(), b, "corp")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/bus/bustest"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/mapping"
+	"github.com/rollcall-scim/rollcall/pkg/status"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldaptest"
 )
@@ -223,7 +224,7 @@ func TestHiddenGroupOfAFilterHoldsRemovals(t *testing.T) {
 			member := func(n int) string { return fmt.Sprintf("member: uid=u%d,ou=people,dc=example,dc=com\n", n) }
 			srv.LDIF(t, chosen+"changetype: add\nobjectClass: groupOfNames\ncn: chosen\n"+member(0)+member(1))
 			start(t, cfg, b)
-			awaitPass(t, b, Pass{}, func(p Pass) bool { return p.Users == 2 })
+			awaitPass(t, b, status.Pass{}, func(p status.Pass) bool { return p.Users == 2 })
 			srv.LDIF(t, chosen+"changetype: modify\nadd: member\n"+member(2))
 			await(t, func() string { return presentUsers(t, b, 3) })
 			srv.LDIF(t, chosen+"changetype: delete\n")

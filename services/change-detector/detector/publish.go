@@ -2,7 +2,6 @@ package detector
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -15,7 +14,6 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/held"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
-	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
 
 // publisher writes publications behind the source's fences and keeps the memory
@@ -217,47 +215,4 @@ func (p *publication) published(sequence uint64) *published {
 	return &published{
 		sequence: sequence, hash: p.hash, present: !p.removal(), fields: p.fields, manifest: p.change.GetGroup().GetMembers(),
 	}
-}
-
-// Pass is the result of the last full pass over a source, kept for status. What is
-// held is what is held now.
-type Pass struct {
-	At         time.Time `json:"at"`
-	Mode       string    `json:"mode"`
-	Server     string    `json:"server,omitempty"` // that was read, as ldapsource.Proof has it
-	Entries    int       `json:"entries"`
-	Users      int       `json:"users"`
-	Groups     int       `json:"groups"`
-	Published  int       `json:"published"`
-	Held       int       `json:"held"`
-	HeldReason string    `json:"held_reason,omitempty"`
-	TookMillis int64     `json:"took_ms"`
-}
-
-func passKey(source string) string { return source + ".pass" }
-
-func (p Pass) store(ctx context.Context, b *bus.Bus, source string) error {
-	data, err := json.Marshal(p)
-	if err != nil {
-		return fmt.Errorf("encode pass: %w", err)
-	}
-	return b.PutText(ctx, provisioningv1.BucketSources, passKey(source), string(data), 0)
-}
-
-// LastPass is the result of the last full pass; bus.ErrNotFound before the first.
-func LastPass(ctx context.Context, b *bus.Bus, source string) (Pass, error) {
-	text, err := b.Text(ctx, provisioningv1.BucketSources, passKey(source))
-	if err != nil {
-		return Pass{}, err
-	}
-	var p Pass
-	if err := json.Unmarshal([]byte(text), &p); err != nil {
-		return Pass{}, fmt.Errorf("decode the last pass of %s: %w", source, err)
-	}
-	return p, nil
-}
-
-// Holder is the detector that holds the source's lease.
-func Holder(ctx context.Context, b *bus.Bus, source string) (string, error) {
-	return b.Holder(ctx, provisioningv1.BucketSources, leaseKey(source))
 }

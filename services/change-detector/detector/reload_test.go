@@ -10,6 +10,7 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/bus/bustest"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/held"
+	"github.com/rollcall-scim/rollcall/pkg/status"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldaptest"
@@ -36,11 +37,11 @@ func testReload(t *testing.T, mode string, approve bool) {
 	b := bustest.Start(t)
 	cfg := realConfig(t, srv, [2]string{"preset: openldap", fmt.Sprintf("preset: openldap\n    detection: {mode: %s, interval: 1s}", mode)})
 	start(t, cfg, b)
-	first := awaitPass(t, b, Pass{}, anyPass)
+	first := awaitPass(t, b, status.Pass{}, anyPass)
 	before := readAllStreams(t, b)
 	data := reset(t, srv, srv.BaseTree()+"\n"+workforce(50))
 
-	awaitPass(t, b, first, func(p Pass) bool { return p.Held == 52 && p.Users == 100 })
+	awaitPass(t, b, first, func(p status.Pass) bool { return p.Held == 52 && p.Users == 100 })
 	oldOnes(t, "reloaded", before, readAllStreams(t, b))
 	for _, i := range list(t, b) {
 		if !strings.Contains(i.GetReason(), "50 of 50 entries came back under another id: the directory was reloaded") {
@@ -49,7 +50,7 @@ func testReload(t *testing.T, mode string, approve bool) {
 	}
 	if !approve {
 		reset(t, srv, data)
-		awaitPass(t, b, first, func(p Pass) bool { return p.Held == 52 && p.Users == 100 && heldNew(t, b, before) == 52 })
+		awaitPass(t, b, first, func(p status.Pass) bool { return p.Held == 52 && p.Users == 100 && heldNew(t, b, before) == 52 })
 		oldOnes(t, "restored", before, readAllStreams(t, b))
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/status"
 )
 
 // replicaLag is how long a directory server may be behind the one that was read
@@ -25,7 +26,7 @@ type replica struct {
 
 // recallReplica learns which server an earlier detector read.
 func (s *session) recallReplica(ctx context.Context) error {
-	p, err := LastPass(ctx, s.bus, s.name)
+	p, err := status.LastPass(ctx, s.bus, s.name)
 	if errors.Is(err, bus.ErrNotFound) {
 		return nil
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rollcall-scim/rollcall/pkg/bus/bustest"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/status"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldaptest/samba"
 )
 
@@ -70,7 +71,7 @@ func TestSamba_publishesWhatChanges(t *testing.T) {
 			srv.LDIF(t, "dn: CN=u9,"+adPeople+"\nchangetype: delete\n") // what shows that the account sees deletions
 			cfg, b := adConfig(t, srv, mode, srv.AuditorDN, srv.AuditorPassword), bustest.Start(t)
 			stop := start(t, cfg, b)
-			first := awaitPass(t, b, Pass{}, anyPass)
+			first := awaitPass(t, b, status.Pass{}, anyPass)
 			if first.Mode != mode || first.Users != 9 || first.Groups != 1 || first.Held != 0 {
 				t.Fatalf("first pass %+v", first)
 			}
@@ -119,7 +120,7 @@ func TestSamba_hiddenPeopleChangeNothing(t *testing.T) {
 	srv := samba.Start(t, samba.Options{LDIF: adWorkforce(10)})
 	cfg, b := adConfig(t, srv, "auto", srv.ReaderDN, srv.ReaderPassword), bustest.Start(t)
 	stop := start(t, cfg, b)
-	first := awaitPass(t, b, Pass{}, anyPass)
+	first := awaitPass(t, b, status.Pass{}, anyPass)
 	before := readStreams(t, b)
 	people := make([]string, 10)
 	for i := range people {
@@ -142,7 +143,7 @@ func TestSamba_hiddenPeopleChangeNothing(t *testing.T) {
 	}
 	stop()
 	stop = start(t, cfg, b)
-	cured := awaitPass(t, b, hidden, func(p Pass) bool { return p.Held == 0 })
+	cured := awaitPass(t, b, hidden, func(p status.Pass) bool { return p.Held == 0 })
 	if diff := gocmp.Diff(before, readStreams(t, b)); cured.Published != 0 || diff != "" {
 		t.Errorf("cured: %+v\n-before +after\n%s", cured, diff)
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus/bustest"
+	"github.com/rollcall-scim/rollcall/pkg/status"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldaptest"
 )
 
@@ -19,7 +20,7 @@ func TestPasswordIsReadAgain(t *testing.T) {
 	b := bustest.Start(t)
 	cfg := realConfig(t, srv)
 	start(t, cfg, b)
-	first := awaitPass(t, b, Pass{}, func(p Pass) bool { return p.Users == 10 })
+	first := awaitPass(t, b, status.Pass{}, func(p status.Pass) bool { return p.Users == 10 })
 	srv.LDIF(t, fmt.Sprintf("dn: %s\nchangetype: modify\nreplace: userPassword\nuserPassword: rotated\n", srv.ReaderDN))
 	if err := os.WriteFile(cfg.Sources["corp"].LDAP.BindPassword.File(), []byte("rotated\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -28,7 +29,7 @@ func TestPasswordIsReadAgain(t *testing.T) {
 	if err := srv.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	awaitPass(t, b, first, func(p Pass) bool { return p.Users == 11 })
+	awaitPass(t, b, first, func(p status.Pass) bool { return p.Users == 11 })
 }
 
 // The second server takes over when the first one ends. It has the same entries but
@@ -53,11 +54,11 @@ func TestFailoverToAServerThatIsBehind(t *testing.T) {
 	one.LDIF(t, newHire)
 	b := bustest.Start(t)
 	start(t, realConfig(t, one, [2]string{fmt.Sprintf("urls: [%q]", one.URL), fmt.Sprintf("urls: [%q, %q]", one.URL, other.URL)}), b)
-	first := awaitPass(t, b, Pass{}, func(p Pass) bool { return p.Users == 11 && p.Server == one.URL })
+	first := awaitPass(t, b, status.Pass{}, func(p status.Pass) bool { return p.Users == 11 && p.Server == one.URL })
 	if err := one.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	awaitPass(t, b, first, func(p Pass) bool {
+	awaitPass(t, b, first, func(p status.Pass) bool {
 		return p.Server == other.URL && p.Users == 11 && p.Held == 1 && p.HeldReason == behind
 	})
 }

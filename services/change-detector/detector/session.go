@@ -11,6 +11,7 @@ import (
 
 	"github.com/rollcall-scim/rollcall/pkg/failpoint"
 	"github.com/rollcall-scim/rollcall/pkg/held"
+	"github.com/rollcall-scim/rollcall/pkg/status"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
@@ -43,7 +44,7 @@ type session struct {
 	replica   replica
 	began     time.Time
 	proof     ldapsource.Proof
-	last      Pass                              // the last full one
+	last      status.Pass                       // the last full one
 	full      bool                              // this pass follows a full read
 	published int                               // in this pass
 	confirmed map[ID]bool                       // gone, asked for in this pass
@@ -324,19 +325,19 @@ func (s *session) report(ctx context.Context) {
 	default:
 		s.last.Held, s.last.HeldReason = s.waiting, s.whyNot()
 	}
-	if err := s.last.store(ctx, s.bus, s.name); err != nil {
+	if err := s.last.Keep(ctx, s.bus, s.name); err != nil {
 		s.log.WarnContext(ctx, "store the result of the pass", "error", err)
 	}
 }
 
 // summary is the result of a full pass.
-func (s *session) summary(ctx context.Context) Pass {
+func (s *session) summary(ctx context.Context) status.Pass {
 	took := time.Since(s.began)
 	users, groups := s.publisher.memory.present(directoryv1.Kind_KIND_USER), s.publisher.memory.present(directoryv1.Kind_KIND_GROUP)
 	s.metrics.pass(ctx, took, users, groups)
 	s.log.InfoContext(ctx, "directory read", "mode", string(s.proof.Mode), "entries", s.proof.Entries, "users", users, "groups", groups,
 		"published", s.published, "held", s.waiting, "took", took.Round(time.Millisecond).String())
-	return Pass{
+	return status.Pass{
 		At: time.Now().UTC(), Mode: string(s.proof.Mode), Server: s.proof.Server, Entries: s.proof.Entries, Users: users, Groups: groups,
 		Published: s.published, Held: s.waiting, HeldReason: s.whyNot(), TookMillis: took.Milliseconds(),
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/guard"
 	"github.com/rollcall-scim/rollcall/pkg/held"
+	"github.com/rollcall-scim/rollcall/pkg/status"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
@@ -109,9 +110,9 @@ func sweep(t *testing.T, s *session, dir *model, sees func(n int) bool) {
 }
 
 // last is the result of the last pass, as status shows it.
-func last(t *testing.T, s *session) Pass {
+func last(t *testing.T, s *session) status.Pass {
 	t.Helper()
-	p, err := LastPass(t.Context(), s.bus, s.name)
+	p, err := status.LastPass(t.Context(), s.bus, s.name)
 	if err != nil {
 		t.Fatal(err)
 	}

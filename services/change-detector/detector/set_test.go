@@ -8,6 +8,7 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/bus/bustest"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/status"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldaptest"
@@ -53,7 +54,7 @@ func TestGrownAttributeSetIsPublishedFirst(t *testing.T) {
 	b := bustest.Start(t)
 	small := realConfig(t, srv, [2]string{"groups: {name: group.cn}", secondOne})
 	stop := start(t, small, b)
-	first := awaitPass(t, b, Pass{}, anyPass)
+	first := awaitPass(t, b, status.Pass{}, anyPass)
 	awaitGeneration(t, b, small, "wiki")
 	awaitGeneration(t, b, small, "chat")
 	stop()
@@ -92,7 +93,7 @@ func TestBurstInTheDirectoryGathers(t *testing.T) {
 	srv := ldaptest.Start(t, ldaptest.Options{LDIF: workforce(100)})
 	b := bustest.Start(t)
 	start(t, realConfig(t, srv), b)
-	awaitPass(t, b, Pass{}, anyPass)
+	awaitPass(t, b, status.Pass{}, anyPass)
 	var ldif strings.Builder
 	for n := range 9 {
 		fmt.Fprintf(&ldif, "dn: uid=u%d,ou=people,dc=example,dc=com\nchangetype: delete\n\n", n)

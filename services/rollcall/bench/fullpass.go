@@ -13,6 +13,7 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/bus/embedded"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/service"
+	"github.com/rollcall-scim/rollcall/pkg/status"
 	"github.com/rollcall-scim/rollcall/services/change-detector/detector"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
 	"github.com/rollcall-scim/rollcall/services/rollcall/allinone"
@@ -44,7 +45,7 @@ func runDetector(ctx context.Context, args []string) error {
 
 // passage is one full pass by a detector that was just started.
 type passage struct {
-	detector.Pass
+	status.Pass
 	what      string
 	bare      float64 // seconds of a bare read just before
 	start     float64 // seconds from the start of the process to the end of the pass
@@ -169,7 +170,7 @@ func (b *bench) pass(ctx context.Context, dir, file string, cfg *connection.Conf
 	}
 	defer func() { err = errors.Join(err, c.stop()) }()
 	err = until(ctx, look/4, func() (bool, error) {
-		last, err := detector.LastPass(ctx, events, sourceName)
+		last, err := status.LastPass(ctx, events, sourceName)
 		if errors.Is(err, bus.ErrNotFound) || (err == nil && last.At.Before(c.started)) {
 			return false, c.alive()
 		}

@@ -113,7 +113,7 @@ func printDrift(w io.Writer, reports []*worker.DriftReport) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	p := &printer{w: t}
 	for _, r := range reports {
-		p.line("%s %s: %d on the target, %d of them ours: %s", r.Connection, r.Kind, r.Listed, r.Compared, driftCounts(r))
+		p.line("%s %s: %d on the target, %d of them ours: %s", r.Connection, r.Kind, r.Listed, r.Compared, r.InWords())
 		if r.Incomplete != "" {
 			p.line("  nothing counts as missing: %s", r.Incomplete)
 		}
@@ -150,21 +150,7 @@ func driftDetail(f worker.Finding) string {
 	return strings.Join(parts, "; ")
 }
 
-// driftCounts are the numbers of a comparison in words.
-func driftCounts(r *worker.DriftReport) string {
-	var parts []string
-	for _, what := range worker.DriftKinds {
-		if n := r.Counts[what]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, what))
-		}
-	}
-	if len(parts) == 0 {
-		return "all as it was left"
-	}
-	return strings.Join(parts, ", ")
-}
-
 // driftLine is the last comparison for `rollcall status`.
 func driftLine(r *worker.DriftReport) string {
-	return fmt.Sprintf("%s compared %s: %s", r.Kind, r.At.Local().Format(time.DateTime), driftCounts(r))
+	return fmt.Sprintf("%s compared %s: %s", r.Kind, r.At.Local().Format(time.DateTime), r.InWords())
 }

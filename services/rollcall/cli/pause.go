@@ -14,26 +14,13 @@ import (
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/status"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
 
-// pauseStatus is a pause in words.
-type pauseStatus struct {
-	Reason  string    `json:"reason"` // manual, outage or credentials
-	Message string    `json:"message,omitempty"`
-	Since   time.Time `json:"since"`
-}
-
-func statusOf(p *provisioningv1.Pause) *pauseStatus {
-	if p == nil {
-		return nil
-	}
-	return &pauseStatus{Reason: worker.PauseReason(p.GetReason()), Message: p.GetMessage(), Since: p.GetSince().AsTime()}
-}
-
-// line is a pause for people.
-func (p *pauseStatus) line() string {
+// pauseLine is a pause for people.
+func pauseLine(p *status.Pause) string {
 	text := fmt.Sprintf("PAUSED (%s) since %s", p.Reason, p.Since.Local().Format(time.DateTime))
 	if p.Message != "" {
 		text += ": " + p.Message
@@ -43,9 +30,9 @@ func (p *pauseStatus) line() string {
 
 // pauseReport is what pause and resume print as JSON.
 type pauseReport struct {
-	Connection string       `json:"connection"`
-	Paused     *pauseStatus `json:"paused"`
-	Former     *pauseStatus `json:"former"`
+	Connection string        `json:"connection"`
+	Paused     *status.Pause `json:"paused"`
+	Former     *status.Pause `json:"former"`
 }
 
 func (a *app) pauseCommand() *cobra.Command {
@@ -68,7 +55,7 @@ func (a *app) pauseCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(pauseReport{name, statusOf(now), statusOf(former)}, func(w io.Writer) error {
+			return a.print(pauseReport{name, status.PauseOf(now), status.PauseOf(former)}, func(w io.Writer) error {
 				_, err := fmt.Fprintf(w, "%s is paused; `rollcall resume %s` resumes it\n", name, name)
 				return err
 			})
@@ -90,7 +77,7 @@ func (a *app) resumeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(pauseReport{name, nil, statusOf(former)}, func(w io.Writer) error {
+			return a.print(pauseReport{name, nil, status.PauseOf(former)}, func(w io.Writer) error {
 				text := name + " is resumed\n"
 				if former == nil {
 					text = name + " was not paused\n"

@@ -2,11 +2,8 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -14,39 +11,9 @@ import (
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
-	"github.com/rollcall-scim/rollcall/pkg/held"
+	"github.com/rollcall-scim/rollcall/pkg/status"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
-	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
-	"github.com/rollcall-scim/rollcall/services/change-detector/detector"
 )
-
-// status is what `rollcall status -o json` prints.
-type status struct {
-	Sources     []sourceStatus     `json:"sources"`
-	Connections []connectionStatus `json:"connections"`
-}
-
-type sourceStatus struct {
-	Name     string         `json:"name"`
-	Detector string         `json:"detector"` // who holds the lease; empty: nobody
-	LastPass *detector.Pass `json:"last_pass,omitempty"`
-	Held     int            `json:"held"` // waits for a person
-}
-
-type connectionStatus struct {
-	Name       string `json:"name"`
-	Generation int    `json:"generation"`
-	// FirstRun says that nothing is disabled or deleted yet without approval.
-	FirstRun bool `json:"first_run,omitempty"`
-	// Refused says why the configuration cannot become current.
-	Refused  string             `json:"refused,omitempty"`
-	Paused   *pauseStatus       `json:"paused,omitempty"`
-	Users    *worker.Summary    `json:"users"`
-	Groups   *worker.Summary    `json:"groups,omitempty"`
-	Problems []worker.ProblemOf `json:"problems,omitempty"`
-	// Drift are the last comparisons of the target with what was applied.
-	Drift []*worker.DriftReport `json:"drift,omitempty"`
-}
 
 func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
@@ -54,95 +21,16 @@ func (a *app) statusCommand() *cobra.Command {
 		Short: "Show sources, connections, backlogs and what is parked or blocked",
 		Args:  cobra.NoArgs,
 		RunE: a.attached(func(ctx context.Context, cfg *connection.Config, b *bus.Bus) error {
-			s, err := readStatus(ctx, cfg, b)
+			s, err := status.Read(ctx, cfg, b)
 			if err != nil {
 				return err
 			}
-			return a.print(s, s.print)
+			return a.print(s, func(w io.Writer) error { return printStatus(w, s) })
 		}),
 	}
 }
 
-func readStatus(ctx context.Context, cfg *connection.Config, b *bus.Bus) (*status, error) {
-	s := &status{}
-	for _, name := range slices.Sorted(maps.Keys(cfg.Sources)) {
-		one := sourceStatus{Name: name}
-		var err error
-		if one.Detector, err = detector.Holder(ctx, b, name); err != nil && !errors.Is(err, bus.ErrNotFound) {
-			return nil, err
-		}
-		pass, err := detector.LastPass(ctx, b, name)
-		if err == nil {
-			one.LastPass = &pass
-		} else if !errors.Is(err, bus.ErrNotFound) {
-			return nil, err
-		}
-		items, err := held.OfSource(b, name).List(ctx)
-		if err != nil {
-			return nil, err
-		}
-		one.Held = len(items)
-		s.Sources = append(s.Sources, one)
-	}
-	for _, name := range slices.Sorted(maps.Keys(cfg.Connections)) {
-		one, err := readConnection(ctx, cfg, b, name)
-		if err != nil {
-			return nil, err
-		}
-		s.Connections = append(s.Connections, *one)
-	}
-	return s, nil
-}
-
-func readConnection(ctx context.Context, cfg *connection.Config, b *bus.Bus, name string) (*connectionStatus, error) {
-	one := &connectionStatus{Name: name}
-	generation, err := worker.CurrentGeneration(ctx, b, name)
-	if err != nil && !errors.Is(err, bus.ErrNotFound) {
-		return nil, err
-	}
-	one.Generation = generation.Number
-	if one.FirstRun, err = worker.InFirstRun(ctx, b, name); err != nil {
-		return nil, err
-	}
-	if refused := worker.Refused(ctx, b, worker.PlanOf(cfg, name), generation); refused != nil {
-		one.Refused = refused.Error()
-	}
-	pause, err := worker.Paused(ctx, b, name)
-	if err != nil {
-		return nil, err
-	}
-	one.Paused = statusOf(pause)
-	if one.Drift, err = lastDrift(ctx, b, name); err != nil {
-		return nil, err
-	}
-	users, problems, err := worker.Summarise(ctx, b, name, directoryv1.Kind_KIND_USER, generation.Hash)
-	if err != nil {
-		return nil, err
-	}
-	one.Users, one.Problems = users, problems
-	if cfg.Connections[name].Groups == nil {
-		return one, nil
-	}
-	groups, more, err := worker.Summarise(ctx, b, name, directoryv1.Kind_KIND_GROUP, generation.Hash)
-	one.Groups, one.Problems = groups, append(one.Problems, more...)
-	return one, err
-}
-
-// lastDrift are the last comparisons of each kind, where there were any.
-func lastDrift(ctx context.Context, b *bus.Bus, name string) (reports []*worker.DriftReport, err error) {
-	for _, kind := range []directoryv1.Kind{directoryv1.Kind_KIND_USER, directoryv1.Kind_KIND_GROUP} {
-		r, err := worker.LastDrift(ctx, b, name, kind)
-		if err != nil && !errors.Is(err, bus.ErrNotFound) {
-			return nil, err
-		}
-		if err == nil && r.Counts != nil { // otherwise it is only scheduled
-			reports = append(reports, r)
-		}
-	}
-	return reports, nil
-}
-
-func (s *status) print(w io.Writer) error {
+func printStatus(w io.Writer, s *status.Status) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	p := &printer{w: t}
 	p.line("SOURCE\tDETECTOR\tLAST FULL READ\tUSERS\tGROUPS\tHELD")
@@ -173,7 +61,7 @@ func (s *status) print(w io.Writer) error {
 			p.line("  refused: %s", one.Refused)
 		}
 		if one.Paused != nil {
-			p.line("  %s", one.Paused.line())
+			p.line("  %s", pauseLine(one.Paused))
 		}
 		for _, r := range one.Drift {
 			p.line("  %s", driftLine(r))
@@ -204,7 +92,7 @@ func (p *printer) summary(connection, kind string, s *worker.Summary) {
 	}
 }
 
-func (p *printer) problems(s *status) {
+func (p *printer) problems(s *status.Status) {
 	said := false
 	for _, one := range s.Connections {
 		for _, problem := range one.Problems {

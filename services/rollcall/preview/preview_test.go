@@ -23,10 +23,10 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	"github.com/rollcall-scim/rollcall/pkg/scim/scimtest"
 	"github.com/rollcall-scim/rollcall/pkg/service"
+	"github.com/rollcall-scim/rollcall/pkg/status"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
-	"github.com/rollcall-scim/rollcall/services/change-detector/detector"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldaptest"
 	"github.com/rollcall-scim/rollcall/services/rollcall/allinone"
 	"github.com/rollcall-scim/rollcall/services/rollcall/preview"
@@ -180,7 +180,7 @@ const (
 // lastPass is when the directory was read last: the zero time before the first.
 func (w *world) lastPass() time.Time {
 	w.Helper()
-	pass, err := detector.LastPass(w.Context(), w.bus, "corp")
+	pass, err := status.LastPass(w.Context(), w.bus, "corp")
 	if err != nil && !errors.Is(err, bus.ErrNotFound) {
 		w.Fatal(err)
 	}

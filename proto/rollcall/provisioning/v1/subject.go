@@ -108,6 +108,12 @@ func BlockedKey(connection string, kind directoryv1.Kind, id []byte) string {
 	return LinkKey(connection, kind, id) + ".blocked"
 }
 
+// LeaseKey is the key of who watches a source: <source>.lease.
+func LeaseKey(source string) string { return source + ".lease" }
+
+// PassKey is the key of the last full read of a source: <source>.pass.
+func PassKey(source string) string { return source + ".pass" }
+
 // HeldKey is the key of an entry's held removals, in the bucket of the sources or
 // of the targets: <source or connection>.held.<kind>.<id>.
 func HeldKey(name string, kind directoryv1.Kind, id []byte) string {

@@ -1,0 +1,49 @@
+package status
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/rollcall-scim/rollcall/pkg/bus"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+)
+
+// Pass is the result of the last full read of a source, which its detector keeps.
+// What is held is what is held now.
+type Pass struct {
+	At         time.Time `json:"at"`
+	Mode       string    `json:"mode"`             // of detection
+	Server     string    `json:"server,omitempty"` // that was read
+	Entries    int       `json:"entries"`
+	Users      int       `json:"users"`  // in scope
+	Groups     int       `json:"groups"` // in scope
+	Published  int       `json:"published"`
+	Held       int       `json:"held"`
+	HeldReason string    `json:"held_reason,omitempty"`
+	TookMillis int64     `json:"took_ms"`
+}
+
+// Keep makes p the last pass of a source.
+func (p Pass) Keep(ctx context.Context, b *bus.Bus, source string) error {
+	data, err := json.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("encode the pass of %s: %w", source, err)
+	}
+	return b.PutText(ctx, provisioningv1.BucketSources, provisioningv1.PassKey(source), string(data), 0)
+}
+
+// LastPass is the result of the last full read of a source; bus.ErrNotFound before
+// the first.
+func LastPass(ctx context.Context, b *bus.Bus, source string) (Pass, error) {
+	text, err := b.Text(ctx, provisioningv1.BucketSources, provisioningv1.PassKey(source))
+	if err != nil {
+		return Pass{}, err
+	}
+	var p Pass
+	if err := json.Unmarshal([]byte(text), &p); err != nil {
+		return Pass{}, fmt.Errorf("decode the last pass of %s: %w", source, err)
+	}
+	return p, nil
+}
