@@ -9,7 +9,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  = -X github.com/rollcall-scim/rollcall/pkg/service.Version=$(VERSION)
 export PATH := $(TOOLS):$(PATH)
 
-SERVICES  := change-detector user-sync group-sync rollcall
+SERVICES  := change-detector user-sync group-sync console rollcall
 # `./...` does not reach over modules; the pattern `work` is all of them.
 DIRS       = $(shell go list -m -f '{{.Dir}}')
 PACKAGES   = $(DIRS:%=%/...)

@@ -225,10 +225,10 @@ func keys() []key {
 
 		{path: "workers", meaning: "The work of one replica."},
 		{path: "workers.concurrency", meaning: "Entries in work at once, over all connections.", min: 1, max: 10_000},
-		{path: "console", meaning: "The web console. Not in force in this version."},
-		{path: "console.listen", meaning: "Address of the web console. Empty: none.", form: formListen},
+		{path: "console", meaning: "The web console: where everything stands, as a page and as JSON. The service `console` serves it, and `rollcall run`."},
+		{path: "console.listen", meaning: "Address of the web console, over HTTP. Empty: none.", form: formListen},
 		{path: "console.auth", meaning: "How people authenticate to the console."},
-		{path: "console.auth.token", meaning: "`${file:/path}` or `${env:NAME}` of the token. Needed when the console listens beyond loopback."},
+		{path: "console.auth.token", meaning: "`${file:/path}` or `${env:NAME}` of the token. At least 16 characters. Needed when the console listens beyond loopback; without it only this machine may ask."},
 		{path: "telemetry", meaning: "Traces, metrics and logs."},
 		{path: "telemetry.otlp_endpoint", meaning: "Address of an OTLP collector over HTTP. Empty: none.", form: formHTTPURL},
 		{path: "telemetry.sample_ratio", meaning: "Share of the traces that are kept.", max: 1},

@@ -53,6 +53,7 @@ require (
 	github.com/prometheus/common v0.72.0 // indirect
 	github.com/prometheus/otlptranslator v1.0.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
+	github.com/rollcall-scim/rollcall/services/console v0.0.0
 	github.com/spf13/pflag v1.0.9 // indirect
 	github.com/synadia-io/orbit.go/jetstreamext v0.3.2 // indirect
 	github.com/synadia-io/orbit.go/natsext v0.1.3 // indirect
@@ -83,6 +84,7 @@ replace (
 	github.com/rollcall-scim/rollcall/pkg => ../../pkg
 	github.com/rollcall-scim/rollcall/proto => ../../proto
 	github.com/rollcall-scim/rollcall/services/change-detector => ../change-detector
+	github.com/rollcall-scim/rollcall/services/console => ../console
 	github.com/rollcall-scim/rollcall/services/group-sync => ../group-sync
 	github.com/rollcall-scim/rollcall/services/user-sync => ../user-sync
 )

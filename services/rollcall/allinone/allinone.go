@@ -15,6 +15,7 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/service"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
 	"github.com/rollcall-scim/rollcall/services/change-detector/detector"
+	"github.com/rollcall-scim/rollcall/services/console/console"
 	"github.com/rollcall-scim/rollcall/services/group-sync/groupsync"
 	"github.com/rollcall-scim/rollcall/services/user-sync/usersync"
 )
@@ -28,6 +29,7 @@ const name = "rollcall"
 //  3. detect: LDAP to the stream
 //  4. keep users equal: the stream to SCIM
 //  5. keep groups equal: the stream to SCIM
+//  6. show where everything stands, unless the console is configured away
 //
 // It returns when ctx ends or one of them fails, after all have stopped.
 func Run(ctx context.Context, env *service.Env) error {
@@ -46,6 +48,9 @@ func Run(ctx context.Context, env *service.Env) error {
 	group.Go(func() error { return detector.Run(ctx, env.Config, b, env.Log) }) // 3
 	group.Go(func() error { return usersync.Run(ctx, env.Config, process) })    // 4
 	group.Go(func() error { return groupsync.Run(ctx, env.Config, process) })   // 5
+	if env.Config.Console.Listen != "" {
+		group.Go(func() error { return console.Run(ctx, env.Config, b, env.Log) }) // 6
+	}
 	env.Log.InfoContext(ctx, "rollcall runs", "sources", len(env.Config.Sources), "connections", len(env.Config.Connections))
 	return group.Wait()
 }

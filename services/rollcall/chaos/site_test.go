@@ -70,6 +70,7 @@ connections:
         'emails[type eq "work"].value': user.mail
     groups: {}
     guard: {max_removals: 1000000, max_removal_percent: 100}
+console: {listen: ""}
 telemetry: {metrics_listen: "", log: {level: debug, format: text}}
 `
 

@@ -138,7 +138,7 @@ func (s *stage) settle(ctx context.Context) (requests []request, err error) {
 
 // stay leaves everything running until ctx ends, and shows what arrives.
 func (s *stage) stay(ctx context.Context) error {
-	s.printer.invitation(ctx, s)
+	s.printer.invitation(s)
 	state, err := s.scim.Read(ctx)
 	if err != nil {
 		return interruption(ctx, err)

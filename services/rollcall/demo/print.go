@@ -1,10 +1,8 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -123,14 +121,12 @@ func (p *printer) live(requests []request, names map[string]string) {
 }
 
 // invitation says what there is to look at and to try.
-func (p *printer) invitation(ctx context.Context, s *stage) {
+func (p *printer) invitation(s *stage) {
 	p.line("")
 	p.line("Everything runs on until Ctrl-C.")
 	p.line("  target, live   %s/", s.traffic.page)
 	p.line("  metrics        %s", s.metrics)
-	if answers(ctx, s.console) {
-		p.line("  console        %s", s.console)
-	}
+	p.line("  console        %s", s.console)
 	p.line("  directory      %s  as %s, password %s", s.directory.URL, s.directory.AdminDN, s.directory.AdminPassword)
 	p.line("  status         %s -c %s status", filepath.Join(s.dir, "bin", "rollcall"), filepath.Join(s.dir, "rollcall.yaml"))
 	p.line("  logs           %s", s.rollcall.log)
@@ -139,21 +135,6 @@ func (p *printer) invitation(ctx context.Context, s *stage) {
 	p.line("")
 	p.line("%s", s.example())
 	p.line("What reaches the target:")
-}
-
-// answers says whether a page is there.
-func answers(ctx context.Context, url string) bool {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return false
-	}
-	res, err := http.DefaultTransport.RoundTrip(req)
-	if err != nil {
-		return false
-	}
-	return res.Body.Close() == nil
 }
 
 // example is a command to paste into a shell.

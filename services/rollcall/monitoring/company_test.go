@@ -38,5 +38,6 @@ connections:
     target: {url: "$SCIM", auth: {bearer: {token: "${file:$DIR/token}"}}}
     users: {attributes: {userName: user.uid, name.familyName: user.sn}}
     groups: {}
+console: {listen: ""}
 telemetry: {metrics_listen: "$METRICS", otlp_endpoint: "$OTLP", sample_ratio: 1, log: {level: error}}
 `

@@ -56,6 +56,7 @@ connections:
         title: user.title
         'emails[type eq "work"].value': user.mail
     groups: {}
+console: {listen: ""}
 telemetry: {metrics_listen: ""}
 `
 

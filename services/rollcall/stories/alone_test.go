@@ -35,11 +35,15 @@ func TestServicesAlone(t *testing.T) {
 	nats := bustest.Server(t)
 	spans := newReceiver(t)
 	config := filepath.Join(t.TempDir(), "rollcall.yaml")
-	text := fmt.Sprintf(aloneConfig, nats.URL(), nats.SeedFile(), directory.URL, directory.ReaderDN, target.URL(), spans.url)
+	console, err := freeAddress(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf(aloneConfig, nats.URL(), nats.SeedFile(), directory.URL, directory.ReaderDN, target.URL(), spans.url, console)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, service := range []string{"change-detector", "user-sync", "group-sync"} {
+	for _, service := range []string{"change-detector", "user-sync", "group-sync", "console"} {
 		start(t, build(t, service), config)
 	}
 	directory.LDIF(t, "dn: uid=ann,ou=people,dc=example,dc=com\nobjectClass: inetOrgPerson\nuid: ann\ncn: Ann\nsn: Archer\n\n"+
@@ -48,6 +52,10 @@ func TestServicesAlone(t *testing.T) {
 	until(t, func() (string, bool) {
 		got := describe(target.Users(), target.Groups())
 		return "the target holds\n" + got, got == want
+	})
+	until(t, func() (string, bool) {
+		page, err := fetch(t.Context(), "http://"+console+"/")
+		return fmt.Sprintf("%v\n%s", err, page), strings.Contains(page, "Everything is applied.")
 	})
 	until(t, func() (string, bool) { return spans.find("detect users", userTrace) })
 	until(t, func() (string, bool) { return spans.find("detect groups", groupTrace) })
@@ -82,7 +90,8 @@ connections:
     target: {url: "%s", auth: {bearer: {token: "${env:SCIM_TOKEN}"}}}
     users: {attributes: {userName: user.uid, name.familyName: user.sn}}
     groups: {}
-telemetry: {otlp_endpoint: "%s", sample_ratio: 1, metrics_listen: "", log: {format: text}}
+console: {listen: "%[7]s"}
+telemetry: {otlp_endpoint: "%[6]s", sample_ratio: 1, metrics_listen: "", log: {format: text}}
 `
 
 // build builds one service as it is shipped.

@@ -42,6 +42,7 @@ connections:
     target: {url: "%[7]s", rate: {requests_per_second: 0}, overrides: {member_remove_vouched: true}}
     users: {attributes: {userName: user.uid, name.familyName: user.sn, 'emails[type eq "work"].value': user.mail}}
     groups: {}
+console: {listen: ""}
 telemetry: {metrics_listen: ""}
 `
 

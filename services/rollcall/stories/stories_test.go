@@ -73,7 +73,7 @@ func run(t *testing.T, newTarget func(ctx context.Context, dir string) (target, 
 			"fault":      func(ts *testscript.TestScript, neg bool, args []string) { of(ts).fault(ts, args) },
 			"slapd":      func(ts *testscript.TestScript, neg bool, args []string) { of(ts).slapd(ts, args) },
 			"says":       func(ts *testscript.TestScript, neg bool, args []string) { of(ts).says(ts, args) },
-			"metrics":    func(ts *testscript.TestScript, neg bool, args []string) { of(ts).metrics(ts, args) },
+			"page":       func(ts *testscript.TestScript, neg bool, args []string) { of(ts).page(ts, args) },
 			"eventually": func(ts *testscript.TestScript, neg bool, args []string) { of(ts).eventually(ts, args) },
 		},
 		Condition: func(cond string) (bool, error) {
@@ -107,13 +107,15 @@ func newStory(ctx context.Context, env *testscript.Env, newTarget func(context.C
 	if err != nil {
 		return nil, err
 	}
-	free, err := freeAddress(ctx)
-	if err != nil {
-		return nil, err
+	var free [2]string
+	for i := range free {
+		if free[i], err = freeAddress(ctx); err != nil {
+			return nil, err
+		}
 	}
 	s := &story{ctx: ctx, directory: directory, target: target, dir: env.WorkDir, env: map[string]string{
 		"LDAP_URL": directory.URL, "READER": directory.ReaderDN, "LIMITED": directory.LimitedDN, "SCIM_URL": target.url(),
-		"LDAP_PASSWORD": directory.ReaderPassword, "LIMITED_PASSWORD": directory.LimitedPassword, "SCIM_TOKEN": token, "WORK": env.WorkDir, "FREE": free,
+		"LDAP_PASSWORD": directory.ReaderPassword, "LIMITED_PASSWORD": directory.LimitedPassword, "SCIM_TOKEN": token, "WORK": env.WorkDir, "FREE": free[0], "ALSO_FREE": free[1],
 	}}
 	for key, value := range s.env {
 		env.Setenv(key, value)
@@ -169,13 +171,14 @@ connections:
         title: user.title
         'emails[type eq "work"].value': user.mail
     groups: {}
+console: {listen: "$CONSOLE"}
 telemetry: {metrics_listen: "$METRICS", log: {level: info, format: text}}
 `
 
 // config writes rollcall.yaml: "config [file] KEY=value ...".
 func (s *story) config(ts *testscript.TestScript, args []string) {
 	file := "defaults.yaml"
-	values := map[string]string{"MODE": "auto", "SCOPE": "", "REMOVE": "disable", "PROVISION_DISABLED": "false", "TOKEN": "${env:SCIM_TOKEN}", "METRICS": ""}
+	values := map[string]string{"MODE": "auto", "SCOPE": "", "REMOVE": "disable", "PROVISION_DISABLED": "false", "TOKEN": "${env:SCIM_TOKEN}", "METRICS": "", "CONSOLE": ""}
 	maps.Copy(values, s.env)
 	values["DATA"] = ts.MkAbs("data")
 	for _, arg := range args {
@@ -283,12 +286,11 @@ func (s *story) says(ts *testscript.TestScript, args []string) {
 	}
 }
 
-// metrics waits until an address serves every one of some texts: "metrics
-// address file".
-func (s *story) metrics(ts *testscript.TestScript, args []string) {
+// page waits until a page holds every line of a file: "page URL file".
+func (s *story) page(ts *testscript.TestScript, args []string) {
 	deadline := time.Now().Add(patience)
 	for {
-		page, err := fetch(s.ctx, "http://"+args[0]+"/metrics")
+		page, err := fetch(s.ctx, args[0])
 		missing := ""
 		for line := range strings.Lines(ts.ReadFile(args[1])) {
 			if line = strings.TrimSpace(line); line != "" && !strings.Contains(page, line) {
@@ -299,7 +301,7 @@ func (s *story) metrics(ts *testscript.TestScript, args []string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("the metrics lack %q (%v):\n%s", missing, err, page)
+			ts.Fatalf("%s lacks %q (%v):\n%s", args[0], missing, err, page)
 		}
 		pause()
 	}
