@@ -68,7 +68,14 @@ refused 'userSync/autoscaling/mode' --set userSync.autoscaling.mode=auto
 refused "additional properties 'autoscaling' not allowed" --set changeDetector.autoscaling.mode=hpa
 refused 'metrics/serviceMonitor/interval' --set metrics.serviceMonitor.interval=soon
 refused "additional properties 'ldap' not allowed" --set-json 'networkPolicy.to.ldap=[{"ipBlock":{"cidr":"10.0.0.0/8"}}]'
-refused 'console.enabled: this version has no console yet' --set console.enabled=true
+refused 'console.enabled: the console needs a token' --set console.enabled=true
+with_console=(--set console.enabled=true --set 'config.console.auth.token=${file:/run/secrets/rollcall/console/token}')
+refused 'config.console.listen is "127.0.0.1:8080"' "${with_console[@]}" --set config.console.listen=127.0.0.1:8080
+refused 'have the same port 9090' "${with_console[@]}" --set config.console.listen=0.0.0.0:9090
+refused 'console.ingress.hosts is empty' "${with_console[@]}" --set console.ingress.enabled=true
+refused 'console.httpRoute.parentRefs is empty' "${with_console[@]}" --set console.httpRoute.enabled=true
+refused 'console/ingress/hosts/0' "${with_console[@]}" --set 'console.ingress.hosts[0]=https://rollcall.example.com'
+refused 'console/service/type' --set console.service.type=ExternalName
 refused 'config.sources is empty' --set config.sources=null
 refused 'config.connections is empty' --set config.connections=null
 refused 'config.telemetry.metrics_listen is "127.0.0.1:9090"' --set config.telemetry.metrics_listen=127.0.0.1:9090
@@ -81,7 +88,7 @@ refused 'nats/replicas' --set nats.replicas=2
 refused 'image/pullPolicy' --set image.pullPolicy=Sometimes
 refused 'image/digests/user-sync' --set image.digests.user-sync=latest
 refused 'config/sources/corp/preset' --set config.sources.corp.preset=exchange
-refused 'existingSecrets/0/services/0' --set 'existingSecrets[0].name=a,existingSecrets[0].services[0]=console'
+refused 'existingSecrets/0/services/0' --set 'existingSecrets[0].name=a,existingSecrets[0].services[0]=rollcall'
 refused 'topologySpreadConstraints/0' --set-json 'topologySpreadConstraints=[{"maxSkew":1,"topologyKey":"z","whenUnsatisfiable":"DoNotSchedule","labelSelector":{}}]'
 
 echo "chart: alerts"

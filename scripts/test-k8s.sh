@@ -24,7 +24,7 @@ fi
 scripts/slapd.sh >/dev/null
 scripts/cluster.sh >/dev/null
 # Images first: in namespaces of its own the test reaches no network.
-scripts/image.sh test change-detector user-sync group-sync rollcall >/dev/null
+scripts/image.sh test change-detector user-sync group-sync console rollcall >/dev/null
 CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags '-s -w' -o bin/image/nats/ github.com/nats-io/nats-server/v2
 CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags '-s -w' -o bin/image/scimtest/ ./pkg/scim/scimtest/cmd/scimtest
 go test -tags kubernetes -count=1 -timeout 20m -json -run '^TestChart$' "$@" ./services/rollcall/demo |

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -28,7 +29,7 @@ import (
 //
 //  1. directory, target and images are there; the namespace takes restricted pods only
 //  2. `helm install --wait`, and `helm test`
-//  3. the first synchronization, the story, and the judge's verdict
+//  3. the first synchronization, the story, the judge's verdict, and what the console says
 //  4. a crowd is hired: replicas follow the backlog, workers are killed in the middle
 //  5. changes go on while the release is upgraded and rolled back
 //  6. `helm uninstall`, which leaves nothing
@@ -93,7 +94,7 @@ func newCluster(t *testing.T, n *kubetest.Node) *cluster {
 		{Name: "localhost/nats:test", Files: map[string]string{"/nats-server": c.natsServer}, Entrypoint: "/nats-server"},
 		{Name: "localhost/scimtest:test", Files: map[string]string{"/scimtest": filepath.Join(root, "bin/image/scimtest/scimtest")}, Entrypoint: "/scimtest"},
 	}
-	for _, service := range []string{"change-detector", "user-sync", "group-sync", "rollcall"} {
+	for _, service := range []string{"change-detector", "user-sync", "group-sync", "console", "rollcall"} {
 		context := filepath.Join(root, "bin/image", service)
 		images = append(images, kubetest.Image{Name: "localhost/rollcall/" + service + ":test", Entrypoint: "/service", Files: map[string]string{
 			"/service": filepath.Join(context, service), "/etc/ssl/certs/ca-certificates.crt": filepath.Join(context, "ca-certificates.crt"),
@@ -183,12 +184,18 @@ func (c *cluster) startPod(t *testing.T, name string, p pod) (address string) {
 	t.Helper()
 	c.Apply(t, p.manifest(t, name))
 	c.Kubectl(t, "--namespace="+name, "rollout", "status", "deployment/"+name, "--timeout=2m")
+	return c.address(t, name, name)
+}
+
+// address is where a service answers.
+func (c *cluster) address(t *testing.T, namespace, name string) string {
+	t.Helper()
 	var service struct {
 		Spec struct {
 			ClusterIP string `json:"clusterIP"`
 		} `json:"spec"`
 	}
-	c.Get(t, &service, "--namespace="+name, "service/"+name)
+	c.Get(t, &service, "--namespace="+namespace, "service/"+name)
 	return service.Spec.ClusterIP
 }
 
@@ -245,7 +252,7 @@ kind: Namespace
 metadata: {name: rollcall, labels: {pod-security.kubernetes.io/enforce: restricted}}
 `)
 	c.Kubectl(t, "--namespace=rollcall", "create", "secret", "generic", "rollcall-secrets",
-		"--from-literal=ldap-password="+c.directory.ReaderPassword, "--from-literal=scim-token="+token, "--from-file=ca.pem="+c.directory.CAFile)
+		"--from-literal=ldap-password="+c.directory.ReaderPassword, "--from-literal=scim-token="+token, "--from-literal=console-token="+consoleToken, "--from-file=ca.pem="+c.directory.CAFile)
 	secret := func(key string) string { return "${file:/run/secrets/rollcall/rollcall-secrets/" + key + "}" }
 	text := fmt.Sprintf(configuration, c.directory.TLSURL, c.directory.ReaderDN, "http://target.target.svc:8080/scim/v2")
 	text = strings.NewReplacer("${env:LDAP_PASSWORD}", secret("ldap-password"), "${env:SCIM_TOKEN}", secret("scim-token")).Replace(text)
@@ -263,7 +270,10 @@ image: {registry: localhost, tag: test, pullPolicy: Never}
 nats: {embedded: {enabled: true, image: "localhost/nats:test", storage: {size: ""}}}
 existingSecrets: [{name: rollcall-secrets}]
 networkPolicy: {enabled: true}
+console: {enabled: true}
 `
+
+const consoleToken = "whoever-shows-this-may-look"
 
 // install installs the chart and lets it test itself.
 func (c *cluster) install(t *testing.T, helm string, args ...string) {
@@ -285,6 +295,7 @@ func (c *cluster) helm(t *testing.T, program, verb string, args ...string) strin
 	if verb == "install" || verb == "upgrade" {
 		args = append(args, "--values="+c.values,
 			"--set=config.sources.corp.ldap.ca_file=/run/secrets/rollcall/rollcall-secrets/ca.pem",
+			"--set=config.console.auth.token=${file:/run/secrets/rollcall/rollcall-secrets/console-token}",
 			"--set=config.connections.wiki.target.insecure=true", "--set=config.connections.wiki.target.concurrency=8")
 		args = append(args, c.nats...)
 	}
@@ -329,6 +340,40 @@ func (c *cluster) story(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Log(verdict)
+	c.console(t)
+}
+
+// console asks the console, as a person does, until it says that all is applied, and as
+// somebody who does not know the token.
+func (c *cluster) console(t *testing.T) {
+	t.Helper()
+	url := "http://" + c.address(t, "rollcall", "rollcall-console") + "/"
+	ask := func(ctx context.Context, token string) (code int, page string, err error) {
+		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+		if err != nil {
+			return 0, "", err
+		}
+		req.SetBasicAuth("anybody", token)
+		res, err := c.scim.Client.Do(req)
+		if err != nil {
+			return 0, "", err
+		}
+		defer res.Body.Close() //nolint:errcheck // only read
+		body, err := io.ReadAll(res.Body)
+		return res.StatusCode, string(body), err
+	}
+	c.eventually(t, "the console to say that all is applied", func(ctx context.Context) error {
+		code, page, err := ask(ctx, consoleToken)
+		if err == nil && !strings.Contains(page, "Everything is applied.") {
+			err = fmt.Errorf("%d: %s", code, page)
+		}
+		return err
+	})
+	if code, page, err := ask(t.Context(), "another-token-of-some-length"); err != nil || code != http.StatusUnauthorized {
+		t.Errorf("with a wrong token the console answers %d %s (%v)", code, page, err)
+	}
 }
 
 // eventually waits until something holds, and says what pods say of themselves where

@@ -16,7 +16,8 @@
 
 {{/*
 The templates of one service take a dict: root (the chart's scope), service (its
-name, as the image has it) and values (its part of the values).
+name, as the image has it), values (its part of the values) and, where it serves
+people, http (the port).
 */}}
 
 {{- define "rollcall.service.name" -}}
@@ -134,16 +135,33 @@ app.kubernetes.io/component: {{ .service }}
 {{- $_ := set $nats "credentials" (printf "${file:/run/secrets/rollcall/%s/%s}" . $.Values.nats.credentialsKey) -}}
 {{- end -}}
 {{- $_ := set $config "nats" $nats -}}
+{{- if .Values.console.enabled -}}
+{{- $_ := set $config "console" (merge (dict "listen" (include "rollcall.console.listen" .)) (default dict $config.console)) -}}
+{{- end -}}
 {{- toYaml $config -}}
 {{- end -}}
 
 {{/* The port of the probes is where the configuration says. */}}
 {{- define "rollcall.port" -}}
 {{- $listen := dig "telemetry" "metrics_listen" "" .Values.config -}}
-{{- if not (regexMatch "^(0\\.0\\.0\\.0|\\[::\\])?:[0-9]+$" $listen) -}}
+{{- if not (regexMatch (include "rollcall.reachable" .) $listen) -}}
 {{- fail (printf "config.telemetry.metrics_listen is %q: the kubelet must reach the probes, write 0.0.0.0:9090 or [::]:9090" $listen) -}}
 {{- end -}}
 {{- regexFind "[0-9]+$" $listen -}}
+{{- end -}}
+
+{{/* Where the console listens; by default where its Service reaches it. */}}
+{{- define "rollcall.console.listen" -}}
+{{- default "0.0.0.0:8080" (dig "console" "listen" "" .Values.config) -}}
+{{- end -}}
+
+{{- define "rollcall.console.port" -}}
+{{- regexFind "[0-9]+$" (include "rollcall.console.listen" .) -}}
+{{- end -}}
+
+{{/* An address that is reached from outside of the pod, as a regular expression. */}}
+{{- define "rollcall.reachable" -}}
+^(0\.0\.0\.0|\[::\])?:[0-9]+$
 {{- end -}}
 
 {{/* The names of the Secrets that a service gets, as a JSON list. */}}
@@ -173,12 +191,32 @@ app.kubernetes.io/component: {{ .service }}
 {{- fail "nats.embedded is one server without credentials, for a trial: leave nats.replicas at 1 and nats.existingSecret empty" -}}
 {{- end -}}
 {{- if .Values.console.enabled -}}
-{{- fail "console.enabled: this version has no console yet; leave it false, and ask `rollcall status` and `rollcall held`" -}}
+{{- include "rollcall.console.check" . -}}
 {{- end -}}
 {{- if not .Values.config.sources -}}
 {{- fail "config.sources is empty: describe your directory there, see docs/configuration.md" -}}
 {{- end -}}
 {{- if not .Values.config.connections -}}
 {{- fail "config.connections is empty: describe your targets there, see docs/configuration.md" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "rollcall.console.check" -}}
+{{- $c := .Values.console -}}
+{{- $listen := include "rollcall.console.listen" . -}}
+{{- if not (regexMatch (include "rollcall.reachable" .) $listen) -}}
+{{- fail (printf "config.console.listen is %q: the Service must reach the console, leave the key out or write 0.0.0.0:8080 or [::]:8080" $listen) -}}
+{{- end -}}
+{{- if eq (include "rollcall.console.port" .) (include "rollcall.port" .) -}}
+{{- fail (printf "config.console.listen and config.telemetry.metrics_listen have the same port %s: choose two" (include "rollcall.port" .)) -}}
+{{- end -}}
+{{- if not (dig "console" "auth" "token" "" .Values.config) -}}
+{{- fail "console.enabled: the console needs a token; write config.console.auth.token: ${file:/run/secrets/rollcall/SECRET/KEY}, and name SECRET in existingSecrets, with services: [console]" -}}
+{{- end -}}
+{{- if and $c.ingress.enabled (not $c.ingress.hosts) -}}
+{{- fail "console.ingress.hosts is empty: write the names by which people reach the console, for example [rollcall.example.com]" -}}
+{{- end -}}
+{{- if and $c.httpRoute.enabled (not $c.httpRoute.parentRefs) -}}
+{{- fail "console.httpRoute.parentRefs is empty: write the Gateway, for example [{name: public, namespace: gateways}]" -}}
 {{- end -}}
 {{- end -}}

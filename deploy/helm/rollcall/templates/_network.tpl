@@ -59,6 +59,14 @@ spec:
       from:
         {{- toYaml . | nindent 8 }}
       {{- end }}
+    {{- if .http }}
+    - ports:
+        - {protocol: TCP, port: http}
+      {{- with $n.consoleFrom }}
+      from:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+    {{- end }}
   egress:
     - ports:
         - {protocol: UDP, port: 53}
@@ -76,7 +84,7 @@ spec:
     {{- with include "rollcall.egress" (dict "addresses" $addresses "to" $n.to.directories) | trim }}
     {{- . | nindent 4 }}
     {{- end }}
-    {{- else }}
+    {{- else if ne .service "console" }}
     {{- $addresses := list }}
     {{- range $config.connections }}
     {{- $addresses = append $addresses .target.url }}

@@ -104,6 +104,10 @@ spec:
           ports:
             - name: metrics
               containerPort: {{ include "rollcall.port" .root }}
+            {{- with .http }}
+            - name: http
+              containerPort: {{ . }}
+            {{- end }}
           {{- /* A slow start is the startup probe's; liveness asks neither NATS nor a target. */}}
           startupProbe:
             httpGet: {path: /healthz, port: metrics}
