@@ -60,6 +60,11 @@ test-k8s: ## Run the chart and the demo's story on a real Kubernetes, which it b
 	@scripts/tools/install.sh helm
 	scripts/test-k8s.sh $(ARGS)
 
+.PHONY: test-keda
+test-keda: ## Let a real KEDA, which it builds, scale the workers on that Kubernetes; as root
+	@scripts/tools/install.sh helm
+	scripts/test-k8s.sh --keda
+
 .PHONY: deps
 deps: ## Bring what tests need: an LDAP server, a SCIM server and a PATCH that others wrote, Prometheus
 	@scripts/slapd.sh >/dev/null

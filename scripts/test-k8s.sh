@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Plays the company's story against the chart on a real Kubernetes of one node, which
 # it builds and brings up as root; as another user only a pretended one. With
-# --if-changed it does nothing where all that it tests has passed before. Its other
-# arguments go to `go test`.
+# --if-changed it does nothing where all that it tests has passed before; with --keda it
+# builds KEDA too, and lets that follow the backlog instead. Its other arguments go to
+# `go test`.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -18,6 +19,13 @@ if [ "${1-}" = --if-changed ]; then
 		exit 0
 	fi
 fi
+story='^TestChart$'
+if [ "${1-}" = --keda ]; then
+	shift
+	story='^TestKEDA$' passed=/dev/null
+	scripts/prometheus.sh >/dev/null
+	scripts/keda.sh >/dev/null
+fi
 if [ "$(id -u)" != 0 ]; then
 	echo 'test-k8s: THE STORY IS NOT PLAYED: only root can run containers; Kubernetes will only pretend to' >&2
 fi
@@ -27,7 +35,7 @@ scripts/cluster.sh >/dev/null
 scripts/image.sh test change-detector user-sync group-sync console rollcall >/dev/null
 CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags '-s -w' -o bin/image/nats/ github.com/nats-io/nats-server/v2
 CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags '-s -w' -o bin/image/scimtest/ ./pkg/scim/scimtest/cmd/scimtest
-go test -tags kubernetes -count=1 -timeout 20m -json -run '^TestChart$' "$@" ./services/rollcall/demo |
+go test -tags kubernetes -count=1 -timeout 20m -json -run "$story" "$@" ./services/rollcall/demo |
 	GOWORK=off go -C scripts/tools run ./testsum -report "$report"
 if [ "$(id -u)" = 0 ]; then
 	touch "$passed"

@@ -44,8 +44,9 @@ func TestChart(t *testing.T) {
 		if n.Pretended {
 			c.upgrade(t, "helm")
 		} else {
-			c.story(t)            // 3
-			c.crowd(t)            // 4
+			c.story(t)         // 3
+			startBacklog(t, c) // 4
+			c.crowd(t, "hpa")
 			c.upgradeUnderLoad(t) // 5
 		}
 		c.uninstall(t, "helm") // 6
@@ -401,15 +402,17 @@ func (c *cluster) equal(t *testing.T, what string) {
 	t.Logf("%s: equal after %.1f s", what, time.Since(began).Seconds())
 }
 
-// crowd hires many people at once, while user-sync follows its backlog: it must come
-// to more replicas and go back to one. On the way some of its pods are killed.
-func (c *cluster) crowd(t *testing.T) {
+// crowd hires many people at once, while user-sync follows its backlog in a mode of
+// autoscaling: it must come to more replicas and go back to one. On the way some of its
+// pods are killed.
+func (c *cluster) crowd(t *testing.T, mode string, args ...string) {
 	t.Helper()
-	startBacklog(t, c)
-	c.helm(t, "helm", "upgrade", release, c.chart, "--wait",
-		"--set=userSync.autoscaling.mode=hpa", "--set=userSync.autoscaling.targetBacklog=100",
+	c.helm(t, "helm", "upgrade", append([]string{
+		release, c.chart, "--wait",
+		"--set=userSync.autoscaling.mode=" + mode, "--set=userSync.autoscaling.targetBacklog=100",
 		fmt.Sprintf("--set=userSync.autoscaling.maxReplicas=%d", most),
-		"--set=userSync.autoscaling.behavior.scaleDown.stabilizationWindowSeconds=5")
+		"--set=userSync.autoscaling.behavior.scaleDown.stabilizationWindowSeconds=5",
+	}, args...)...)
 	c.replicas(t, "one replica without a backlog", 1)
 	var ldif strings.Builder
 	for i := range crowdSize {
