@@ -217,6 +217,7 @@ func (m *mirror) move(child, moved *entry) {
 		m.index(moved)
 	}
 	m.dirty[moved.id] = struct{}{}
+	m.welcomeAgain(moved)
 	m.touchHolders(moved)
 	m.touchReferrers(moved.name)
 	m.touchMembership(child, moved)

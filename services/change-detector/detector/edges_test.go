@@ -71,6 +71,45 @@ func TestMemberRenamedDuringAFullRead(t *testing.T) {
 	}
 }
 
+// Ann is moved into a unit, which is renamed at once, before or after her groups are
+// asked for: they have to be asked for by the name that she has in the end, because the
+// server may have had it already.
+func TestNewcomerIsAskedForByHerLastName(t *testing.T) {
+	t.Parallel()
+	for name, askedBefore := range map[string]bool{"renamed before": false, "renamed after": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMirror(memberRules(t, connection.MemberDN, ""))
+			asked := func() []string {
+				m.recheck(time.Now().Add(2 * gatherLag))
+				ask := m.ask
+				m.ask = nil
+				return ask
+			}
+			m.Begin()
+			m.Put(ent(1, "ou=old,dc=x"))
+			m.Complete()
+			m.Put(ent(2, "uid=ann,ou=old,dc=x", "uid", "ann"))
+			if askedBefore {
+				if diff := gocmp.Diff([]string{"uid=ann,ou=old,dc=x"}, asked()); diff != "" {
+					t.Errorf("-want +got\n%s", diff)
+				}
+			}
+			m.Put(ent(1, "ou=new,dc=x"))
+			if diff := gocmp.Diff([]string{"uid=ann,ou=new,dc=x"}, asked()); diff != "" {
+				t.Errorf("after her unit was renamed: -want +got\n%s", diff)
+			}
+			m.Put(ent(2, "uid=anna,ou=new,dc=x", "uid", "anna"))
+			if diff := gocmp.Diff([]string{"uid=anna,ou=new,dc=x"}, asked()); diff != "" {
+				t.Errorf("after she was renamed: -want +got\n%s", diff)
+			}
+			if diff := gocmp.Diff([]string(nil), asked()); diff != "" {
+				t.Errorf("without a change: -want +got\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestContainerRenameKeepsJoinedMembers(t *testing.T) {
 	t.Parallel()
 	m := newMirror(memberRules(t, connection.MemberDN, "memberOf"))

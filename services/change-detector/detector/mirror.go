@@ -94,11 +94,14 @@ type mirror struct {
 	// strangers are the member names of groups that no full read brought an entry for,
 	// and that their groups were read again for.
 	strangers map[string]struct{}
-	// newcomers are the DNs of entries that appeared outside of a full read. They are
-	// gathered at a time, and then those whose groups to ask for.
-	newcomers map[string]struct{}
+	// newcomers are entries that appeared outside of a full read. They are gathered at
+	// a time, and then those whose groups to ask for, by DN. Those that were asked for
+	// since the last full read are newcomers again when their name changes: the server
+	// may have had the next name already, and then nobody held the one asked for.
+	newcomers map[ID]struct{}
 	gathered  time.Time
 	ask       []string
+	asked     map[ID]struct{}
 	// replaced are the entries whose name another one took, and which: who is gone
 	// then came back under another id.
 	replaced map[ID]ID
@@ -122,7 +125,7 @@ func newMirror(r *rules) *mirror {
 		rules: r, entries: map[ID]*entry{}, ghosts: map[ID]*entry{}, byName: map[string]*entry{}, byUID: map[string]ID{},
 		holders: idIndex{}, joiners: idIndex{}, referrers: idIndex{}, moved: map[string]string{}, former: idIndex{}, below: map[string]int{},
 		renames: map[string]rename{}, suspects: map[ID]time.Time{}, replaced: map[ID]ID{}, dirty: map[ID]struct{}{}, reread: map[ID]struct{}{},
-		newcomers: map[string]struct{}{},
+		newcomers: map[ID]struct{}{}, asked: map[ID]struct{}{},
 	}
 }
 
@@ -218,6 +221,8 @@ func (m *mirror) replace(old, fresh *entry) {
 	}
 	if old == nil || returns {
 		m.welcome(fresh)
+	} else if old.name != fresh.name {
+		m.welcomeAgain(fresh)
 	}
 	if old == nil || old.class != fresh.class || old.name != fresh.name || old.uid != fresh.uid {
 		m.touchHolders(fresh)
@@ -255,6 +260,7 @@ func (m *mirror) Complete() {
 	}
 	m.reading, m.full = false, true
 	clear(m.moved)
+	clear(m.asked)
 	m.doubtStrangers(time.Now())
 	m.shelf, m.texts = shelf[entry]{}, textShelf{}
 }

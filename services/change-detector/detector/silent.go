@@ -3,7 +3,6 @@ package detector
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 )
@@ -21,7 +20,14 @@ func (m *mirror) welcome(e *entry) {
 	if len(m.newcomers) == 0 {
 		m.gathered = time.Now().Add(gatherLag)
 	}
-	m.newcomers[e.dn()] = struct{}{}
+	m.newcomers[e.id] = struct{}{}
+}
+
+// welcomeAgain notes a newcomer whose groups were asked for by a former name.
+func (m *mirror) welcomeAgain(e *entry) {
+	if _, asked := m.asked[e.id]; asked {
+		m.welcome(e)
+	}
 }
 
 // doubtStrangers has groups read again in a moment whose members a full read did not
@@ -60,7 +66,13 @@ func (m *mirror) recheck(now time.Time) {
 		}
 	}
 	if len(m.newcomers) > 0 && !now.Before(m.gathered) {
-		m.ask = append(m.ask, slices.Sorted(maps.Keys(m.newcomers))...)
+		for id := range m.newcomers {
+			if e := m.entries[id]; e != nil {
+				m.ask = append(m.ask, e.dn())
+				m.asked[id] = struct{}{}
+			}
+		}
+		slices.Sort(m.ask)
 		clear(m.newcomers)
 	}
 }
