@@ -63,7 +63,7 @@ test-k8s: ## Run the chart and the demo's story on a real Kubernetes, which it b
 .PHONY: test-keda
 test-keda: ## Let a real KEDA, which it builds, scale the workers on that Kubernetes; as root
 	@scripts/tools/install.sh helm
-	scripts/test-k8s.sh --keda
+	scripts/test-k8s.sh --keda $(ARGS)
 
 .PHONY: deps
 deps: ## Bring what tests need: an LDAP server, a SCIM server and a PATCH that others wrote, Prometheus

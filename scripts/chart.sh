@@ -69,7 +69,10 @@ refused "additional properties 'autoscaling' not allowed" --set changeDetector.a
 refused 'metrics/serviceMonitor/interval' --set metrics.serviceMonitor.interval=soon
 refused "additional properties 'ldap' not allowed" --set-json 'networkPolicy.to.ldap=[{"ipBlock":{"cidr":"10.0.0.0/8"}}]'
 refused 'console.enabled: the console needs a token' --set console.enabled=true
-with_console=(--set console.enabled=true --set 'config.console.auth.token=${file:/run/secrets/rollcall/console/token}')
+with_console=(--set console.enabled=true --set "config.console.auth.token=\${file:/run/secrets/rollcall/rollcall-secrets/token}")
+refused 'config.console.listen is ""' "${with_console[@]}" --set config.console.listen=
+refused 'config.console.listen is "0.0.0.0:0"' "${with_console[@]}" --set config.console.listen=0.0.0.0:0
+refused 'Secret other, which the console does not get' --set console.enabled=true --set "config.console.auth.token=\${file:/run/secrets/rollcall/other/token}"
 refused 'config.console.listen is "127.0.0.1:8080"' "${with_console[@]}" --set config.console.listen=127.0.0.1:8080
 refused 'have the same port 9090' "${with_console[@]}" --set config.console.listen=0.0.0.0:9090
 refused 'console.ingress.hosts is empty' "${with_console[@]}" --set console.ingress.enabled=true

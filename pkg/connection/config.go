@@ -5,8 +5,10 @@
 package connection
 
 import (
+	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 )
@@ -319,6 +321,19 @@ type Console struct {
 // ConsoleAuth is how people authenticate to the console.
 type ConsoleAuth struct {
 	Token Secret `yaml:"token"`
+}
+
+// minToken is the least length of the console's token, in characters: one that nobody
+// guesses.
+const minToken = 16
+
+// ResolveToken reads the token as it is now and refuses one that can be guessed.
+func (a ConsoleAuth) ResolveToken() (string, error) {
+	token, err := a.Token.Resolve()
+	if n := utf8.RuneCountInString(token); err == nil && n < minToken {
+		return "", fmt.Errorf("has %d characters, and anybody can guess it; write at least %d, for example those of `openssl rand -hex 32`", n, minToken) //nolint:err113 // said to a person
+	}
+	return token, err
 }
 
 // Telemetry is where traces, metrics and logs go.

@@ -118,7 +118,11 @@ func (c *Config) applyMappings() {
 func (c *Config) ResolveAll() error {
 	var faults Faults
 	for key, s := range c.secrets() {
-		if _, err := s.Resolve(); err != nil {
+		resolve := s.Resolve
+		if key == "console.auth.token" {
+			resolve = c.Console.Auth.ResolveToken
+		}
+		if _, err := resolve(); err != nil {
 			faults = append(faults, Fault{File: c.origin.file, Line: c.origin.line(key), Key: key, Problem: err.Error()})
 		}
 	}

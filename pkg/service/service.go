@@ -171,6 +171,16 @@ const (
 // rare where both start at the same time, until ctx ends; only a configuration that
 // cannot be right is an error.
 func Connect(ctx context.Context, env *Env, name string) (*bus.Bus, error) {
+	return connect(ctx, env, name, (*bus.Bus).Setup)
+}
+
+// Attach is Connect for a service that only reads: it waits until another one, or
+// `rollcall setup`, has set the streams up.
+func Attach(ctx context.Context, env *Env, name string) (*bus.Bus, error) {
+	return connect(ctx, env, name, (*bus.Bus).Ready)
+}
+
+func connect(ctx context.Context, env *Env, name string, prepare func(*bus.Bus, context.Context) error) (*bus.Bus, error) {
 	if env.Config.NATS.URL == "" {
 		return nil, errNoNATS
 	}
@@ -179,7 +189,7 @@ func Connect(ctx context.Context, env *Env, name string) (*bus.Bus, error) {
 	}
 	env.Ready("nats", func() error { return errUnconnected })
 	pauses := backoff.NewExponentialBackOff(backoff.WithInitialInterval(firstRetry), backoff.WithMaxInterval(lastRetry), backoff.WithMaxElapsedTime(0))
-	b, err := backoff.RetryNotifyWithData(func() (*bus.Bus, error) { return open(ctx, env, name) }, backoff.WithContext(pauses, ctx), func(err error, pause time.Duration) {
+	b, err := backoff.RetryNotifyWithData(func() (*bus.Bus, error) { return open(ctx, env, name, prepare) }, backoff.WithContext(pauses, ctx), func(err error, pause time.Duration) {
 		env.Log.WarnContext(ctx, "NATS is not ready, trying again", "error", err, "pause", pause.Round(time.Millisecond))
 	})
 	if err != nil {
@@ -194,13 +204,13 @@ func Connect(ctx context.Context, env *Env, name string) (*bus.Bus, error) {
 	return b, nil
 }
 
-// open is one attempt at Connect.
-func open(ctx context.Context, env *Env, name string) (*bus.Bus, error) {
+// open is one attempt at connect.
+func open(ctx context.Context, env *Env, name string, prepare func(*bus.Bus, context.Context) error) (*bus.Bus, error) {
 	b, err := Dial(ctx, env.Config, name, env.Log)
 	if err != nil {
 		return nil, err
 	}
-	if err := b.Setup(ctx); err != nil {
+	if err := prepare(b, ctx); err != nil {
 		b.Close()
 		return nil, err
 	}

@@ -1,7 +1,8 @@
 // Package status says where every source and connection stands: who watches, what
 // is applied, what waits and why. It is what `rollcall status` prints and what the
-// console shows, read from NATS without changing anything. It holds entry ids and
-// reasons, no values of attributes.
+// console shows, read from NATS without changing anything. Entries are named by their
+// ids; what a target answered stands in reasons as it said it, and may hold personal
+// data.
 package status
 
 import (
@@ -31,6 +32,7 @@ type Source struct {
 	Name     string `json:"name"`
 	Detector string `json:"detector"`            // who holds the lease; empty: nobody
 	LastPass *Pass  `json:"last_pass,omitempty"` // nil: it was never read
+	Overdue  bool   `json:"overdue,omitempty"`   // the last full read is older than it may become
 	Held     int    `json:"held"`                // waits for a person
 }
 
@@ -38,6 +40,8 @@ type Source struct {
 type Connection struct {
 	Name       string `json:"name"`
 	Generation int    `json:"generation"`
+	// DryRun says that nothing is sent.
+	DryRun bool `json:"dry_run,omitempty"`
 	// FirstRun says that nothing is disabled or deleted yet without approval.
 	FirstRun bool `json:"first_run,omitempty"`
 	// Refused says why the configuration cannot become current.
@@ -70,7 +74,7 @@ func PauseOf(p *provisioningv1.Pause) *Pause {
 func Read(ctx context.Context, cfg *connection.Config, b *bus.Bus) (*Status, error) {
 	s := &Status{}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Sources)) {
-		one, err := readSource(ctx, b, name)
+		one, err := readSource(ctx, b, cfg.Sources[name])
 		if err != nil {
 			return nil, fmt.Errorf("read the status of source %s: %w", name, err)
 		}
@@ -86,7 +90,8 @@ func Read(ctx context.Context, cfg *connection.Config, b *bus.Bus) (*Status, err
 	return s, nil
 }
 
-func readSource(ctx context.Context, b *bus.Bus, name string) (*Source, error) {
+func readSource(ctx context.Context, b *bus.Bus, source *connection.Source) (*Source, error) {
+	name := source.Name
 	one := &Source{Name: name}
 	var err error
 	if one.Detector, err = b.Holder(ctx, provisioningv1.BucketSources, provisioningv1.LeaseKey(name)); err != nil && !errors.Is(err, bus.ErrNotFound) {
@@ -95,6 +100,8 @@ func readSource(ctx context.Context, b *bus.Bus, name string) (*Source, error) {
 	pass, err := LastPass(ctx, b, name)
 	if err == nil {
 		one.LastPass = &pass
+		every := source.Detection.SweepInterval
+		one.Overdue = every > 0 && time.Since(pass.At) > 2*every
 	} else if !errors.Is(err, bus.ErrNotFound) {
 		return nil, err
 	}
@@ -104,7 +111,7 @@ func readSource(ctx context.Context, b *bus.Bus, name string) (*Source, error) {
 }
 
 func readConnection(ctx context.Context, cfg *connection.Config, b *bus.Bus, name string) (*Connection, error) {
-	one := &Connection{Name: name}
+	one := &Connection{Name: name, DryRun: cfg.Connections[name].DryRun}
 	generation, err := worker.CurrentGeneration(ctx, b, name)
 	if err != nil && !errors.Is(err, bus.ErrNotFound) {
 		return nil, err

@@ -14,7 +14,7 @@ func main() {
 
 // run connects to NATS and serves until ctx ends.
 func run(ctx context.Context, env *service.Env) error {
-	b, err := service.Connect(ctx, env, "console")
+	b, err := service.Attach(ctx, env, "console")
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func Run(ctx context.Context, cfg *connection.Config, b *bus.Bus, log *slog.Logg
 	if cfg.Console.Listen == "" {
 		return errNoAddress
 	}
-	door, err := newDoor(cfg.Console.Auth.Token, log)
+	door, err := newDoor(cfg.Console.Auth, log)
 	if err != nil {
 		return err
 	}
@@ -45,7 +45,13 @@ func Run(ctx context.Context, cfg *connection.Config, b *bus.Bus, log *slog.Logg
 	if err != nil {
 		return fmt.Errorf("console.listen: %w; write a free address, or \"\" for no console", err)
 	}
-	latest := newReader(func(ctx context.Context) (*status.Status, error) { return status.Read(ctx, cfg, b) })
+	latest := newReader(bounded(ctx, log, func(ctx context.Context) (*status.Status, error) {
+		s, err := status.Read(ctx, cfg, b)
+		if err == nil && cfg.Console.Auth.Token.IsZero() {
+			withhold(s)
+		}
+		return s, err
+	}))
 	server := &http.Server{
 		Handler:           door.guard(routes(latest, log)), // 1
 		ReadHeaderTimeout: requestTimeout, ReadTimeout: requestTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
@@ -53,6 +59,23 @@ func Run(ctx context.Context, cfg *connection.Config, b *bus.Bus, log *slog.Logg
 	}
 	log.InfoContext(ctx, "the console can be asked", "address", listener.Addr().String(), "token", !cfg.Console.Auth.Token.IsZero())
 	return serve(ctx, server, listener)
+}
+
+// withheld stands in place of what a target answered, which may hold personal data,
+// where everybody on this machine may ask.
+const withheld = "shown only where console.auth.token is set; `rollcall status` says it"
+
+// withhold takes out what targets answered.
+func withhold(s *status.Status) {
+	for i := range s.Connections {
+		c := &s.Connections[i]
+		for j := range c.Problems {
+			c.Problems[j].Message = withheld
+		}
+		if c.Paused != nil && c.Paused.Message != "" {
+			c.Paused.Message = withheld
+		}
+	}
 }
 
 // serve answers until ctx ends, and lets the answers under way end.

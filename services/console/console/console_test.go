@@ -147,7 +147,7 @@ func company(b *workertest.Bench) {
 	})
 }
 
-func TestPageAndJSONSayTheSameAsStatus(t *testing.T) {
+func TestPageAndJSONSayWhatStatusSays(t *testing.T) {
 	t.Parallel()
 	b := workertest.New(t, "remove: disable", scimtest.Options{})
 	company(b)
@@ -155,13 +155,14 @@ func TestPageAndJSONSayTheSameAsStatus(t *testing.T) {
 	if err := pass.Keep(t.Context(), b.Bus, "corp"); err != nil {
 		t.Fatal(err)
 	}
+	withToken(t, b, secret)
 	url := start(t, b)
 
 	want, err := status.Read(t.Context(), b.Config, b.Bus)
 	if err != nil {
 		t.Fatal(err)
 	}
-	said := get(t, url+"/api/v1/status")
+	said := get(t, url+"/api/v1/status", bearer(secret))
 	var got status.Status
 	if err := json.Unmarshal([]byte(said.body), &got); err != nil {
 		t.Fatalf("%d %s: %v", said.code, said.body, err)
@@ -169,11 +170,11 @@ func TestPageAndJSONSayTheSameAsStatus(t *testing.T) {
 	if diff := cmp.Diff(want, &got); diff != "" {
 		t.Errorf("JSON (-want +got):\n%s", diff)
 	}
-	if u := got.Connections[0].Users; u.Active != 1 || u.Disabled != 1 || u.Parked != 1 {
-		t.Errorf("users %+v", u)
+	if at, err := http.ParseTime(said.header.Get("Last-Modified")); err != nil || time.Since(at) > time.Minute {
+		t.Errorf("Last-Modified %q", said.header.Get("Last-Modified"))
 	}
 
-	page := get(t, url+"/")
+	page := get(t, url+"/", bearer(secret))
 	for _, want := range []string{
 		"Something waits for a person.",
 		"Source corp: nobody watches it.",
@@ -191,10 +192,10 @@ func TestPageAndJSONSayTheSameAsStatus(t *testing.T) {
 	if got := page.header.Get("Content-Security-Policy"); !strings.HasPrefix(got, "default-src 'none'; style-src 'self';") {
 		t.Errorf("Content-Security-Policy %q", got)
 	}
-	if style := get(t, url+"/console.css"); style.code != http.StatusOK || !strings.HasPrefix(style.header.Get("Content-Type"), "text/css") {
+	if style := get(t, url+"/console.css", bearer(secret)); style.code != http.StatusOK || !strings.HasPrefix(style.header.Get("Content-Type"), "text/css") {
 		t.Errorf("the style is %d %s", style.code, style.header.Get("Content-Type"))
 	}
-	if other := get(t, url+"/status.html"); other.code != http.StatusNotFound {
+	if other := get(t, url+"/status.html", bearer(secret)); other.code != http.StatusNotFound {
 		t.Errorf("the template is served: %d", other.code)
 	}
 }
@@ -236,6 +237,10 @@ func TestWhoIsLetIn(t *testing.T) {
 	if got := get(t, url+"/", bearer(secret)).code; got != http.StatusUnauthorized {
 		t.Errorf("with the old token: %d", got)
 	}
+	write(t, file, "x") // that anybody can guess
+	if got := get(t, url+"/", bearer("x")).code; got != http.StatusUnauthorized {
+		t.Errorf("with a short token: %d", got)
+	}
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
@@ -249,6 +254,7 @@ func TestWhoIsLetIn(t *testing.T) {
 func TestWithoutTokenOnlyThisMachineMayAsk(t *testing.T) {
 	t.Parallel()
 	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	company(b)
 	url := start(t, b)
 	for name, want := range map[string]int{
 		"localhost": http.StatusOK, "LOCALHOST:8080": http.StatusOK, "127.0.0.1:1": http.StatusOK, "[::1]:8080": http.StatusOK, "[::1]": http.StatusOK,
@@ -257,6 +263,11 @@ func TestWithoutTokenOnlyThisMachineMayAsk(t *testing.T) {
 	} {
 		if got := get(t, url+"/api/v1/status", host(name)); got.code != want {
 			t.Errorf("as %s: %d, want %d", name, got.code, want)
+		}
+	}
+	for _, path := range []string{"/", "/api/v1/status"} {
+		if got := get(t, url+path); strings.Contains(got.body, "Bad Request") || !strings.Contains(got.body, "shown only where console.auth.token is set") {
+			t.Errorf("%s says what the target said: %s", path, got.body)
 		}
 	}
 }
@@ -268,7 +279,7 @@ func TestRunRefusesWhatCannotBeRight(t *testing.T) {
 	for _, test := range []struct{ name, listen, token, want string }{
 		{"no address", "", secret, "console.listen: is empty, and there is nothing to serve; write an address"},
 		{"a taken address", taken, secret, "address already in use; write a free address"},
-		{"a short token", "127.0.0.1:0", "secret", "console.auth.token: is too short to keep anybody out: it has 6 characters"},
+		{"a short token", "127.0.0.1:0", "secret", "console.auth.token: has 6 characters, and anybody can guess it; write at least 16"},
 		{"an empty token", "127.0.0.1:0", "", "console.auth.token: the secret file"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -3,18 +3,17 @@ package console
 import (
 	"crypto/sha256"
 	"crypto/subtle"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"strings"
+	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 )
-
-// minToken is the least length of a token, in characters: one that nobody guesses.
-const minToken = 16
 
 // Answers to those who stay outside.
 const (
@@ -22,28 +21,22 @@ const (
 	needsLocal = "Without console.auth.token the console answers only to this machine: open it by 127.0.0.1 or localhost, or configure a token."
 )
 
-var errShortToken = errors.New("is too short to keep anybody out")
-
 // door lets in who has the token or, where none is configured, who asks by a name of
 // this machine.
 type door struct {
-	token connection.Secret
+	auth  connection.ConsoleAuth
 	log   *slog.Logger
+	words *rate.Limiter // bounds what wrong tokens write to the log
 }
 
 // newDoor refuses a token that cannot be read or can be guessed.
-func newDoor(token connection.Secret, log *slog.Logger) (*door, error) {
-	if token.IsZero() {
-		return &door{log: log}, nil
+func newDoor(auth connection.ConsoleAuth, log *slog.Logger) (*door, error) {
+	if !auth.Token.IsZero() {
+		if _, err := auth.ResolveToken(); err != nil {
+			return nil, fmt.Errorf("console.auth.token: %w", err)
+		}
 	}
-	value, err := token.Resolve()
-	if err == nil && len(value) < minToken {
-		err = fmt.Errorf("%w: it has %d characters; write at least %d, for example those of `openssl rand -hex 32`", errShortToken, len(value), minToken)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("console.auth.token: %w", err)
-	}
-	return &door{token: token, log: log}, nil
+	return &door{auth: auth, log: log, words: rate.NewLimiter(rate.Every(time.Second), 1)}, nil
 }
 
 // guard puts the door before next.
@@ -52,7 +45,7 @@ func (d *door) guard(next http.Handler) http.Handler {
 		for key, value := range headers {
 			w.Header().Set(key, value)
 		}
-		if d.token.IsZero() {
+		if d.auth.Token.IsZero() {
 			// A page of somebody else's may lead its own name to this machine.
 			if !localName(r.Host) {
 				http.Error(w, needsLocal, http.StatusForbidden)
@@ -63,7 +56,7 @@ func (d *door) guard(next http.Handler) http.Handler {
 		}
 		shown := shownToken(r)
 		if !d.knows(r, shown) {
-			if shown != "" {
+			if shown != "" && d.words.Allow() {
 				d.log.WarnContext(r.Context(), "the console was asked with a wrong token", "remote", r.RemoteAddr)
 			}
 			w.Header().Set("WWW-Authenticate", `Basic realm="Rollcall", charset="UTF-8"`)
@@ -98,9 +91,11 @@ func shownToken(r *http.Request) string {
 // knows compares what was shown with the token as it is now. How long that takes says
 // nothing of the token.
 func (d *door) knows(r *http.Request, shown string) bool {
-	token, err := d.token.Resolve()
+	token, err := d.auth.ResolveToken()
 	if err != nil {
-		d.log.ErrorContext(r.Context(), "console.auth.token cannot be read, nobody is let in", "error", err)
+		if d.words.Allow() {
+			d.log.ErrorContext(r.Context(), "nobody is let in by console.auth.token", "error", err)
+		}
 		return false
 	}
 	want, got := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(shown))

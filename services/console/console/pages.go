@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/status"
@@ -31,31 +32,30 @@ type page struct {
 
 // routes are the pages, their style and the HTTP API.
 func routes(latest *reader, log *slog.Logger) http.Handler {
-	page := template.Must(template.New("status.html").Funcs(template.FuncMap{"when": when, "rows": rows}).ParseFS(pages, "pages/status.html"))
+	layout := template.Must(template.New("status.html").Funcs(template.FuncMap{"when": when, "rows": rows}).ParseFS(pages, "pages/status.html"))
 	style, err := fs.Sub(pages, "pages")
 	if err != nil {
 		panic(err) // it is in the program
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /console.css", http.FileServerFS(style))
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { showPage(w, r, page, latest, log) })
-	mux.HandleFunc("GET "+statusPath, func(w http.ResponseWriter, r *http.Request) { showJSON(w, r, latest, log) })
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { showPage(w, r, layout, latest, log) })
+	mux.HandleFunc("GET "+statusPath, func(w http.ResponseWriter, r *http.Request) { showJSON(w, r, latest) })
 	return mux
 }
 
 // showPage answers with a page; where nothing can be read, it says so and tries again.
-func showPage(w http.ResponseWriter, r *http.Request, t *template.Template, latest *reader, log *slog.Logger) {
+func showPage(w http.ResponseWriter, r *http.Request, layout *template.Template, latest *reader, log *slog.Logger) {
 	p := page{}
 	code := http.StatusOK
 	var err error
 	if p.reading, err = latest.get(r.Context()); err != nil {
-		log.WarnContext(r.Context(), "the console cannot read the status", "error", err)
-		p.At, p.Error, code = time.Now(), err.Error(), http.StatusServiceUnavailable
+		p.Error, code = err.Error(), http.StatusServiceUnavailable
 	} else {
 		p.verdict = judge(p.Status)
 	}
 	var body bytes.Buffer
-	if err := t.Execute(&body, p); err != nil {
+	if err := layout.Execute(&body, p); err != nil {
 		log.ErrorContext(r.Context(), "the console cannot show the status", "error", err)
 		http.Error(w, "the page cannot be made; the log of the console says why", http.StatusInternalServerError)
 		return
@@ -65,16 +65,16 @@ func showPage(w http.ResponseWriter, r *http.Request, t *template.Template, late
 	_, _ = body.WriteTo(w) // who goes away needs no answer
 }
 
-// showJSON answers with what `rollcall status -o json` prints.
-func showJSON(w http.ResponseWriter, r *http.Request, latest *reader, log *slog.Logger) {
+// showJSON answers with what `rollcall status -o json` prints, and when it was so.
+func showJSON(w http.ResponseWriter, r *http.Request, latest *reader) {
 	var answer any
 	code := http.StatusOK
-	reading, err := latest.get(r.Context())
-	if answer = reading.Status; err != nil {
-		log.WarnContext(r.Context(), "the console cannot read the status", "error", err)
+	now, err := latest.get(r.Context())
+	if answer = now.Status; err != nil {
 		answer, code = map[string]string{"error": err.Error()}, http.StatusServiceUnavailable
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Last-Modified", now.At.UTC().Format(http.TimeFormat))
 	w.WriteHeader(code)
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
@@ -84,7 +84,7 @@ func showJSON(w http.ResponseWriter, r *http.Request, latest *reader, log *slog.
 // when is a time for people, wherever they are.
 func when(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") + " UTC" }
 
-// row is one kind of a connection, or why it cannot be counted.
+// row is one kind of a connection.
 type row struct {
 	Kind string
 	*worker.Summary
@@ -103,6 +103,8 @@ type verdict struct {
 	Level   string // ok, busy or person; the style knows them
 	Summary string
 	Reasons []string
+
+	begins bool // something has not been looked at for the first time
 }
 
 // judge says in one sentence where everything stands.
@@ -122,10 +124,12 @@ func judge(s *status.Status) verdict {
 	switch {
 	case len(v.Reasons) > 0:
 		v.Level, v.Summary = "person", "Something waits for a person."
+	case v.begins:
+		v.Level, v.Summary = "busy", "The first read has not ended."
 	case backlog > 0 || retrying > 0:
 		v.Level, v.Summary = "busy", fmt.Sprintf("Work is under way: %d changes wait, %d are tried again.", backlog, retrying)
 	default:
-		v.Level, v.Summary = "ok", "Everything is applied."
+		v.Level, v.Summary = "ok", "All that was found is applied."
 	}
 	return *v
 }
@@ -135,8 +139,13 @@ func (v *verdict) add(format string, args ...any) {
 }
 
 func (v *verdict) source(s status.Source) {
-	if s.Detector == "" {
+	switch {
+	case s.Detector == "":
 		v.add("Source %s: nobody watches it. Is a change-detector running?", s.Name)
+	case s.LastPass == nil:
+		v.begins = true
+	case s.Overdue:
+		v.add("Source %s: it was last read whole at %s. Does the directory answer? See `rollcall check`.", s.Name, when(s.LastPass.At))
 	}
 	if s.Held > 0 {
 		v.add("Source %s: %d removals are held; see `rollcall held`.", s.Name, s.Held)
@@ -146,6 +155,11 @@ func (v *verdict) source(s status.Source) {
 func (v *verdict) connection(c status.Connection) {
 	if c.Refused != "" {
 		v.add("Connection %s: its configuration is refused: %s.", c.Name, c.Refused)
+	} else if c.Generation == 0 {
+		v.begins = true
+	}
+	if c.DryRun {
+		v.add("Connection %s is a dry run: nothing is sent.", c.Name)
 	}
 	if c.Paused != nil {
 		v.add("Connection %s is paused (%s) since %s.", c.Name, c.Paused.Reason, when(c.Paused.Since))
@@ -159,6 +173,11 @@ func (v *verdict) connection(c status.Connection) {
 		}
 		if r.RefusedMembers > 0 {
 			v.add("Connection %s: the target refuses %d members; see `rollcall parked`.", c.Name, r.RefusedMembers)
+		}
+	}
+	for _, d := range c.Drift {
+		if slices.ContainsFunc(d.Findings, func(f worker.Finding) bool { return f.What != worker.DriftUnknown && !f.Repaired }) {
+			v.add("Connection %s: %s were not as they were left (%s); see `rollcall drift %s`.", c.Name, d.Kind, d.InWords(), c.Name)
 		}
 	}
 }

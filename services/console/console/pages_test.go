@@ -1,6 +1,9 @@
 package console
 
 import (
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -10,11 +13,45 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/worker"
 )
 
+func drifted(repaired bool) *worker.DriftReport {
+	return &worker.DriftReport{
+		Kind: "users", Counts: map[string]int{worker.DriftMissing: 1}, Findings: []worker.Finding{{What: worker.DriftMissing, Repaired: repaired}},
+	}
+}
+
+// Everything that a page can say, once.
+func TestPageShowsAll(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 3, 2, 8, 15, 0, 0, time.UTC)
+	s := &status.Status{
+		Sources: []status.Source{{Name: "corp", Detector: "one", LastPass: &status.Pass{At: at, Mode: "usn", Users: 12, Groups: 3, HeldReason: "too many"}, Held: 7}},
+		Connections: []status.Connection{{
+			Name: "wiki", Generation: 2, DryRun: true, FirstRun: true, Refused: "another source", Paused: &status.Pause{Reason: "outage", Message: "502", Since: at},
+			Users: &worker.Summary{Active: 4, RefusedMembers: 1}, Drift: []*worker.DriftReport{drifted(false)},
+			Problems: []worker.ProblemOf{{Kind: "users", Entry: "0102", State: "parked", Message: "400 Bad Request"}},
+		}},
+	}
+	server := httptest.NewServer(routes(newReader(func() (*status.Status, error) { return s, nil }), slog.New(slog.NewTextHandler(t.Output(), nil))))
+	defer server.Close()
+	page := get(t, server.URL+"/")
+	for _, want := range []string{
+		"Something waits for a person.", "held: too many", "dry run: nothing is sent", "first run: nothing is disabled or deleted", "refused: another source",
+		"paused (outage) since 2026-03-02 08:15:00 UTC: 502", "users compared with the target", "1 missing", "Not applied in wiki", "<code>0102</code>", "400 Bad Request",
+	} {
+		if !strings.Contains(page.body, want) {
+			t.Errorf("the page does not say %q", want)
+		}
+	}
+	if page.code != http.StatusOK || t.Failed() {
+		t.Errorf("%d %s", page.code, page.body)
+	}
+}
+
 func TestJudge(t *testing.T) {
 	t.Parallel()
-	watched := status.Source{Name: "corp", Detector: "one"}
+	watched := status.Source{Name: "corp", Detector: "one", LastPass: &status.Pass{}}
 	wiki := func(change func(*status.Connection)) status.Status {
-		c := status.Connection{Name: "wiki", Users: &worker.Summary{Active: 3}, Groups: &worker.Summary{Active: 1}}
+		c := status.Connection{Name: "wiki", Generation: 1, Users: &worker.Summary{Active: 3}, Groups: &worker.Summary{Active: 1}}
 		change(&c)
 		return status.Status{Sources: []status.Source{watched}, Connections: []status.Connection{c}}
 	}
@@ -26,11 +63,17 @@ func TestJudge(t *testing.T) {
 		summary string
 		reason  string
 	}{
-		{"all is done", wiki(func(*status.Connection) {}), "ok", "Everything is applied.", ""},
-		{"without groups", wiki(func(c *status.Connection) { c.Groups = nil }), "ok", "Everything is applied.", ""},
+		{"all is done", wiki(func(*status.Connection) {}), "ok", "All that was found is applied.", ""},
+		{"without groups", wiki(func(c *status.Connection) { c.Groups = nil }), "ok", "All that was found is applied.", ""},
 		{"a backlog", wiki(func(c *status.Connection) { c.Users.Backlog = 2; c.Groups.Retrying = 1 }), "busy", "Work is under way: 2 changes wait, 1 are tried again.", ""},
 		{"nobody watches", status.Status{Sources: []status.Source{{Name: "corp"}}}, "person", "Something waits for a person.", "Source corp: nobody watches it. Is a change-detector running?"},
-		{"held in the source", status.Status{Sources: []status.Source{{Name: "corp", Detector: "one", Held: 7}}}, "person", "", "Source corp: 7 removals are held; see `rollcall held`."},
+		{"never read", status.Status{Sources: []status.Source{{Name: "corp", Detector: "one"}}}, "busy", "The first read has not ended.", ""},
+		{"not read for long", status.Status{Sources: []status.Source{{Name: "corp", Detector: "one", LastPass: &status.Pass{At: since}, Overdue: true}}}, "person", "", "Source corp: it was last read whole at 2026-03-02 08:15:00 UTC. Does the directory answer? See `rollcall check`."},
+		{"not begun", wiki(func(c *status.Connection) { c.Generation = 0 }), "busy", "The first read has not ended.", ""},
+		{"a dry run", wiki(func(c *status.Connection) { c.DryRun = true }), "person", "", "Connection wiki is a dry run: nothing is sent."},
+		{"drift", wiki(func(c *status.Connection) { c.Drift = []*worker.DriftReport{drifted(false)} }), "person", "", "Connection wiki: users were not as they were left (1 missing); see `rollcall drift wiki`."},
+		{"drift that is repaired", wiki(func(c *status.Connection) { c.Drift = []*worker.DriftReport{drifted(true)} }), "ok", "", ""},
+		{"held in the source", status.Status{Sources: []status.Source{{Name: "corp", Detector: "one", LastPass: &status.Pass{}, Held: 7}}}, "person", "", "Source corp: 7 removals are held; see `rollcall held`."},
 		{"held in the connection", wiki(func(c *status.Connection) { c.Groups.Held = 2 }), "person", "", "Connection wiki: removals of 2 groups are held; see `rollcall held`."},
 		{"parked and blocked", wiki(func(c *status.Connection) { c.Users.Parked = 1; c.Users.Blocked = 2 }), "person", "", "Connection wiki: 3 users cannot be applied; see `rollcall parked`."},
 		{"refused members", wiki(func(c *status.Connection) { c.Groups.RefusedMembers = 4 }), "person", "", "Connection wiki: the target refuses 4 members; see `rollcall parked`."},

@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -17,22 +18,25 @@ func TestManyWhoAskAreOneReading(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		took, fresh time.Duration
+		err         error
 	}{
-		{0, freshFor},
-		{time.Second, restFactor * time.Second},
+		{0, freshFor, nil},
+		{time.Second, restFactor * time.Second, nil},
+		{time.Minute / 4, maxRest, nil},
+		{time.Minute / 4, freshFor, errSlow}, // what may be over is not kept
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			readings := 0
-			r := newReader(func(context.Context) (*status.Status, error) {
+			r := newReader(func() (*status.Status, error) {
 				readings++
 				time.Sleep(test.took) //nolint:forbidigo // of the bubble: what a reading takes
-				return &status.Status{}, nil
+				return &status.Status{}, test.err
 			})
 			ask := func(n int) {
 				var all sync.WaitGroup
 				for range n {
 					all.Go(func() {
-						if _, err := r.get(t.Context()); err != nil {
+						if _, err := r.get(t.Context()); !errors.Is(err, test.err) {
 							t.Error(err)
 						}
 					})
@@ -58,34 +62,47 @@ func TestManyWhoAskAreOneReading(t *testing.T) {
 func TestWhoGoesAwaySpoilsNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := newReader(func(ctx context.Context) (*status.Status, error) {
-			select {
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			case <-time.After(time.Minute / 4):
-				return &status.Status{}, nil
-			}
+		r := newReader(func() (*status.Status, error) {
+			<-time.After(time.Minute / 4)
+			return &status.Status{}, nil
 		})
 		gone, leave := context.WithCancel(t.Context())
 		var all sync.WaitGroup
-		all.Go(func() {
-			if _, err := r.get(gone); err != nil {
-				t.Errorf("the reading that goes on: %v", err)
-			}
-		})
-		synctest.Wait()
-		all.Go(func() {
-			if _, err := r.get(gone); !errors.Is(err, context.Canceled) {
-				t.Errorf("who waits and goes away: %v", err)
-			}
-		})
-		all.Go(func() {
-			if _, err := r.get(t.Context()); err != nil {
-				t.Errorf("who stays: %v", err)
-			}
-		})
-		synctest.Wait()
+		ask := func(ctx context.Context, want error) {
+			all.Go(func() {
+				if _, err := r.get(ctx); !errors.Is(err, want) {
+					t.Errorf("%v, want %v", err, want)
+				}
+			})
+			synctest.Wait()
+		}
+		ask(gone, nil) // it reads already
+		ask(gone, context.Canceled)
+		ask(t.Context(), nil)
 		leave()
 		all.Wait()
+	})
+}
+
+// A NATS that does not answer, and the end of the service, end a reading.
+func TestReadingsAreBounded(t *testing.T) {
+	t.Parallel()
+	silent := func(ctx context.Context) (*status.Status, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		_, err := bounded(t.Context(), slog.New(slog.DiscardHandler), silent)()
+		if took := time.Since(began); !errors.Is(err, errSlow) || took != readTimeout {
+			t.Errorf("%v after %s", err, took)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, stop)
+		began = time.Now()
+		_, err = bounded(ctx, slog.New(slog.DiscardHandler), silent)()
+		if took := time.Since(began); !errors.Is(err, context.Canceled) || took != time.Second {
+			t.Errorf("%v after %s", err, took)
+		}
 	})
 }

@@ -48,11 +48,21 @@ func Run(ctx context.Context, env *service.Env) error {
 	group.Go(func() error { return detector.Run(ctx, env.Config, b, env.Log) }) // 3
 	group.Go(func() error { return usersync.Run(ctx, env.Config, process) })    // 4
 	group.Go(func() error { return groupsync.Run(ctx, env.Config, process) })   // 5
-	if env.Config.Console.Listen != "" {
-		group.Go(func() error { return console.Run(ctx, env.Config, b, env.Log) }) // 6
-	}
+	group.Go(func() error { return show(ctx, env, b) })                         // 6
 	env.Log.InfoContext(ctx, "rollcall runs", "sources", len(env.Config.Sources), "connections", len(env.Config.Connections))
 	return group.Wait()
+}
+
+// show serves the console. Nothing else depends on it, so that a port that is taken
+// stops no synchronization.
+func show(ctx context.Context, env *service.Env, b *bus.Bus) error {
+	if env.Config.Console.Listen == "" {
+		return nil
+	}
+	if err := console.Run(ctx, env.Config, b, env.Log); err != nil {
+		env.Log.ErrorContext(ctx, "there is no console, everything else goes on", "error", err)
+	}
+	return nil
 }
 
 func connect(ctx context.Context, env *service.Env) (*bus.Bus, func(), error) {

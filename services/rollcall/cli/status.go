@@ -45,6 +45,9 @@ func printStatus(w io.Writer, s *status.Status) error {
 		}
 		l := one.LastPass
 		p.line("%s\t%s\t%s\t%d\t%d\t%d", one.Name, holder, l.At.Local().Format(time.DateTime), l.Users, l.Groups, one.Held)
+		if one.Overdue {
+			p.line("  overdue: no full read since; `rollcall check` says whether the directory answers")
+		}
 		if l.HeldReason != "" {
 			p.line("  held: %s", l.HeldReason)
 		}
@@ -54,6 +57,9 @@ func printStatus(w io.Writer, s *status.Status) error {
 	for _, one := range s.Connections {
 		p.summary(one.Name, "users", one.Users)
 		p.summary(one.Name, "groups", one.Groups)
+		if one.DryRun {
+			p.line("  dry run: nothing is sent")
+		}
 		if one.FirstRun {
 			p.line("  first run: nothing is disabled or deleted without approval until all entries were looked at")
 		}

@@ -37,7 +37,7 @@ func TestKEDA(t *testing.T) {
 // tool is what one of the scripts that bring programs prints.
 func (c *cluster) tool(t *testing.T, script string) (dir string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), filepath.Join(c.chart, "..", "..", "..", "scripts", script)) //nolint:gosec // our own scripts
+	cmd := exec.CommandContext(t.Context(), filepath.Join(c.chart, "..", "..", "..", "scripts", script))
 	cmd.Stderr = t.Output()
 	out, err := cmd.Output()
 	if err != nil {
@@ -56,7 +56,7 @@ func (c *cluster) startPrometheus(t *testing.T) {
 	}
 	program := filepath.Join(c.tool(t, "prometheus.sh"), "prometheus")
 	image := kubetest.Image{Name: "localhost/prometheus:test", Entrypoint: "/prometheus", Files: map[string]string{"/prometheus": program, "/prometheus.yaml": file}}
-	libraries, err := exec.CommandContext(t.Context(), "ldd", program).Output() //nolint:gosec // it was brought by our script
+	libraries, err := exec.CommandContext(t.Context(), "ldd", program).Output()
 	if err != nil {
 		t.Fatalf("ldd: %v", err)
 	}
@@ -89,7 +89,7 @@ func (c *cluster) startKEDA(t *testing.T) {
 			Name: fmt.Sprintf("localhost/%s:test", image), Entrypoint: "/" + program, Files: map[string]string{"/" + program: filepath.Join(dir, program)},
 		})
 	}
-	objects, err := os.ReadFile(filepath.Join(dir, "keda.yaml")) //nolint:gosec // it was made by our script
+	objects, err := os.ReadFile(filepath.Join(dir, "keda.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}

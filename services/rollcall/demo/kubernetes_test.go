@@ -367,7 +367,7 @@ func (c *cluster) console(t *testing.T) {
 	}
 	c.eventually(t, "the console to say that all is applied", func(ctx context.Context) error {
 		code, page, err := ask(ctx, consoleToken)
-		if err == nil && !strings.Contains(page, "Everything is applied.") {
+		if err == nil && !strings.Contains(page, "All that was found is applied.") {
 			err = fmt.Errorf("%d: %s", code, page)
 		}
 		return err

@@ -55,7 +55,7 @@ func TestServicesAlone(t *testing.T) {
 	})
 	until(t, func() (string, bool) {
 		page, err := fetch(t.Context(), "http://"+console+"/")
-		return fmt.Sprintf("%v\n%s", err, page), strings.Contains(page, "Everything is applied.")
+		return fmt.Sprintf("%v\n%s", err, page), strings.Contains(page, "All that was found is applied.")
 	})
 	until(t, func() (string, bool) { return spans.find("detect users", userTrace) })
 	until(t, func() (string, bool) { return spans.find("detect groups", groupTrace) })

@@ -152,7 +152,7 @@ app.kubernetes.io/component: {{ .service }}
 
 {{/* Where the console listens; by default where its Service reaches it. */}}
 {{- define "rollcall.console.listen" -}}
-{{- default "0.0.0.0:8080" (dig "console" "listen" "" .Values.config) -}}
+{{- dig "console" "listen" "0.0.0.0:8080" .Values.config -}}
 {{- end -}}
 
 {{- define "rollcall.console.port" -}}
@@ -161,7 +161,7 @@ app.kubernetes.io/component: {{ .service }}
 
 {{/* An address that is reached from outside of the pod, as a regular expression. */}}
 {{- define "rollcall.reachable" -}}
-^(0\.0\.0\.0|\[::\])?:[0-9]+$
+^(0\.0\.0\.0|\[::\])?:[1-9][0-9]{1,4}$
 {{- end -}}
 
 {{/* The names of the Secrets that a service gets, as a JSON list. */}}
@@ -210,8 +210,13 @@ app.kubernetes.io/component: {{ .service }}
 {{- if eq (include "rollcall.console.port" .) (include "rollcall.port" .) -}}
 {{- fail (printf "config.console.listen and config.telemetry.metrics_listen have the same port %s: choose two" (include "rollcall.port" .)) -}}
 {{- end -}}
-{{- if not (dig "console" "auth" "token" "" .Values.config) -}}
+{{- $token := dig "console" "auth" "token" "" .Values.config -}}
+{{- if not $token -}}
 {{- fail "console.enabled: the console needs a token; write config.console.auth.token: ${file:/run/secrets/rollcall/SECRET/KEY}, and name SECRET in existingSecrets, with services: [console]" -}}
+{{- end -}}
+{{- $secret := regexFind "^[$][{]file:/run/secrets/rollcall/[^/]+/" $token | trimPrefix "${file:/run/secrets/rollcall/" | trimSuffix "/" -}}
+{{- if and $secret (not (has $secret (include "rollcall.service.secrets" (dict "root" . "service" "console") | fromJsonArray))) -}}
+{{- fail (printf "config.console.auth.token is in Secret %s, which the console does not get: add {name: %s, services: [console]} to existingSecrets" $secret $secret) -}}
 {{- end -}}
 {{- if and $c.ingress.enabled (not $c.ingress.hosts) -}}
 {{- fail "console.ingress.hosts is empty: write the names by which people reach the console, for example [rollcall.example.com]" -}}
