@@ -226,7 +226,9 @@ func (s *site) troubles() string {
 		return err.Error()
 	}
 	defer b.Close()
-	var lines []string
+	waiting, err := backlog(ctx, b, s.cfg)
+	pause, pauseErr := worker.Paused(ctx, b, wiki)
+	lines := []string{fmt.Sprintf("%d changes and requests wait (%v); paused: %v (%v)", waiting, err, pause, pauseErr)}
 	for _, kind := range kinds {
 		watch, stop := context.WithCancel(ctx)
 		err := links.Open(b, nil, wiki, "chaos").Links(watch, kind, stop, func(id []byte, l *provisioningv1.Link, _ uint64) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -284,6 +285,47 @@ func TestFirstRunRemovesNothing(t *testing.T) {
 	}
 	b.Mark(user, provisioningv1.Mark_MARK_APPROVED)
 	b.Until(user, 1, func(l *provisioningv1.Link) bool { return l.GetState() == provisioningv1.LinkState_LINK_STATE_DISABLED })
+}
+
+// A removal that waits for the end of the first run is not in the way of that end,
+// which may be seen only when nothing of the consumer is in flight.
+func TestRemovalDoesNotHoldTheFirstRunUp(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	if _, err := worker.Forget(t.Context(), b.Bus, "wiki"); err != nil {
+		t.Fatal(err)
+	}
+	if err := worker.Advance(t.Context(), b.Bus, worker.PlanOf(b.Config, "wiki")); err != nil {
+		t.Fatal(err)
+	}
+	// The second one hangs until everything else is looked at.
+	hang := make(chan struct{})
+	b.Target.SetFault(func(r scimtest.Request) *scimtest.Fault {
+		if r.Method == http.MethodPost && strings.Contains(r.Body, "u2") {
+			<-hang
+		}
+		return nil
+	})
+	release := sync.OnceFunc(func() { close(hang) })
+	t.Cleanup(release)
+	one := b.Publish(person(1))
+	b.Publish(person(2))
+	if err := worker.FirstPass(t.Context(), b.Bus, "wiki"); err != nil {
+		t.Fatal(err)
+	}
+	b.Start(usersync.Run)
+	b.Until(user, 1, workertest.Applied(one))
+	gone := b.Publish(workertest.Gone(user, 1))
+	b.Eventually("only the one that hangs is in flight, and the removal is asked for later", func() bool {
+		backlog, err := b.Bus.Backlog(t.Context(), user.Stream(), worker.ChangesConsumer(user, "wiki", b.Config.Hash("wiki")))
+		later, laterErr := b.Bus.LastSequence(t.Context(), provisioningv1.StreamRequests)
+		return err == nil && laterErr == nil && backlog.Total() == 1 && later > 0
+	})
+	release()
+	b.Until(user, 1, workertest.Applied(gone))
+	if u, _ := b.Target.User("u1"); u["active"] != false {
+		t.Errorf("after the first run: %v", u)
+	}
 }
 
 // The directory was reloaded: every person has a new entry id. Once the removal of
