@@ -22,10 +22,11 @@ const (
 	ackWait      = 30 * time.Second
 	firstBackOff = time.Second
 	maxBackOff   = 5 * time.Minute
-	// longestNak is the longest delay that occupies a place in the consumer's
-	// window; longer ones become schedules.
-	longestNak = 5 * time.Second
 )
+
+// LongestInFlight is the longest delay for which a message that comes later stays in
+// flight, in a place of the consumer's window; for a longer one a request comes instead.
+const LongestInFlight = 5 * time.Second
 
 // ConsumerSpec is a durable consumer.
 type ConsumerSpec struct {
@@ -435,11 +436,11 @@ func (b *Bus) settle(ctx context.Context, msg jetstream.Msg, d *Delivery, connec
 // consumer's window for a short one; for a longer one a request comes instead, so
 // that what fails for long takes no room from the others.
 func (b *Bus) again(ctx context.Context, msg jetstream.Msg, d *Delivery, connection string, delay time.Duration) error {
-	if delay <= longestNak || connection == "" {
+	if delay <= LongestInFlight || connection == "" {
 		return msg.NakWithDelay(delay)
 	}
 	if err := b.postpone(ctx, d, connection, delay); err != nil {
-		return errors.Join(err, msg.NakWithDelay(longestNak))
+		return errors.Join(err, msg.NakWithDelay(LongestInFlight))
 	}
 	return msg.Ack()
 }

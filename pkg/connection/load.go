@@ -117,11 +117,7 @@ func (c *Config) applyMappings() {
 // read. The secrets are not kept.
 func (c *Config) ResolveAll() error {
 	var faults Faults
-	for key, s := range c.secrets() {
-		resolve := s.Resolve
-		if key == "console.auth.token" {
-			resolve = c.Console.Auth.ResolveToken
-		}
+	for key, resolve := range c.secrets() {
 		if _, err := resolve(); err != nil {
 			faults = append(faults, Fault{File: c.origin.file, Line: c.origin.line(key), Key: key, Problem: err.Error()})
 		}
@@ -129,28 +125,35 @@ func (c *Config) ResolveAll() error {
 	return faults.orNil()
 }
 
-// secrets returns every configured secret by its key.
-func (c *Config) secrets() map[string]Secret {
-	all := map[string]Secret{"nats.credentials": c.NATS.Credentials, "console.auth.token": c.Console.Auth.Token}
+// secrets returns how every configured secret is read, by its key.
+func (c *Config) secrets() map[string]func() (string, error) {
+	all := map[string]func() (string, error){}
+	add := func(key string, s Secret, resolve func() (string, error)) {
+		if !s.IsZero() {
+			all[key] = resolve
+		}
+	}
+	plain := func(key string, s Secret) { add(key, s, s.Resolve) }
+	plain("nats.credentials", c.NATS.Credentials)
+	add("console.auth.token", c.Console.Auth.Token, c.Console.Auth.ResolveToken)
 	for name, s := range c.Sources {
-		all["sources."+name+".ldap.bind_password"] = s.LDAP.BindPassword
+		plain("sources."+name+".ldap.bind_password", s.LDAP.BindPassword)
 	}
 	for name, conn := range c.Connections {
 		auth := "connections." + name + ".target.auth."
 		if conn.Target.Auth.Basic != nil {
-			all[auth+"basic.password"] = conn.Target.Auth.Basic.Password
+			plain(auth+"basic.password", conn.Target.Auth.Basic.Password)
 		}
 		if conn.Target.Auth.Bearer != nil {
-			all[auth+"bearer.token"] = conn.Target.Auth.Bearer.Token
+			plain(auth+"bearer.token", conn.Target.Auth.Bearer.Token)
 		}
 		if conn.Target.Auth.OAuth2 != nil {
-			all[auth+"oauth2_client_credentials.client_secret"] = conn.Target.Auth.OAuth2.ClientSecret
+			plain(auth+"oauth2_client_credentials.client_secret", conn.Target.Auth.OAuth2.ClientSecret)
 		}
 		if conn.Target.Auth.Header != nil {
-			all[auth+"header.value"] = conn.Target.Auth.Header.Value
+			plain(auth+"header.value", conn.Target.Auth.Header.Value)
 		}
 	}
-	maps.DeleteFunc(all, func(_ string, s Secret) bool { return s.IsZero() })
 	return all
 }
 

@@ -22,11 +22,10 @@ const (
 	firstDone    = "done "
 )
 
-// firstRunDelay is how long a removal waits that came during the first run. It is longer
-// than what a consumer keeps in its window (bus.Later), so that a request comes instead:
-// the end of the first run may be seen only when nothing of the consumer is in flight,
-// and a removal that waits for that end must not be in its way.
-const firstRunDelay = 6 * time.Second
+// firstRunDelay is how long a removal waits that came during the first run: not in
+// flight, because the end of the first run may be seen only when nothing of the consumer
+// is, and a removal that waits for that end must not be in its way.
+const firstRunDelay = bus.LongestInFlight + time.Second
 
 func firstKey(connection string, kind directoryv1.Kind) string {
 	return connection + ".first." + kind.Token()

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,18 +33,6 @@ func TestKEDA(t *testing.T) {
 	})
 }
 
-// tool is what one of the scripts that bring programs prints.
-func (c *cluster) tool(t *testing.T, script string) (dir string) {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), filepath.Join(c.chart, "..", "..", "..", "scripts", script))
-	cmd.Stderr = t.Output()
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%s: %v", script, err)
-	}
-	return strings.TrimSpace(string(out))
-}
-
 // startPrometheus runs a Prometheus in a pod that asks every pod of the release, as it
 // finds them by the name of their headless service.
 func (c *cluster) startPrometheus(t *testing.T) {
@@ -54,7 +41,11 @@ func (c *cluster) startPrometheus(t *testing.T) {
 	if err := os.WriteFile(file, []byte(prometheusConfiguration), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	program := filepath.Join(c.tool(t, "prometheus.sh"), "prometheus")
+	dir, err := kubetest.Script(t.Context(), "prometheus.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(dir, "prometheus")
 	image := kubetest.Image{Name: "localhost/prometheus:test", Entrypoint: "/prometheus", Files: map[string]string{"/prometheus": program, "/prometheus.yaml": file}}
 	libraries, err := exec.CommandContext(t.Context(), "ldd", program).Output()
 	if err != nil {
@@ -83,10 +74,13 @@ scrape_configs:
 // startKEDA runs KEDA as its own manifests say, without its webhook.
 func (c *cluster) startKEDA(t *testing.T) {
 	t.Helper()
-	dir := c.tool(t, "keda.sh")
-	for image, program := range map[string]string{"keda": "keda", "keda-adapter": "keda-adapter"} {
+	dir, err := kubetest.Script(t.Context(), "keda.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, program := range []string{"keda", "keda-adapter"} {
 		c.Import(t, kubetest.Image{
-			Name: fmt.Sprintf("localhost/%s:test", image), Entrypoint: "/" + program, Files: map[string]string{"/" + program: filepath.Join(dir, program)},
+			Name: "localhost/" + program + ":test", Entrypoint: "/" + program, Files: map[string]string{"/" + program: filepath.Join(dir, program)},
 		})
 	}
 	objects, err := os.ReadFile(filepath.Join(dir, "keda.yaml"))

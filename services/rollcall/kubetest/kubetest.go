@@ -127,9 +127,9 @@ func repository() (string, error) {
 	return "", errors.New("find the repository: no directory above has scripts/cluster.sh")
 }
 
-// script runs one of the scripts that bring programs, and returns the directory that
-// it prints.
-func script(ctx context.Context, name string, args ...string) (string, error) {
+// Script runs one of the repository's scripts that bring programs, and returns the
+// directory that it prints.
+func Script(ctx context.Context, name string, args ...string) (string, error) {
 	root, err := repository()
 	if err != nil {
 		return "", err

@@ -18,7 +18,7 @@ const nodeName = "node1"
 // newNode makes the directories and finds the programs.
 func newNode(tb testing.TB) (*Node, error) {
 	tb.Helper()
-	programs, err := script(tb.Context(), "cluster.sh")
+	programs, err := Script(tb.Context(), "cluster.sh")
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func (n *Node) key(name string) string { return filepath.Join(n.dir, "keys", nam
 
 // containerdRoot is where scripts/debian.sh unpacks containerd and what it needs.
 func containerdRoot(ctx context.Context) (string, error) {
-	return script(ctx, "debian.sh", "containerd", "containerd", "usr/bin/containerd --version",
+	return Script(ctx, "debian.sh", "containerd", "containerd", "usr/bin/containerd --version",
 		"containerd", "runc", "containernetworking-plugins", "nftables", "iptables", "iproute2")
 }
 

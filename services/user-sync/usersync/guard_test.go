@@ -253,15 +253,22 @@ func withValue(a connection.Attribute, value string) connection.Attribute {
 	return a
 }
 
-func TestFirstRunRemovesNothing(t *testing.T) {
-	t.Parallel()
-	b := workertest.New(t, "remove: disable\n      provision_disabled: true", scimtest.Options{})
+// neverRan is a bench whose connection begins its first run.
+func neverRan(t *testing.T, users string) *workertest.Bench {
+	t.Helper()
+	b := workertest.New(t, users, scimtest.Options{})
 	if _, err := worker.Forget(t.Context(), b.Bus, "wiki"); err != nil {
 		t.Fatal(err)
 	}
 	if err := worker.Advance(t.Context(), b.Bus, worker.PlanOf(b.Config, "wiki")); err != nil {
 		t.Fatal(err)
 	}
+	return b
+}
+
+func TestFirstRunRemovesNothing(t *testing.T) {
+	t.Parallel()
+	b := neverRan(t, "remove: disable\n      provision_disabled: true")
 	b.Target.Seed(scim.KindUser, map[string]any{"userName": "u1", "active": true, "title": "Clerk", "emails": []any{map[string]any{"type": "work", "value": "u1@x", "primary": true}}})
 	off := person(1)
 	off.GetUser().Enabled = false
@@ -291,13 +298,7 @@ func TestFirstRunRemovesNothing(t *testing.T) {
 // which may be seen only when nothing of the consumer is in flight.
 func TestRemovalDoesNotHoldTheFirstRunUp(t *testing.T) {
 	t.Parallel()
-	b := workertest.New(t, "remove: disable", scimtest.Options{})
-	if _, err := worker.Forget(t.Context(), b.Bus, "wiki"); err != nil {
-		t.Fatal(err)
-	}
-	if err := worker.Advance(t.Context(), b.Bus, worker.PlanOf(b.Config, "wiki")); err != nil {
-		t.Fatal(err)
-	}
+	b := neverRan(t, "remove: disable")
 	// The second one hangs until everything else is looked at.
 	hang := make(chan struct{})
 	b.Target.SetFault(func(r scimtest.Request) *scimtest.Fault {
