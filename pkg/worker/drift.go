@@ -62,7 +62,8 @@ type DriftReport struct {
 	Listed     int            `json:"listed"`   // resources of the target
 	Compared   int            `json:"compared"` // of them, those that are ours
 	Counts     map[string]int `json:"counts"`
-	// Pending are entries that a worker was writing to meanwhile.
+	// Pending are entries that a worker was writing to, or has to look at again after a
+	// write without an answer. They were not judged.
 	Pending int `json:"pending,omitempty"`
 	// Unread are groups of which the members could not be read.
 	Unread int `json:"members_unread,omitempty"`
@@ -79,7 +80,10 @@ func (r *DriftReport) InWords() string {
 			parts = append(parts, fmt.Sprintf("%d %s", n, what))
 		}
 	}
-	if len(parts) == 0 {
+	switch {
+	case len(parts) == 0 && r.Pending > 0:
+		return "all that was judged as it was left"
+	case len(parts) == 0:
 		return "all as it was left"
 	}
 	return strings.Join(parts, ", ")
@@ -151,6 +155,7 @@ type comparison struct {
 	foreign map[string]string  // resources that no link names, with their names
 	bearers map[string]string  // the first resource with each externalId
 	groups  []*linked
+	pending map[string]bool // entries that are not judged
 }
 
 // Compare is the table of contents of a comparison:
@@ -169,7 +174,7 @@ func (d *Drift) Compare(ctx context.Context) (*DriftReport, error) {
 	}
 	started := time.Now()
 	c := &comparison{
-		Drift: d, kind: kind, foreign: map[string]string{}, bearers: map[string]string{},
+		Drift: d, kind: kind, foreign: map[string]string{}, bearers: map[string]string{}, pending: map[string]bool{},
 		report: &DriftReport{Connection: d.connection.Name, Kind: d.worker.cfg.Kind.Token(), At: started.UTC(), Counts: map[string]int{}, Findings: []Finding{}},
 	}
 	for _, step := range []func(context.Context) error{c.remember, c.list, c.absent, c.members, c.unknown} {
@@ -236,10 +241,24 @@ func (c *comparison) see(ctx context.Context, r *scim.Resource) error {
 	}
 	delete(c.ours, r.ID)
 	c.report.Compared++
+	if c.claimed(one) {
+		return nil
+	}
 	if c.kind == scim.KindGroup {
 		c.groups = append(c.groups, one)
 	}
 	return c.compare(ctx, one, r, name)
+}
+
+// claimed says whether a worker had begun to write to the entry before the target was
+// read. The link then says what the target held before that, or will hold after it:
+// that both agree means as little as that they do not.
+func (c *comparison) claimed(one *linked) bool {
+	if one.link.GetClaim() == nil {
+		return false
+	}
+	c.pending[string(one.id)] = true
+	return true
 }
 
 // nameOf is what people call a resource.
@@ -323,8 +342,8 @@ func (c *comparison) judge(ctx context.Context, one *linked, f Finding) error {
 	if err != nil && !errors.Is(err, bus.ErrNotFound) {
 		return err
 	}
-	if revision != one.revision || one.link.GetClaim() != nil {
-		c.report.Pending++
+	if revision != one.revision {
+		c.pending[string(one.id)] = true
 		return nil
 	}
 	c.add(f, one.id)
@@ -342,6 +361,9 @@ func (c *comparison) absent(ctx context.Context) error {
 		return nil
 	}
 	for id, one := range c.ours {
+		if c.claimed(one) {
+			continue
+		}
 		_, err := c.target.Get(ctx, c.kind, id)
 		switch {
 		case scim.IsNotFound(err):
@@ -438,6 +460,7 @@ func (c *comparison) unknown(ctx context.Context) error {
 
 // conclude counts the findings and puts them in an order that is always the same.
 func (c *comparison) conclude() {
+	c.report.Pending = len(c.pending)
 	slices.SortFunc(c.report.Findings, func(a, b Finding) int {
 		return cmp.Or(strings.Compare(a.What, b.What), strings.Compare(a.Name, b.Name), strings.Compare(a.ResourceID, b.ResourceID))
 	})

@@ -2,6 +2,7 @@ package workertest
 
 import (
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
@@ -39,6 +40,23 @@ func (b *Bench) Up() {
 	if err != nil {
 		b.tb.Fatal(err)
 	}
+}
+
+// Hold keeps the target from taking up requests of a method until release is called, or
+// the test ends. reached is closed when the first of them is there.
+func (b *Bench) Hold(method string) (reached <-chan struct{}, release func()) {
+	there, gate := make(chan struct{}), make(chan struct{})
+	arrive := sync.OnceFunc(func() { close(there) })
+	release = sync.OnceFunc(func() { close(gate) })
+	b.tb.Cleanup(release)
+	b.Target.SetFault(func(r scimtest.Request) *scimtest.Fault {
+		if r.Method == method {
+			arrive()
+			<-gate
+		}
+		return nil
+	})
+	return there, release
 }
 
 // Paused is the connection's pause, nil when it is not paused.

@@ -3,6 +3,7 @@ package groupsync_test
 import (
 	"fmt"
 	"log/slog"
+	"net/http"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -142,9 +143,15 @@ func TestAttributeThatShouldBeEmptyIsDrift(t *testing.T) {
 	if diff := cmp.Diff([]string{"changed staff [urn:scimtest:2.0:Group:purpose]"}, got); diff != "" {
 		t.Fatalf("-want +got\n%s", diff)
 	}
+	written, release := b.Hold(http.MethodPatch)
 	if _, err := d.Repair(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
+	<-written
+	if r, got := found(t, d); r.Pending != 1 || len(got) > 0 {
+		t.Errorf("while it is repaired: %d not judged, found %v", r.Pending, got)
+	}
+	release()
 	b.Eventually("the attribute is cleared", func() bool {
 		r, got := found(t, d)
 		return r.Pending == 0 && len(got) == 0

@@ -118,7 +118,7 @@ func printDrift(w io.Writer, reports []*worker.DriftReport) error {
 			p.line("  nothing counts as missing: %s", r.Incomplete)
 		}
 		if r.Pending > 0 {
-			p.line("  %d are being written right now and were not judged", r.Pending)
+			p.line("  %d are being written or looked at again, and were not judged", r.Pending)
 		}
 		if r.Unread > 0 {
 			p.line("  the members of %d groups cannot be read", r.Unread)
