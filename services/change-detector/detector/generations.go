@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -55,7 +56,7 @@ func (d *detector) firstPassDone(ctx context.Context) {
 	if err := d.bus.PutText(ctx, provisioningv1.BucketSources, currentSetKey(d.name), names, 0); err != nil {
 		d.log.WarnContext(ctx, "store the current attribute set; connections that need it wait for a full pass again after the next start", "error", err)
 	}
-	d.generations.release()
+	d.generations.release(ctx)
 }
 
 // generations makes the configuration of the source's connections current. One
@@ -99,8 +100,9 @@ func within(needs, set mapping.Set) bool {
 }
 
 // release lets the connections advance that waited for the first full pass, and
-// tells all of them that it is published.
-func (g *generations) release() {
+// tells all of them that it is published: those that advanced before at once, so that
+// nothing that is published from now on belongs to their first run.
+func (g *generations) release(ctx context.Context) {
 	if g == nil {
 		return
 	}
@@ -111,7 +113,13 @@ func (g *generations) release() {
 			g.due = append(g.due, name)
 		}
 	}
+	due := slices.Clone(g.due)
 	g.mu.Unlock()
+	for _, name := range due {
+		if err := worker.FirstPass(ctx, g.detector.bus, name); err != nil {
+			g.detector.log.DebugContext(ctx, "the end of the first run is not noted, trying again", "connection", name, "error", err)
+		}
+	}
 	select {
 	case g.wake <- struct{}{}:
 	default:
