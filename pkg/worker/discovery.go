@@ -103,7 +103,7 @@ func (c *capabilities) take(_, text string) {
 	k := c.read(text)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if k.At != c.known.At { // asked anew: what was learned before has ended
+	if k.At != c.known.At && !c.known.At.IsZero() { // asked anew: what was learned before has ended
 		c.lessons = k.Learned
 	}
 	c.known = k
@@ -149,15 +149,19 @@ func (c *capabilities) keep() {
 func (c *capabilities) refresh() error {
 	key := capabilitiesKey(c.connection)
 	return c.bus.WithLease(c.ctx, provisioningv1.BucketTargets, key+".lease", c.owner, discoveryLease, func(ctx context.Context) error {
-		if k, err := c.stored(ctx); err != nil || time.Since(k.At) < discoveryInterval {
+		k, err := c.stored(ctx)
+		if err != nil || time.Since(k.At) < discoveryInterval {
 			return err // another replica was faster
+		}
+		if !k.At.IsZero() {
+			k.Learned = scim.Learned{} // it ends with what the target said
 		}
 		said, err := c.ask(ctx)
 		if err != nil {
 			return err
 		}
 		c.log.InfoContext(ctx, "asked the target what it can do", "patch", !said.NoPatch, "groups", !said.NoGroups, "says_nothing_of", said.Silent)
-		return c.put(ctx, findings{URL: c.url, At: time.Now().UTC(), Said: said})
+		return c.put(ctx, findings{URL: c.url, At: time.Now().UTC(), Said: said, Learned: k.Learned})
 	})
 }
 

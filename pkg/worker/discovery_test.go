@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -143,6 +144,36 @@ func TestLessonIsLearnedOnce(t *testing.T) {
 	}
 	if n := target.Discoveries(); n != 3 {
 		t.Errorf("%d requests about the target itself, want 3", n)
+	}
+}
+
+// What is learned before the target has said anything about itself is as new as what it
+// says then.
+func TestLessonBeforeTheFirstAnswerIsKept(t *testing.T) {
+	t.Parallel()
+	target := scimtest.NewServer(t, scimtest.Options{})
+	asks, answers := make(chan struct{}, 16), make(chan struct{})
+	release := sync.OnceFunc(func() { close(answers) })
+	t.Cleanup(release)
+	target.SetFault(func(r scimtest.Request) *scimtest.Fault {
+		if r.Method == http.MethodPatch {
+			return &scimtest.Fault{Status: http.StatusNotImplemented}
+		}
+		asks <- struct{}{}
+		<-answers
+		return nil
+	})
+	s := newSite(t, 8, map[string]connection.Target{"wiki": {URL: target.URL(), Concurrency: 4}})
+	first, second := s.asking(), s.asking()
+	change := []scim.Operation{scim.SetOperation(scim.Unit{Path: "title", Value: "x"})}
+	client := s.client(first, wiki)
+	<-asks
+	if _, err := client.Patch(t.Context(), scim.KindUser, "1", change); !scim.IsUnsupported(err) {
+		t.Fatal(err)
+	}
+	release()
+	for _, p := range []*Process{first, second, s.asking()} {
+		s.until(p, func(k findings, p scim.Profile) bool { return patchless(k, p) && k.Learned.NoUserPatch })
 	}
 }
 
