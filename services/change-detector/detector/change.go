@@ -43,7 +43,9 @@ type publication struct {
 	// chunks are a group's members, by chunk number; nil for a user.
 	chunks [][]byte
 	entry  *entry // nil when the entry is gone
-	fields fields // of what is published; none for a removal
+	// detected is when the mirror saw that it has to be published; see mirror.detected.
+	detected int64
+	fields   fields // of what is published; none for a removal
 	// lost are the fields that the entry has no longer, though they are published.
 	lost []string
 	// left are the members that the group has no longer, though they are published
@@ -93,7 +95,7 @@ func (m *mirror) present(e *entry, kind directoryv1.Kind, before *published) (*p
 // now: a group never gets fewer chunks than it has, and a user of whom nobody can say
 // whether it is enabled stays what it is.
 func (m *mirror) outline(e *entry, kind directoryv1.Kind, before *published, nested *nesting) (*publication, error) {
-	p := &publication{entry: e, change: &directoryv1.Change{
+	p := &publication{entry: e, detected: m.detected(e), change: &directoryv1.Change{
 		EntryId: e.id[:], Kind: kind, Op: directoryv1.Op_OP_PRESENT,
 		AttributeSet: m.rules.setID, SchemaVersion: directoryv1.SchemaVersion,
 	}}
@@ -165,7 +167,7 @@ func (m *mirror) references(attributes []*directoryv1.Attribute) []*directoryv1.
 
 // absent makes the publication of an entry that is gone or out of scope.
 func (m *mirror) absent(id ID, e *entry, kind directoryv1.Kind, reason directoryv1.Reason, chunks int) (*publication, error) {
-	p := &publication{entry: e, chunks: make([][]byte, chunks), change: &directoryv1.Change{
+	p := &publication{entry: e, detected: m.detected(e), chunks: make([][]byte, chunks), change: &directoryv1.Change{
 		EntryId: id[:], Kind: kind, Op: directoryv1.Op_OP_ABSENT, Reason: reason,
 		AttributeSet: m.rules.setID, SchemaVersion: directoryv1.SchemaVersion,
 	}}

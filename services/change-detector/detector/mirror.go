@@ -118,6 +118,9 @@ type mirror struct {
 	full    bool            // everything has to be looked at
 	// regrouped says that who is a member of what may have changed.
 	regrouped bool
+	// since is when the first change was seen that no pass was about yet, as Unix time
+	// in nanoseconds; 0 when there is none.
+	since int64
 }
 
 func newMirror(r *rules) *mirror {
@@ -201,6 +204,7 @@ func (m *mirror) shelve(e *entry) *entry {
 }
 
 func (m *mirror) replace(old, fresh *entry) {
+	m.changed(fresh.detected)
 	moved := false
 	_, returns := m.ghosts[fresh.id]
 	if old != nil {
@@ -245,6 +249,25 @@ func (m *mirror) Gone(id ID) {
 	delete(m.entries, id)
 	m.ghosts[id] = e
 	m.dirty[id] = struct{}{}
+	m.changed(time.Now().UnixNano())
+}
+
+// changed notes when a change was seen.
+func (m *mirror) changed(at int64) {
+	if m.since == 0 || at < m.since {
+		m.since = at
+	}
+}
+
+// detected is when it was seen that what is published of an entry has to change, as
+// Unix time in nanoseconds: with the entry itself, or with another one that decides
+// about its scope or its members; 0 when nothing was seen, but a person let it pass.
+// There is no entry where that is gone.
+func (m *mirror) detected(e *entry) int64 {
+	if e == nil || m.since == 0 {
+		return m.since
+	}
+	return max(m.since, e.detected)
 }
 
 // Complete ends a full read: what was not put is gone, and everything is looked

@@ -105,8 +105,8 @@ func (p *publisher) item(ctx context.Context, pub *publication) (*item, error) {
 	kind, id := pub.change.GetKind(), ID(pub.change.GetEntryId())
 	before := p.memory[kind][id]
 	detected := time.Now()
-	if pub.entry != nil {
-		detected = time.Unix(0, pub.entry.detected)
+	if pub.detected != 0 {
+		detected = time.Unix(0, pub.detected)
 	}
 	ctx, span := p.tracer.Start(ctx, "detect "+kind.Token(), trace.WithNewRoot(), trace.WithTimestamp(detected),
 		trace.WithAttributes(attribute.String("rollcall.source", p.name), attribute.String("rollcall.entry.id", id.String()),
