@@ -168,7 +168,7 @@ var roles = map[string][2]string{ //nolint:gochecknoglobals // a table
 func (c *company) hire(n name, random *rand.Rand) {
 	number := len(c.people)
 	d := departments[random.IntN(len(departments))]
-	p := &person{name: n, department: d.name, title: d.titles[random.IntN(len(d.titles))], number: strconv.Itoa(10_000 + number)}
+	p := &person{name: n, department: d.name, title: d.titles[random.IntN(len(d.titles))], number: "E" + strconv.Itoa(10_000+number)}
 	if role, is := roles[n.uid]; is {
 		p.department, p.title = role[0], role[1]
 	}

@@ -189,10 +189,11 @@ func TestNewConfigurationThatRemovesTooMuchIsHeldWhole(t *testing.T) {
 	cases := []struct {
 		name        string
 		users, conn string
+		held        int
 		reason      string
 	}{
-		{"scope typo", "remove: delete", `scope: '"nobody" in user.all.uid'`, "no user would be left: all 20 would be disabled or deleted"},
-		{"a third out of scope", "remove: disable", `scope: '!user.?uid.orValue("").startsWith("u1")'`, "11 of 20 users would be removed"},
+		{"scope typo", "remove: delete", `scope: '"nobody" in user.all.uid'`, 20, "no user would be left: all 20 would be disabled or deleted"},
+		{"a third out of scope", "remove: disable", `scope: '!user.?uid.orValue("").startsWith("u1")'`, 11, "11 of 20 users would be removed"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -204,7 +205,7 @@ func TestNewConfigurationThatRemovesTooMuchIsHeldWhole(t *testing.T) {
 			b.Target.ResetLog()
 			b.Configure(c.users, c.conn)
 			stop = b.Start(usersync.Run)
-			b.Eventually("everything is held", func() bool { return len(b.Held(user)) >= 11 })
+			b.Eventually("everything is held", func() bool { return len(b.Held(user)) == c.held })
 			i := b.Held(user)[1]
 			if !strings.Contains(i.GetReason(), "connections.wiki: this configuration is new, and by it "+c.reason) {
 				t.Errorf("reason %q", i.GetReason())
