@@ -57,6 +57,25 @@ func TestDetectedIsWhenTheCauseWasSeen(t *testing.T) {
 			say(t, s, provisioningv1.Mark_MARK_APPROVED, anyItem)
 			settled(t, s)
 		}},
+		{"it gathered in a burst", func(t *testing.T, s *session, v *visible, _ *model, _ *object) {
+			t.Helper()
+			s.pace = pace{burst: time.Hour, quiet: time.Hour, longest: time.Hour}
+			for n := range 7 { // the first five flow
+				n = (n + 3) % 7
+				delete(v.entries, makeID(n))
+				s.Gone(makeID(n))
+				settled(t, s)
+			}
+			seen := time.Now()
+			s.pace.quiet = 0
+			s.rouse()
+			awaitWake(t, s)
+			settled(t, s)
+			second := makeID(2) // the last of those that gathered
+			if at := detected(t, s, directoryv1.StreamUsers, directoryv1.EntrySubject(user, s.name, second[:])); at.After(seen) {
+				t.Errorf("a removal was detected %s after it was seen", at.Sub(seen))
+			}
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

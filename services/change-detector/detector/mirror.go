@@ -118,8 +118,8 @@ type mirror struct {
 	full    bool            // everything has to be looked at
 	// regrouped says that who is a member of what may have changed.
 	regrouped bool
-	// since is when the first change was seen that no pass was about yet, as Unix time
-	// in nanoseconds; 0 when there is none.
+	// since is when the first change was seen that no pass has decided about yet, as Unix
+	// time in nanoseconds; 0 when there is none.
 	since int64
 }
 

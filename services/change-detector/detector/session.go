@@ -169,7 +169,9 @@ func (s *session) Settled(ctx context.Context) error {
 	if err := s.post(ctx); err != nil { // 10
 		return err
 	}
-	s.mirror.since = 0
+	if s.due(s.pace).IsZero() { // nothing gathers
+		s.mirror.since = 0
+	}
 	s.rouse()
 	s.report(ctx)
 	if s.full && !s.passed {
