@@ -59,7 +59,7 @@ func TestDetectedIsWhenTheCauseWasSeen(t *testing.T) {
 		}},
 		{"it gathered in a burst", func(t *testing.T, s *session, v *visible, _ *model, _ *object) {
 			t.Helper()
-			s.pace = pace{burst: time.Hour, quiet: time.Hour, longest: time.Hour}
+			s.pace, s.limits.MaxRemovalPercent = pace{burst: time.Hour, quiet: time.Hour, longest: time.Hour}, 50
 			for n := range 7 { // the first five flow
 				n = (n + 3) % 7
 				delete(v.entries, makeID(n))
@@ -71,8 +71,11 @@ func TestDetectedIsWhenTheCauseWasSeen(t *testing.T) {
 			s.rouse()
 			awaitWake(t, s)
 			settled(t, s)
-			second := makeID(2) // the last of those that gathered
-			if at := detected(t, s, directoryv1.StreamUsers, directoryv1.EntrySubject(user, s.name, second[:])); at.After(seen) {
+			last := makeID(2) // the last of those that gathered
+			if _, users := on(t, s, makeID(1000)); users != 93 {
+				t.Fatalf("%d users, want 93", users)
+			}
+			if at := detected(t, s, directoryv1.StreamUsers, directoryv1.EntrySubject(user, s.name, last[:])); at.After(seen) {
 				t.Errorf("a removal was detected %s after it was seen", at.Sub(seen))
 			}
 		}},
