@@ -102,6 +102,8 @@ type Backlog struct {
 	Settled uint64
 	// Paused says that the consumer is paused, and is not being resumed.
 	Paused bool
+	// Since is when the consumer was created.
+	Since time.Time
 }
 
 // Reached says whether everything up to a sequence of the stream has its verdict.
@@ -117,18 +119,24 @@ func (b *Bus) Backlog(ctx context.Context, stream, consumer string) (Backlog, er
 		return Backlog{}, fmt.Errorf("look up consumer %s on %s: %w", consumer, stream, consumerNotFound(err))
 	}
 	info := c.CachedInfo()
-	return Backlog{Waiting: info.NumPending, InFlight: uint64(max(0, info.NumAckPending)), Settled: info.AckFloor.Stream, Paused: pausedBy(info)}, nil
+	return Backlog{
+		Waiting: info.NumPending, InFlight: uint64(max(0, info.NumAckPending)), Settled: info.AckFloor.Stream, Paused: pausedBy(info), Since: info.Created,
+	}, nil
 }
 
-// Oldest is when the oldest message was published that a consumer has no verdict of;
-// zero when there is none.
+// Oldest is since when the oldest message waits that a consumer has no verdict of: since
+// it was published, or since the consumer was created, which may be later; zero when
+// there is none.
 func (b *Bus) Oldest(ctx context.Context, stream, filter string, backlog Backlog) (time.Time, error) {
 	if backlog.Total() == 0 {
 		return time.Time{}, nil
 	}
 	next, err := b.firstAfter(ctx, stream, filter, backlog.Settled)
-	if err != nil || next == nil {
+	switch {
+	case err != nil || next == nil:
 		return time.Time{}, err
+	case backlog.Since.After(next.Time):
+		return backlog.Since, nil
 	}
 	return next.Time, nil
 }
@@ -164,6 +172,9 @@ type Delivery struct {
 	Attempt uint64
 	// Request is set when the message is a request, not a change.
 	Request bool
+	// Since is when the consumer was created: what was published before is as new to it
+	// as that.
+	Since time.Time
 }
 
 // Reason is why the entry was requested; empty for a change.
@@ -245,7 +256,7 @@ func (b *Bus) Consume(ctx context.Context, stream, consumer string, opts Consume
 		}
 		running.Go(func() {
 			defer own.free()
-			b.deliver(ctx, work, msg, opts, handle)
+			b.deliver(ctx, work, msg, c.CachedInfo().Created, opts, handle)
 		})
 	}
 }
@@ -339,9 +350,9 @@ func (b *Bus) release(msg jetstream.Msg) {
 }
 
 // deliver runs the handler for one message that came before ctx ended; work is the
-// handler's own context.
-func (b *Bus) deliver(ctx, work context.Context, msg jetstream.Msg, opts ConsumeOptions, handle Handler) {
-	d, err := delivery(msg)
+// handler's own context, since when the consumer was created.
+func (b *Bus) deliver(ctx, work context.Context, msg jetstream.Msg, since time.Time, opts ConsumeOptions, handle Handler) {
+	d, err := delivery(msg, since)
 	if err != nil {
 		b.log.ErrorContext(ctx, "message without metadata", "error", err)
 		return
@@ -370,7 +381,7 @@ func (b *Bus) deliver(ctx, work context.Context, msg jetstream.Msg, opts Consume
 	}
 }
 
-func delivery(msg jetstream.Msg) (*Delivery, error) {
+func delivery(msg jetstream.Msg, since time.Time) (*Delivery, error) {
 	meta, err := msg.Metadata()
 	if err != nil {
 		return nil, fmt.Errorf("read metadata of %s: %w", msg.Subject(), err)
@@ -382,6 +393,7 @@ func delivery(msg jetstream.Msg) (*Delivery, error) {
 		},
 		Attempt: meta.NumDelivered,
 		Request: meta.Stream == provisioningv1.StreamRequests,
+		Since:   since,
 	}, nil
 }
 

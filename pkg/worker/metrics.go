@@ -47,9 +47,9 @@ func newMetrics(cfg Config) (*metrics, error) {
 	}}
 	var errs [6]error
 	m.age, errs[5] = meter.Float64ObservableGauge(MetricBacklogAge, metric.WithUnit("s"),
-		metric.WithDescription("Time since the oldest change was published that is not applied yet; 0 when all are."))
+		metric.WithDescription("Time that the oldest change has waited that is not applied yet, under this configuration; 0 when all are."))
 	m.latency, errs[0] = meter.Float64Histogram(MetricLatency, metric.WithUnit("s"),
-		metric.WithDescription("Time from the detection of a change to the target's confirmation."),
+		metric.WithDescription("Time from the detection of a change, or from the configuration that it is new to, to the target's confirmation."),
 		metric.WithExplicitBucketBoundaries(.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 3600))
 	m.outcomes, errs[1] = meter.Int64Counter(MetricOutcomes, metric.WithDescription("What was done about changes, by action and result."))
 	m.same, errs[2] = meter.Int64Counter(MetricUnchanged, metric.WithDescription("Changes that needed no call to the target."))

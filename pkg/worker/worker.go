@@ -228,8 +228,11 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 		if w.deps.Links.Busy(job.Record) {
 			return dispose(links.ErrClaimed, 0).verdict
 		}
-		if d.Request {
+		switch {
+		case d.Request:
 			job.Requested, job.reason, job.detected = true, d.Reason(), d.Published
+		case d.Since.After(job.detected): // what is new is the configuration
+			job.detected = d.Since
 		}
 		err = w.converger.Converge(ctx, job) // 3
 		if errors.Is(err, bus.ErrConflict) && ctx.Err() == nil {

@@ -289,6 +289,12 @@ func (b *Bench) PublishApproved(change *directoryv1.Change, approval string) uin
 	return b.publish(change, map[string]string{directoryv1.HeaderApproval: approval})
 }
 
+// PublishDetected publishes a change that the detector saw at a time.
+func (b *Bench) PublishDetected(change *directoryv1.Change, at time.Time) uint64 {
+	b.tb.Helper()
+	return b.publish(change, map[string]string{directoryv1.HeaderDetectedAt: at.UTC().Format(time.RFC3339Nano)})
+}
+
 // PublishRead publishes a change of which only some attributes were read.
 func (b *Bench) PublishRead(change *directoryv1.Change, set mapping.Set) uint64 {
 	b.tb.Helper()

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/mapping"
 	"github.com/rollcall-scim/rollcall/pkg/scim/scimtest"
@@ -106,4 +107,18 @@ func TestNewConfigurationOfTheSameResultCostsNothing(t *testing.T) {
 		b.Until(user, n, func(l *provisioningv1.Link) bool { return l.GetConfigurationHash() == hash })
 	}
 	wantCalls(t, b.Target)
+}
+
+// What is new is the connection, or its configuration, and not the change: the latency is
+// not the time since the directory was read.
+func TestLatencyOfANewConnectionIsItsOwn(t *testing.T) {
+	t.Parallel()
+	began := time.Now()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	b.PublishDetected(workertest.User(1, "ann", "", "ann@x"), began.Add(-time.Hour))
+	b.Start(usersync.Run)
+	o := b.Outcome(user, 1, provisioningv1.Result_RESULT_APPLIED)
+	if latency, most := time.Duration(o.GetLatencyNanos()), time.Since(began); latency > most {
+		t.Errorf("a latency of %s, want at most %s", latency, most)
+	}
 }
