@@ -228,7 +228,7 @@ func TestClassesHaveTheirOwnRate(t *testing.T) {
 	if n := counts[http.MethodPatch]; n < 11 || n > 16 {
 		t.Errorf("%d changes of groups in three seconds, want 5 a second", n)
 	}
-	if n := counts[http.MethodGet]; n < 100 {
+	if n := counts[http.MethodGet]; n < 2*16 { // a thousand where the machine is free
 		t.Errorf("%d reads: they waited for the changes of groups", n)
 	}
 }

@@ -172,12 +172,12 @@ func (s *session) Settled(ctx context.Context) error {
 	if s.due(s.pace).IsZero() { // nothing gathers
 		s.mirror.since = 0
 	}
-	s.rouse()
-	s.report(ctx)
 	if s.full && !s.passed {
 		s.passed = true
 		s.firstPassDone(ctx)
 	}
+	s.rouse()
+	s.report(ctx)
 	return nil
 }
 
