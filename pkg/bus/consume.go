@@ -236,6 +236,7 @@ func (b *Bus) Consume(ctx context.Context, stream, consumer string, opts Consume
 	if err != nil {
 		return fmt.Errorf("pull from %s: %w", consumer, err)
 	}
+	since := c.CachedInfo().Created
 	work, stop := outlive(ctx, drainTime)
 	defer stop()
 	var running sync.WaitGroup
@@ -256,7 +257,7 @@ func (b *Bus) Consume(ctx context.Context, stream, consumer string, opts Consume
 		}
 		running.Go(func() {
 			defer own.free()
-			b.deliver(ctx, work, msg, c.CachedInfo().Created, opts, handle)
+			b.deliver(ctx, work, msg, since, opts, handle)
 		})
 	}
 }
