@@ -97,7 +97,7 @@ func TestRebase(t *testing.T) {
 }
 
 func FuzzNormalizeDN(f *testing.F) {
-	for _, seed := range []string{"", "uid=a,ou=b", `CN=Doe\, John + UID=x , OU=\C3\A9`, `cn=#0402`, `cn=\ a\ `, "cn=İſK,ou=ß", "cn=a  b\t"} {
+	for _, seed := range []string{"", "uid=a,ou=b", `CN=Doe\, John + UID=x , OU=\C3\A9`, `cn=#0402`, `cn=\ a\ `, "cn=İſK,ou=ß", "cn=a  b\t", "Gn=0"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, dn string) {

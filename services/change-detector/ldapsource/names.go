@@ -27,7 +27,7 @@ func canonicalName(lower string) string {
 
 // aliased reports whether a type has another, canonical name.
 func aliased(name string) bool {
-	if len(name) > 2 || name == "gn" || name == "GN" {
+	if len(name) > 2 || strings.EqualFold(name, "gn") {
 		_, ok := names[strings.ToLower(name)]
 		return ok
 	}
