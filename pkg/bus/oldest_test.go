@@ -14,10 +14,9 @@ func TestOldestWaitsNotLongerThanItsConsumer(t *testing.T) {
 	t.Parallel()
 	b := bustest.Start(t)
 	filter := directoryv1.EntryFilter(users, "corp")
-	publish := func(last byte) {
+	publish := func(n int) {
 		t.Helper()
-		id := [directoryv1.IDSize]byte{last}
-		if _, err := b.Publish(t.Context(), bus.Message{Subject: directoryv1.EntrySubject(users, "corp", id[:]), Data: []byte("x")}); err != nil {
+		if _, err := b.Publish(t.Context(), bus.Message{Subject: subject(n), Data: []byte("x")}); err != nil {
 			t.Fatal(err)
 		}
 	}

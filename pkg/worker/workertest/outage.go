@@ -2,6 +2,7 @@ package workertest
 
 import (
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -42,15 +43,16 @@ func (b *Bench) Up() {
 	}
 }
 
-// Hold keeps the target from taking up requests of a method until release is called, or
-// the test ends. reached is closed when the first of them is there.
-func (b *Bench) Hold(method string) (reached <-chan struct{}, release func()) {
+// Hold keeps the target from taking up requests of a method, with a text in their body,
+// until release is called, or the test ends. reached is closed when the first of them is
+// there.
+func (b *Bench) Hold(method, body string) (reached <-chan struct{}, release func()) {
 	there, gate := make(chan struct{}), make(chan struct{})
 	arrive := sync.OnceFunc(func() { close(there) })
 	release = sync.OnceFunc(func() { close(gate) })
 	b.tb.Cleanup(release)
 	b.Target.SetFault(func(r scimtest.Request) *scimtest.Fault {
-		if r.Method == method {
+		if r.Method == method && strings.Contains(r.Body, body) {
 			arrive()
 			<-gate
 		}

@@ -14,9 +14,9 @@ import (
 // gone by since the entry itself was read.
 func TestDetectedIsWhenTheCauseWasSeen(t *testing.T) {
 	t.Parallel()
-	detected := func(t *testing.T, s *session, stream, subject string) time.Time {
+	detected := func(t *testing.T, s *session, kind directoryv1.Kind, id ID) time.Time {
 		t.Helper()
-		stored, err := s.bus.Last(t.Context(), stream, subject)
+		stored, err := s.bus.Last(t.Context(), kind.Stream(), directoryv1.EntrySubject(kind, s.name, id[:]))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,12 +71,11 @@ func TestDetectedIsWhenTheCauseWasSeen(t *testing.T) {
 			s.rouse()
 			awaitWake(t, s)
 			settled(t, s)
-			last := makeID(2) // the last of those that gathered
 			if _, users := on(t, s, makeID(1000)); users != 93 {
 				t.Fatalf("%d users, want 93", users)
 			}
-			if at := detected(t, s, directoryv1.StreamUsers, directoryv1.EntrySubject(user, s.name, last[:])); at.After(seen) {
-				t.Errorf("a removal was detected %s after it was seen", at.Sub(seen))
+			if at := detected(t, s, user, makeID(2)); at.After(seen) {
+				t.Errorf("the last of those that gathered was detected %s after it was seen", at.Sub(seen))
 			}
 		}},
 	} {
@@ -87,11 +86,10 @@ func TestDetectedIsWhenTheCauseWasSeen(t *testing.T) {
 			attend(t, s)
 			began := time.Now()
 			c.change(t, s, v, dir, g)
-			her := makeID(0)
-			if at := detected(t, s, directoryv1.StreamUsers, directoryv1.EntrySubject(user, s.name, her[:])); at.Before(began) {
+			if at := detected(t, s, user, makeID(0)); at.Before(began) {
 				t.Errorf("her removal was detected %s before its cause", began.Sub(at))
 			}
-			if at := detected(t, s, directoryv1.StreamGroups, directoryv1.EntrySubject(directoryv1.Kind_KIND_GROUP, s.name, g.id[:])); at.Before(began) {
+			if at := detected(t, s, directoryv1.Kind_KIND_GROUP, g.id); at.Before(began) {
 				t.Errorf("the group's new members were detected %s before their cause", began.Sub(at))
 			}
 		})

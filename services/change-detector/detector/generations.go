@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -106,20 +105,19 @@ func (g *generations) release(ctx context.Context) {
 	if g == nil {
 		return
 	}
-	g.mu.Lock()
-	g.due, g.later, g.passed = nil, nil, true
+	var due []string
 	for name, c := range g.detector.cfg.Connections {
-		if c.Source == g.detector.name {
-			g.due = append(g.due, name)
+		if c.Source != g.detector.name {
+			continue
 		}
-	}
-	due := slices.Clone(g.due)
-	g.mu.Unlock()
-	for _, name := range due {
+		due = append(due, name)
 		if err := worker.FirstPass(ctx, g.detector.bus, name); err != nil {
 			g.detector.log.DebugContext(ctx, "the end of the first run is not noted, trying again", "connection", name, "error", err)
 		}
 	}
+	g.mu.Lock()
+	g.due, g.later, g.passed = due, nil, true
+	g.mu.Unlock()
 	select {
 	case g.wake <- struct{}{}:
 	default:

@@ -143,7 +143,7 @@ func TestAttributeThatShouldBeEmptyIsDrift(t *testing.T) {
 	if diff := cmp.Diff([]string{"changed staff [urn:scimtest:2.0:Group:purpose]"}, got); diff != "" {
 		t.Fatalf("-want +got\n%s", diff)
 	}
-	written, release := b.Hold(http.MethodPatch)
+	written, release := b.Hold(http.MethodPatch, "")
 	if _, err := d.Repair(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}

@@ -189,7 +189,7 @@ func TestWhatIsBeingWrittenIsNotJudged(t *testing.T) {
 	if diff := cmp.Diff([]string{"changed u1 title", "disabled u1"}, found(r)); diff != "" {
 		t.Fatalf("-want +got\n%s", diff)
 	}
-	written, release := b.Hold(http.MethodPatch)
+	written, release := b.Hold(http.MethodPatch, "")
 	if _, err := d.Repair(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -301,15 +300,7 @@ func TestRemovalDoesNotHoldTheFirstRunUp(t *testing.T) {
 	t.Parallel()
 	b := neverRan(t, "remove: disable")
 	// The second one hangs until everything else is looked at.
-	hang := make(chan struct{})
-	b.Target.SetFault(func(r scimtest.Request) *scimtest.Fault {
-		if r.Method == http.MethodPost && strings.Contains(r.Body, "u2") {
-			<-hang
-		}
-		return nil
-	})
-	release := sync.OnceFunc(func() { close(hang) })
-	t.Cleanup(release)
+	_, release := b.Hold(http.MethodPost, "u2")
 	one := b.Publish(person(1))
 	b.Publish(person(2))
 	if err := worker.FirstPass(t.Context(), b.Bus, "wiki"); err != nil {
