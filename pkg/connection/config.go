@@ -66,6 +66,24 @@ const (
 	RemoveKeep    = "keep"
 )
 
+// Values of UserPolicy.Disabled.
+const (
+	DisabledDisable = "disable"
+	DisabledRemove  = "remove"
+)
+
+// Values of UserPolicy.Reactivate.
+const (
+	ReactivateAlways = "always"
+	ReactivateOurs   = "ours"
+)
+
+// Values of TargetGuard.FirstRun.
+const (
+	FirstRunHold = "hold"
+	FirstRunFlow = "flow"
+)
+
 // Values of Attribute.On.
 const (
 	OnAlways = "always"
@@ -183,18 +201,26 @@ type Guard struct {
 	Window            time.Duration `yaml:"window"`
 }
 
+// TargetGuard limits what may be done on a target without asking.
+type TargetGuard struct {
+	MaxRemovals       int           `yaml:"max_removals"`
+	MaxRemovalPercent float64       `yaml:"max_removal_percent"`
+	Window            time.Duration `yaml:"window"`
+	FirstRun          string        `yaml:"first_run"` // hold | flow
+}
+
 // Connection keeps one target equal to a source.
 type Connection struct {
-	Name        string       `yaml:"-"`
-	Source      string       `yaml:"source"`
-	RenamedFrom string       `yaml:"renamed_from"`
-	Target      Target       `yaml:"target"`
-	Scope       string       `yaml:"scope"` // CEL over the user, after the source's scope
-	Users       UserPolicy   `yaml:"users"`
-	Groups      *GroupPolicy `yaml:"groups"` // nil: users only
-	Guard       Guard        `yaml:"guard"`
-	DryRun      bool         `yaml:"dry_run"`
-	Drift       Drift        `yaml:"drift"`
+	Name        string          `yaml:"-"`
+	Source      string          `yaml:"source"`
+	RenamedFrom string          `yaml:"renamed_from"`
+	Target      Target          `yaml:"target"`
+	Scope       string          `yaml:"scope"` // CEL over the user, after the source's scope
+	Users       UserPolicy      `yaml:"users"`
+	Groups      *GroupPolicy    `yaml:"groups"` // nil: users only
+	Guard       TargetGuard `yaml:"guard"`
+	DryRun      bool            `yaml:"dry_run"`
+	Drift       Drift           `yaml:"drift"`
 }
 
 // Target is a SCIM 2.0 service.
@@ -273,8 +299,10 @@ type UserPolicy struct {
 	Match             []string             `yaml:"match"` // SCIM attributes, in order
 	Create            bool                 `yaml:"create"`
 	Update            bool                 `yaml:"update"`
-	Remove            string               `yaml:"remove"`   // disable | delete | keep
-	Vanished          string               `yaml:"vanished"` // create | leave
+	Remove            string               `yaml:"remove"`     // disable | delete | keep
+	Disabled          string               `yaml:"disabled"`   // disable | remove
+	Reactivate        string               `yaml:"reactivate"` // always | ours
+	Vanished          string               `yaml:"vanished"`   // create | leave
 	DeleteAfter       time.Duration        `yaml:"delete_after"`
 	ProvisionDisabled bool                 `yaml:"provision_disabled"`
 	Attributes        map[string]Attribute `yaml:"attributes"` // by SCIM path

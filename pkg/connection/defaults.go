@@ -66,13 +66,15 @@ func defaultConnection(profile string) *Connection {
 			Concurrency: 16,
 		},
 		Users: UserPolicy{
-			Match:    []string{"userName"},
-			Create:   true,
-			Update:   true,
-			Remove:   RemoveDisable,
-			Vanished: VanishedCreate,
+			Match:      []string{"userName"},
+			Create:     true,
+			Update:     true,
+			Remove:     RemoveDisable,
+			Disabled:   DisabledDisable,
+			Reactivate: ReactivateAlways,
+			Vanished:   VanishedCreate,
 		},
-		Guard: defaultGuard(),
+		Guard: TargetGuard{MaxRemovals: 500, MaxRemovalPercent: 5, Window: day, FirstRun: FirstRunHold},
 		Drift: Drift{Interval: day},
 	}
 }

@@ -44,7 +44,11 @@ type effectiveUsers struct {
 	Remove            string
 	DeleteAfter       time.Duration
 	ProvisionDisabled bool
-	Attributes        []effectiveAttribute
+	// Disabled and Reactivate are empty for the defaults, so that they change no hash
+	// that was made before they were there.
+	Disabled   string `json:",omitempty"`
+	Reactivate string `json:",omitempty"`
+	Attributes []effectiveAttribute
 }
 
 type effectiveGroups struct {
@@ -144,11 +148,18 @@ func (s *Source) effective() effectiveSource {
 }
 
 func (u *UserPolicy) effective() effectiveUsers {
-	return effectiveUsers{
+	e := effectiveUsers{
 		Match: canonical(u.Match), Create: u.Create, Update: u.Update, Remove: u.Remove,
 		DeleteAfter: u.DeleteAfter, ProvisionDisabled: u.ProvisionDisabled,
 		Attributes: effectiveAttributes(u.Attributes),
 	}
+	if u.Disabled != DisabledDisable {
+		e.Disabled = u.Disabled
+	}
+	if u.Reactivate != ReactivateAlways {
+		e.Reactivate = u.Reactivate
+	}
+	return e
 }
 
 func (g *GroupPolicy) effective() *effectiveGroups {

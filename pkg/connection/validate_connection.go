@@ -192,6 +192,9 @@ func (v *validator) users(key string, c *Connection) {
 	case u.DeleteAfter > 0 && u.Remove == RemoveKeep:
 		v.fault(key+".delete_after", "is set, and remove: keep disables nobody", "write remove: disable, or leave delete_after out")
 	}
+	if u.ProvisionDisabled && u.Disabled == DisabledRemove && u.Remove == RemoveDelete {
+		v.fault(key+".provision_disabled", "would create what disabled: remove deletes with remove: delete", "leave provision_disabled out, or write disabled: disable")
+	}
 }
 
 func (v *validator) groups(key string, c *Connection, s *Source) {

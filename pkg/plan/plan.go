@@ -7,8 +7,13 @@
 //	in scope, enabled    none       create               create (or look first)
 //	in scope, enabled    active     update               update what differs
 //	in scope, enabled    disabled   update               enable, with what differs
+//	in scope, enabled    disabled   reactivate: ours     the same, unless somebody else than
+//	                                                     Rollcall made it inactive
 //	in scope, disabled   none       provision_disabled   create it disabled
-//	in scope, disabled   active     any remove           disable, with what differs
+//	in scope, disabled   none       any                  adopt and disable the active account
+//	                                                     that it has on the target
+//	in scope, disabled   active     disabled: disable    disable, with what differs
+//	in scope, disabled   any        disabled: remove     as an entry that is out of scope
 //	gone, out of scope   active     remove: disable      disable, nothing else; with
 //	                                                     delete_after, begin to wait
 //	gone, out of scope   disabled   delete_after         begin to wait, wait, delete when due
@@ -34,8 +39,15 @@ type Policy struct {
 	Update            bool
 	Remove            Remove
 	ProvisionDisabled bool
+	// RemoveDisabled says that an entry that is disabled in the directory is handled
+	// as one that is gone: as Remove says.
+	RemoveDisabled bool
+	// ReactivateOurs says that only an account that Rollcall itself disabled is made
+	// active again.
+	ReactivateOurs bool
 	// DeleteAfter says that what was disabled because it is gone or out of scope is
-	// deleted after a while. Who is merely disabled in the directory never is.
+	// deleted after a while. An entry that is merely disabled in the directory is
+	// deleted by it only under RemoveDisabled.
 	DeleteAfter bool
 	// LookFirst says that the target does not refuse duplicates, so that it must
 	// be searched before anything is created.
@@ -57,6 +69,17 @@ type Desired struct {
 	// Missing are required or matching attributes that have no value: the entry
 	// can neither be created nor matched, and nothing is cleared.
 	Missing []string
+	// Rival is another entry in scope that has one of the matching values; nil where
+	// there is none.
+	Rival *Rival
+}
+
+// Rival is an entry that would be matched with the same resource.
+type Rival struct {
+	// ID is its entry id, in hex, and Name what people call it.
+	ID, Name string
+	// Attribute is the matching attribute whose value both have.
+	Attribute string
 }
 
 // State is what the link says about the resource.
@@ -90,6 +113,9 @@ type Linked struct {
 	ResourceID string
 	Attributes map[string][]byte
 	Deletion   Deletion
+	// FoundInactive says of a disabled resource that Rollcall did not disable it: it was
+	// inactive when it was found.
+	FoundInactive bool
 }
 
 // Observed is what a look at the target found; the zero value means that nobody
@@ -159,6 +185,10 @@ type Action struct {
 
 // Decide is the specification of what Rollcall does.
 func Decide(p Policy, d Desired, l Linked, o Observed) Action {
+	linked := l.State == Active || l.State == Disabled
+	if linked && d.InScope && !d.Enabled && p.RemoveDisabled {
+		d.InScope, d.Why = false, disabledReason
+	}
 	if !d.InScope {
 		return remove(p, d, l)
 	}
@@ -172,6 +202,12 @@ func Decide(p Policy, d Desired, l Linked, o Observed) Action {
 	a.Schedule = over(l)
 	return a
 }
+
+const (
+	disabledReason = "disabled in the directory"
+	// InactiveReason is why an account stays inactive under users.reactivate: ours.
+	InactiveReason = "inactive on the target, and not disabled by Rollcall (users.reactivate: ours)"
+)
 
 // over ends a wait for a deletion, where there is one.
 func over(l Linked) Schedule {
@@ -213,10 +249,11 @@ func keepEqual(p Policy, d Desired, l Linked) Action {
 	a := Action{Kind: DoNothing, ResourceID: l.ResourceID}
 	a.Set, a.Clear = differences(d, l)
 	turnedOff := !d.Enabled && l.State == Active
-	turnedOn := d.Enabled && l.State == Disabled
+	stays := l.FoundInactive && p.ReactivateOurs
+	turnedOn := d.Enabled && l.State == Disabled && !stays
 	if len(d.Missing) > 0 {
 		if turnedOff {
-			return Action{Kind: Disable, ResourceID: l.ResourceID, Active: new(false), Reason: "disabled in the directory"}
+			return Action{Kind: Disable, ResourceID: l.ResourceID, Active: new(false), Reason: disabledReason}
 		}
 		return blockedOn(d, l)
 	}
@@ -229,22 +266,29 @@ func keepEqual(p Policy, d Desired, l Linked) Action {
 	}
 	switch {
 	case turnedOff:
-		a.Kind, a.Active, a.Reason = Disable, new(false), "disabled in the directory"
+		a.Kind, a.Active, a.Reason = Disable, new(false), disabledReason
 	case turnedOn:
 		a.Kind, a.Active = Enable, new(true)
 	case len(a.Set)+len(a.Clear) > 0:
 		a.Kind = Update
+	case d.Enabled && l.State == Disabled:
+		a.Reason = InactiveReason
 	}
 	return a
 }
 
 // provision handles entries that have no resource.
-func provision(p Policy, d Desired, _ Linked, o Observed) Action {
+func provision(p Policy, d Desired, l Linked, o Observed) Action {
 	switch {
-	case !d.Enabled && !p.ProvisionDisabled:
-		return Action{Kind: DoNothing, Reason: "disabled in the directory, and provision_disabled is off"}
+	case !d.Enabled && !creates(p, l):
+		return end(p, d, l, o)
 	case len(d.Missing) > 0:
 		return blockedOn(d, Linked{})
+	case d.Rival != nil:
+		return Action{
+			Kind: Blocked, Owner: d.Rival.ID,
+			Reason: "has the same " + d.Rival.Attribute + " as entry " + d.Rival.ID + " (" + d.Rival.Name + "); make it unique in the directory, or take one of them out of scope",
+		}
 	case !o.Looked && (p.LookFirst || !p.Create):
 		return Action{Kind: Look}
 	case !o.Looked:
@@ -253,18 +297,71 @@ func provision(p Policy, d Desired, _ Linked, o Observed) Action {
 	return provisionSeen(p, d, o)
 }
 
-func provisionSeen(p Policy, d Desired, o Observed) Action {
-	matches := o.Matches
-	if i := slices.IndexFunc(matches, func(m Match) bool { return m.Ours }); i >= 0 {
-		matches = matches[i : i+1]
+// creates says whether an entry that is disabled in the directory is created as a
+// disabled one. What RemoveDisabled would delete is not, and what was deleted is not
+// created again before the entry is enabled.
+func creates(p Policy, l Linked) bool {
+	return p.ProvisionDisabled && l.State != Removed && !(p.RemoveDisabled && p.Remove == RemoveDelete)
+}
+
+// end handles an entry that is disabled in the directory, has no resource and gets
+// none. An account that it has on the target is adopted to be disabled or, under
+// RemoveDisabled, to be deleted.
+func end(p Policy, d Desired, l Linked, o Observed) Action {
+	nothing := func(why string) Action { return Action{Kind: DoNothing, Reason: why} }
+	switch {
+	case l.State == Removed, len(d.Missing) > 0, p.RemoveDisabled && p.Remove == RemoveKeep:
+		return nothing(notCreated(p))
+	case d.Rival != nil:
+		return nothing(notCreated(p) + ", and entry " + d.Rival.ID + " has the same " + d.Rival.Attribute)
+	case !o.Looked:
+		return Action{Kind: Look}
 	}
+	matches := unique(o.Matches)
+	deletes := p.RemoveDisabled && p.Remove == RemoveDelete
+	switch {
+	case len(matches) == 0:
+		return nothing(notCreated(p))
+	case len(matches) > 1:
+		return blockedBetween()
+	case matches[0].Owner != "":
+		return nothing(notCreated(p) + ", and the matching resource is owned by entry " + matches[0].Owner)
+	case deletes:
+		return Action{Kind: Delete, ResourceID: matches[0].ID, Reason: disabledReason}
+	case !matches[0].Active:
+		return nothing(notCreated(p) + ", and its account is inactive")
+	}
+	return adopt(p, d, matches[0])
+}
+
+func notCreated(p Policy) string {
+	if p.ProvisionDisabled {
+		return disabledReason
+	}
+	return disabledReason + ", and provision_disabled is off"
+}
+
+// unique are the matches, or the one of them that bears the entry's externalId.
+func unique(matches []Match) []Match {
+	if i := slices.IndexFunc(matches, func(m Match) bool { return m.Ours }); i >= 0 {
+		return matches[i : i+1]
+	}
+	return matches
+}
+
+func blockedBetween() Action {
+	return Action{Kind: Blocked, Reason: "several resources of the target match; make the match unique, or set externalId on the right one"}
+}
+
+func provisionSeen(p Policy, d Desired, o Observed) Action {
+	matches := unique(o.Matches)
 	switch {
 	case len(matches) == 0 && p.Create:
 		return create(d)
 	case len(matches) == 0:
 		return Action{Kind: DoNothing, Reason: "no match on the target, and create is off"}
 	case len(matches) > 1:
-		return Action{Kind: Blocked, Reason: "several resources of the target match; make the match unique, or set externalId on the right one"}
+		return blockedBetween()
 	case matches[0].Owner != "":
 		return Action{
 			Kind: Blocked, ResourceID: matches[0].ID, Owner: matches[0].Owner,
@@ -282,8 +379,13 @@ func create(d Desired) Action {
 // in none.
 func adopt(p Policy, d Desired, m Match) Action {
 	a := Action{Kind: Adopt, ResourceID: m.ID}
-	if m.Active != d.Enabled && (p.Update || !d.Enabled) {
-		a.Active = new(d.Enabled)
+	switch {
+	case m.Active && !d.Enabled:
+		a.Active, a.Reason = new(false), disabledReason
+	case !m.Active && d.Enabled && p.ReactivateOurs:
+		a.Reason = InactiveReason
+	case !m.Active && d.Enabled && p.Update:
+		a.Active = new(true)
 	}
 	if !p.Update {
 		return a

@@ -18,6 +18,13 @@ var (
 	noUpdate   = plan.Policy{Create: true, Remove: plan.RemoveDisable}
 	purging    = plan.Policy{Create: true, Update: true, Remove: plan.RemoveDisable, DeleteAfter: true}
 	disabledOK = plan.Policy{Create: true, Update: true, Remove: plan.RemoveDisable, ProvisionDisabled: true}
+	ours       = plan.Policy{Create: true, Update: true, Remove: plan.RemoveDisable, ReactivateOurs: true}
+	// users.disabled: remove, with each users.remove
+	endDisable = plan.Policy{Create: true, Update: true, Remove: plan.RemoveDisable, RemoveDisabled: true}
+	endDelete  = plan.Policy{Create: true, Update: true, Remove: plan.RemoveDelete, RemoveDisabled: true}
+	endCreates = plan.Policy{Create: true, Update: true, Remove: plan.RemoveDelete, RemoveDisabled: true, ProvisionDisabled: true}
+	endKeep    = plan.Policy{Create: true, Update: true, Remove: plan.RemoveKeep, RemoveDisabled: true}
+	endPurge   = plan.Policy{Create: true, Update: true, Remove: plan.RemoveDisable, RemoveDisabled: true, DeleteAfter: true}
 
 	attributes = map[string][]byte{"userName": {1}, "title": {2}}
 	enabled    = plan.Desired{InScope: true, Enabled: true, Attributes: attributes}
@@ -26,11 +33,16 @@ var (
 	nameless   = plan.Desired{InScope: true, Enabled: true, Missing: []string{"userName"}, Absent: []string{"userName"}}
 	lapsed     = plan.Desired{InScope: true, Missing: []string{"userName"}}
 	gone       = plan.Desired{Why: "deleted from the directory"}
+	rival      = &plan.Rival{ID: "ab", Name: "uid=ann", Attribute: "userName"}
+	contested  = plan.Desired{InScope: true, Enabled: true, Attributes: attributes, Rival: rival}
+	contestOff = plan.Desired{InScope: true, Attributes: attributes, Rival: rival}
 
 	none        = plan.Linked{}
 	active      = plan.Linked{State: plan.Active, ResourceID: "7", Attributes: attributes}
 	outdated    = plan.Linked{State: plan.Active, ResourceID: "7", Attributes: map[string][]byte{"userName": {9}, "title": {2}}}
 	off         = plan.Linked{State: plan.Disabled, ResourceID: "7", Attributes: attributes}
+	foundOff    = plan.Linked{State: plan.Disabled, ResourceID: "7", Attributes: attributes, FoundInactive: true}
+	foundOffOld = plan.Linked{State: plan.Disabled, ResourceID: "7", Attributes: map[string][]byte{"userName": {9}, "title": {2}}, FoundInactive: true}
 	offOutdated = plan.Linked{State: plan.Disabled, ResourceID: "7", Attributes: map[string][]byte{"userName": {9}, "title": {2}}}
 	removed     = plan.Linked{State: plan.Removed}
 	pending     = plan.Linked{State: plan.Disabled, ResourceID: "7", Attributes: attributes, Deletion: plan.Pending}
@@ -52,6 +64,7 @@ const (
 	twoReason   = "several resources of the target match; make the match unique, or set externalId on the right one"
 	missing     = "no value for userName, which is required or matched by"
 	offReason   = "disabled in the directory"
+	contest     = "has the same userName as entry ab (uid=ann); make it unique in the directory, or take one of them out of scope"
 	notCreated  = "disabled in the directory, and provision_disabled is off"
 	goneReason  = "deleted from the directory"
 	dueReason   = "deleted from the directory, and delete_after is over"
@@ -74,8 +87,37 @@ func TestDecide(t *testing.T) {
 		{"nothing found: created", looking, enabled, none, empty, plan.Action{Kind: plan.Create, Set: all, Active: new(true)}},
 		{"create off: looked for all the same", noCreate, enabled, none, unseen, plan.Action{Kind: plan.Look}},
 		{"create off and nothing found: nothing", noCreate, enabled, none, empty, plan.Action{Kind: plan.DoNothing, Reason: "no match on the target, and create is off"}},
-		{"disabled user is not created", everything, disabled, none, unseen, plan.Action{Kind: plan.DoNothing, Reason: notCreated}},
-		{"disabled user is not even matched", everything, disabled, none, oneSame, plan.Action{Kind: plan.DoNothing, Reason: notCreated}},
+		{"two users with one userName: neither is created", everything, contested, none, unseen, plan.Action{Kind: plan.Blocked, Owner: "ab", Reason: contest}},
+		{"two users with one userName: who is linked keeps the account", everything, contested, active, unseen, plan.Action{Kind: plan.DoNothing, ResourceID: "7"}},
+
+		// Leavers with accounts.
+		{"disabled user is looked for", everything, disabled, none, unseen, plan.Action{Kind: plan.Look}},
+		{"disabled user without an account is not created", everything, disabled, none, empty, plan.Action{Kind: plan.DoNothing, Reason: notCreated}},
+		{"disabled user with an active account: adopted and disabled", everything, disabled, none, oneSame, plan.Action{Kind: plan.Adopt, ResourceID: "5", Active: new(false), Reason: offReason}},
+		{"disabled user with an inactive account: left alone", everything, disabled, none, oneOff, plan.Action{Kind: plan.DoNothing, Reason: notCreated + ", and its account is inactive"}},
+		{"disabled user whose account is owned: left alone", everything, disabled, none, owned, plan.Action{Kind: plan.DoNothing, Reason: notCreated + ", and the matching resource is owned by entry ab"}},
+		{"disabled user with two accounts: blocked", everything, disabled, none, two, plan.Action{Kind: plan.Blocked, Reason: twoReason}},
+		{"disabled user without userName: nothing to match", everything, lapsed, none, unseen, plan.Action{Kind: plan.DoNothing, Reason: notCreated}},
+		{"disabled user with another's userName: that one's account", everything, contestOff, none, unseen, plan.Action{Kind: plan.DoNothing, Reason: notCreated + ", and entry ab has the same userName"}},
+
+		// users.disabled: remove.
+		{"disabled: remove, remove: disable: disabled, nothing else", endDisable, disabled, outdated, unseen, plan.Action{Kind: plan.Disable, ResourceID: "7", Active: new(false), Reason: offReason}},
+		{"disabled: remove, remove: delete: deleted", endDelete, disabled, active, unseen, plan.Action{Kind: plan.Delete, ResourceID: "7", Reason: offReason}},
+		{"disabled: remove, remove: delete: disabled before, deleted", endDelete, disabled, off, unseen, plan.Action{Kind: plan.Delete, ResourceID: "7", Reason: offReason}},
+		{"disabled: remove, remove: keep: nothing", endKeep, disabled, active, unseen, plan.Action{Kind: plan.DoNothing, ResourceID: "7", Reason: offReason}},
+		{"disabled: remove with delete_after: disabled, and the wait begins", endPurge, disabled, active, unseen, plan.Action{Kind: plan.Disable, ResourceID: "7", Active: new(false), Reason: offReason, Schedule: plan.Begin}},
+		{"disabled: remove: deleted before, and not created", endDelete, disabled, removed, unseen, plan.Action{Kind: plan.DoNothing, Reason: notCreated}},
+		{"disabled: remove: no loop with provision_disabled", endCreates, disabled, none, empty, plan.Action{Kind: plan.DoNothing, Reason: offReason}},
+		{"disabled: remove, remove: delete: an account that is there is deleted", endDelete, disabled, none, oneSame, plan.Action{Kind: plan.Delete, ResourceID: "5", Reason: offReason}},
+		{"disabled: remove, remove: keep: not looked for", endKeep, disabled, none, unseen, plan.Action{Kind: plan.DoNothing, Reason: notCreated}},
+		{"disabled: remove: enabled again after the delete: created", endDelete, enabled, removed, unseen, plan.Action{Kind: plan.Create, Set: all, Active: new(true)}},
+
+		// users.reactivate: ours.
+		{"reactivate: ours: disabled by Rollcall: enabled", ours, enabled, off, unseen, plan.Action{Kind: plan.Enable, ResourceID: "7", Active: new(true)}},
+		{"reactivate: ours: found inactive: stays", ours, enabled, foundOff, unseen, plan.Action{Kind: plan.DoNothing, ResourceID: "7", Reason: plan.InactiveReason}},
+		{"reactivate: ours: found inactive: updated all the same", ours, enabled, foundOffOld, unseen, plan.Action{Kind: plan.Update, ResourceID: "7", Set: []string{"userName"}}},
+		{"reactivate: ours: adopted as it is", ours, enabled, none, plan.Observed{Looked: true, Matches: []plan.Match{{ID: "5"}}}, plan.Action{Kind: plan.Adopt, ResourceID: "5", Reason: plan.InactiveReason}},
+		{"reactivate: always: found inactive: enabled", everything, enabled, foundOff, unseen, plan.Action{Kind: plan.Enable, ResourceID: "7", Active: new(true)}},
 		{"provision_disabled: created disabled", disabledOK, disabled, none, unseen, plan.Action{Kind: plan.Create, Set: all, Active: new(false)}},
 		{"missing userName: blocked, never created", everything, nameless, none, unseen, plan.Action{Kind: plan.Blocked, Reason: missing}},
 
@@ -86,7 +128,7 @@ func TestDecide(t *testing.T) {
 		{"update off: linked as it is", noUpdate, enabled, none, oneDiff, plan.Action{Kind: plan.Adopt, ResourceID: "5"}},
 		{"update off: an inactive match stays inactive", noUpdate, enabled, none, oneOff, plan.Action{Kind: plan.Adopt, ResourceID: "5"}},
 		{"create off: a match is linked", noCreate, enabled, none, oneSame, plan.Action{Kind: plan.Adopt, ResourceID: "5"}},
-		{"provision_disabled: an active match is disabled", disabledOK, disabled, none, oneSame, plan.Action{Kind: plan.Adopt, ResourceID: "5", Active: new(false)}},
+		{"provision_disabled: an active match is disabled", disabledOK, disabled, none, oneSame, plan.Action{Kind: plan.Adopt, ResourceID: "5", Active: new(false), Reason: offReason}},
 		{"a match that another entry owns is blocked", everything, enabled, none, owned, plan.Action{Kind: plan.Blocked, ResourceID: "5", Owner: "ab", Reason: ownedReason}},
 		{"several matches are blocked", everything, enabled, none, two, plan.Action{Kind: plan.Blocked, Reason: twoReason}},
 		{"of several matches ours is taken", everything, enabled, none, twoOurs, plan.Action{Kind: plan.Adopt, ResourceID: "6"}},

@@ -148,7 +148,9 @@ func (b *Bench) Map(path, expression string) {
 // Unguarded lets services that are started from now on remove whatever they are
 // told to: for tests that are about something else.
 func (b *Bench) Unguarded() {
-	b.Config.Connections[b.name].Guard = connection.Guard{MaxRemovals: 1 << 30, MaxRemovalPercent: 100, Window: time.Hour}
+	b.Config.Connections[b.name].Guard = connection.TargetGuard{
+		MaxRemovals: 1 << 30, MaxRemovalPercent: 100, Window: time.Hour, FirstRun: connection.FirstRunFlow,
+	}
 }
 
 // Advance makes the bench's configuration current.

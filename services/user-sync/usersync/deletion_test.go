@@ -141,7 +141,7 @@ func TestHeldDeletionWaitsForAPerson(t *testing.T) {
 	t.Parallel()
 	b := workertest.New(t, "remove: disable", scimtest.Options{})
 	c := b.Config.Connections["wiki"]
-	c.Users.DeleteAfter, c.Guard = 2*time.Second, connection.Guard{MaxRemovals: 1, MaxRemovalPercent: 100, Window: time.Hour}
+	c.Users.DeleteAfter, c.Guard = 2*time.Second, connection.TargetGuard{MaxRemovals: 1, MaxRemovalPercent: 100, Window: time.Hour}
 	b.Advance()
 	b.Start(usersync.Run)
 	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "", ""))))

@@ -603,7 +603,12 @@ type Link struct {
 	// of its resource as it was then; without a hash it had none in this connection, and
 	// the reference is not sent. When one gets another resource, this entry is looked at
 	// again.
-	References    []*Member `protobuf:"bytes,21,rep,name=references,proto3" json:"references,omitempty"`
+	References []*Member `protobuf:"bytes,21,rep,name=references,proto3" json:"references,omitempty"`
+	// The resource is inactive, and Rollcall did not disable it: it was inactive when
+	// it was found.
+	FoundInactive bool `protobuf:"varint,30,opt,name=found_inactive,json=foundInactive,proto3" json:"found_inactive,omitempty"`
+	// What a dry run would make of the entry; unset where none was made.
+	Planned       *Planned `protobuf:"bytes,31,opt,name=planned,proto3" json:"planned,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -778,6 +783,77 @@ func (x *Link) GetReferences() []*Member {
 	return nil
 }
 
+func (x *Link) GetFoundInactive() bool {
+	if x != nil {
+		return x.FoundInactive
+	}
+	return false
+}
+
+func (x *Link) GetPlanned() *Planned {
+	if x != nil {
+		return x.Planned
+	}
+	return nil
+}
+
+// Planned is what a dry run would have done about an entry. Groups need it: in a dry
+// run no member has a link.
+type Planned struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resource that the entry would have; empty where it would have none. One that
+	// would be created has a made-up id.
+	ResourceId string `protobuf:"bytes,1,opt,name=resource_id,json=resourceId,proto3" json:"resource_id,omitempty"`
+	// Digest of what was reported, so that the same is reported once.
+	Digest        []byte `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Planned) Reset() {
+	*x = Planned{}
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Planned) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Planned) ProtoMessage() {}
+
+func (x *Planned) ProtoReflect() protoreflect.Message {
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Planned.ProtoReflect.Descriptor instead.
+func (*Planned) Descriptor() ([]byte, []int) {
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Planned) GetResourceId() string {
+	if x != nil {
+		return x.ResourceId
+	}
+	return ""
+}
+
+func (x *Planned) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
+}
+
 // RefusedMember is a change of one member of a group that the target refused.
 type RefusedMember struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -803,7 +879,7 @@ type RefusedMember struct {
 
 func (x *RefusedMember) Reset() {
 	*x = RefusedMember{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[1]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -815,7 +891,7 @@ func (x *RefusedMember) String() string {
 func (*RefusedMember) ProtoMessage() {}
 
 func (x *RefusedMember) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[1]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -828,7 +904,7 @@ func (x *RefusedMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedMember.ProtoReflect.Descriptor instead.
 func (*RefusedMember) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{1}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *RefusedMember) GetEntryId() []byte {
@@ -911,7 +987,7 @@ type Claim struct {
 
 func (x *Claim) Reset() {
 	*x = Claim{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[2]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -923,7 +999,7 @@ func (x *Claim) String() string {
 func (*Claim) ProtoMessage() {}
 
 func (x *Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[2]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -936,7 +1012,7 @@ func (x *Claim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claim.ProtoReflect.Descriptor instead.
 func (*Claim) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{2}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Claim) GetSequence() uint64 {
@@ -993,7 +1069,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[3]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1005,7 +1081,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[3]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1018,7 +1094,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{3}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Problem) GetKind() ProblemKind {
@@ -1108,7 +1184,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[4]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1120,7 +1196,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[4]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1133,7 +1209,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{4}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Member) GetEntryId() []byte {
@@ -1168,7 +1244,7 @@ type AppliedMembers struct {
 
 func (x *AppliedMembers) Reset() {
 	*x = AppliedMembers{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[5]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1180,7 +1256,7 @@ func (x *AppliedMembers) String() string {
 func (*AppliedMembers) ProtoMessage() {}
 
 func (x *AppliedMembers) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[5]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1193,7 +1269,7 @@ func (x *AppliedMembers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppliedMembers.ProtoReflect.Descriptor instead.
 func (*AppliedMembers) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{5}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *AppliedMembers) GetMembers() []*Member {
@@ -1215,7 +1291,7 @@ type Ownership struct {
 
 func (x *Ownership) Reset() {
 	*x = Ownership{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[6]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1227,7 +1303,7 @@ func (x *Ownership) String() string {
 func (*Ownership) ProtoMessage() {}
 
 func (x *Ownership) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[6]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1240,7 +1316,7 @@ func (x *Ownership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ownership.ProtoReflect.Descriptor instead.
 func (*Ownership) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{6}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Ownership) GetEntryId() []byte {
@@ -1268,7 +1344,7 @@ type Blocked struct {
 
 func (x *Blocked) Reset() {
 	*x = Blocked{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[7]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1280,7 +1356,7 @@ func (x *Blocked) String() string {
 func (*Blocked) ProtoMessage() {}
 
 func (x *Blocked) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[7]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1293,7 +1369,7 @@ func (x *Blocked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Blocked.ProtoReflect.Descriptor instead.
 func (*Blocked) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{7}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Blocked) GetEntryIds() [][]byte {
@@ -1323,14 +1399,18 @@ type Outcome struct {
 	// From the time the change was published to the time it was applied.
 	LatencyNanos int64 `protobuf:"varint,12,opt,name=latency_nanos,json=latencyNanos,proto3" json:"latency_nanos,omitempty"`
 	// Set when result is not APPLIED.
-	Problem       *Problem `protobuf:"bytes,13,opt,name=problem,proto3" json:"problem,omitempty"`
+	Problem *Problem `protobuf:"bytes,13,opt,name=problem,proto3" json:"problem,omitempty"`
+	// In a dry run: the part of the change that would wait for approval, in words, and
+	// why.
+	HeldAction    string `protobuf:"bytes,30,opt,name=held_action,json=heldAction,proto3" json:"held_action,omitempty"`
+	HeldReason    string `protobuf:"bytes,31,opt,name=held_reason,json=heldReason,proto3" json:"held_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[8]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1342,7 +1422,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[8]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1355,7 +1435,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{8}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Outcome) GetAt() *timestamppb.Timestamp {
@@ -1449,6 +1529,20 @@ func (x *Outcome) GetProblem() *Problem {
 	return nil
 }
 
+func (x *Outcome) GetHeldAction() string {
+	if x != nil {
+		return x.HeldAction
+	}
+	return ""
+}
+
+func (x *Outcome) GetHeldReason() string {
+	if x != nil {
+		return x.HeldReason
+	}
+	return ""
+}
+
 // Request asks a worker to look at an entry again. It carries no state: what is
 // due stands in the link.
 type Request struct {
@@ -1461,7 +1555,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[9]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1473,7 +1567,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[9]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1486,7 +1580,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{9}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Request) GetReason() string {
@@ -1499,7 +1593,7 @@ func (x *Request) GetReason() string {
 // Held is one entry's removals that wait for a person. The key says whose it is.
 type Held struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What would be done, in words: "delete", "disable", "remove 3 members".
+	// What would be done, in words: "delete", "disable", "enable", "remove 3 members".
 	Action string `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
 	// Why it is held, in words, with the configuration key where there is one.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -1515,16 +1609,19 @@ type Held struct {
 	// In a source: the fields that are held while the others flow. Empty when the
 	// whole entry would be removed.
 	Fields []string `protobuf:"bytes,8,rep,name=fields,proto3" json:"fields,omitempty"`
-	// In a source: hash of the members that a group would lose, so that an approval is
-	// about these. Empty where there are none.
-	MembersHash   []byte `protobuf:"bytes,9,opt,name=members_hash,json=membersHash,proto3" json:"members_hash,omitempty"`
+	// Hash of the members that a group would lose, so that an approval is about these.
+	// Empty where there are none.
+	MembersHash []byte `protobuf:"bytes,9,opt,name=members_hash,json=membersHash,proto3" json:"members_hash,omitempty"`
+	// It is held because it belongs to a first run or to what a new configuration
+	// adopted: it stays held until it is approved or no longer wanted.
+	FirstRun      bool `protobuf:"varint,30,opt,name=first_run,json=firstRun,proto3" json:"first_run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Held) Reset() {
 	*x = Held{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[10]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1536,7 +1633,7 @@ func (x *Held) String() string {
 func (*Held) ProtoMessage() {}
 
 func (x *Held) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[10]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1549,7 +1646,7 @@ func (x *Held) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Held.ProtoReflect.Descriptor instead.
 func (*Held) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{10}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Held) GetAction() string {
@@ -1615,6 +1712,13 @@ func (x *Held) GetMembersHash() []byte {
 	return nil
 }
 
+func (x *Held) GetFirstRun() bool {
+	if x != nil {
+		return x.FirstRun
+	}
+	return false
+}
+
 // Window counts removals over time, in slots. The slots are sorted by time.
 type Window struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1625,7 +1729,7 @@ type Window struct {
 
 func (x *Window) Reset() {
 	*x = Window{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[11]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1637,7 +1741,7 @@ func (x *Window) String() string {
 func (*Window) ProtoMessage() {}
 
 func (x *Window) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[11]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1650,7 +1754,7 @@ func (x *Window) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Window.ProtoReflect.Descriptor instead.
 func (*Window) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{11}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Window) GetSlots() []*WindowSlot {
@@ -1674,7 +1778,7 @@ type WindowSlot struct {
 
 func (x *WindowSlot) Reset() {
 	*x = WindowSlot{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[12]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1686,7 +1790,7 @@ func (x *WindowSlot) String() string {
 func (*WindowSlot) ProtoMessage() {}
 
 func (x *WindowSlot) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[12]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1699,7 +1803,7 @@ func (x *WindowSlot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WindowSlot.ProtoReflect.Descriptor instead.
 func (*WindowSlot) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{12}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WindowSlot) GetStart() int64 {
@@ -1729,7 +1833,7 @@ type Pause struct {
 
 func (x *Pause) Reset() {
 	*x = Pause{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[13]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1741,7 +1845,7 @@ func (x *Pause) String() string {
 func (*Pause) ProtoMessage() {}
 
 func (x *Pause) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[13]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1754,7 +1858,7 @@ func (x *Pause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pause.ProtoReflect.Descriptor instead.
 func (*Pause) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{13}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Pause) GetReason() PauseReason {
@@ -1794,7 +1898,7 @@ type Canary struct {
 
 func (x *Canary) Reset() {
 	*x = Canary{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[14]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1806,7 +1910,7 @@ func (x *Canary) String() string {
 func (*Canary) ProtoMessage() {}
 
 func (x *Canary) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[14]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1819,7 +1923,7 @@ func (x *Canary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Canary.ProtoReflect.Descriptor instead.
 func (*Canary) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{14}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Canary) GetState() CanaryState {
@@ -1861,7 +1965,8 @@ var File_rollcall_provisioning_v1_provisioning_proto protoreflect.FileDescriptor
 
 const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\n" +
-	"+rollcall/provisioning/v1/provisioning.proto\x12\x18rollcall.provisioning.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%rollcall/directory/v1/directory.proto\"\xa2\t\n" +
+	"+rollcall/provisioning/v1/provisioning.proto\x12\x18rollcall.provisioning.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%rollcall/directory/v1/directory.proto\"\x86\n" +
+	"\n" +
 	"\x04Link\x129\n" +
 	"\x05state\x18\x01 \x01(\x0e2#.rollcall.provisioning.v1.LinkStateR\x05state\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12\x1a\n" +
@@ -1889,13 +1994,19 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\x0frefused_members\x18\x14 \x03(\v2'.rollcall.provisioning.v1.RefusedMemberR\x0erefusedMembers\x12@\n" +
 	"\n" +
 	"references\x18\x15 \x03(\v2 .rollcall.provisioning.v1.MemberR\n" +
-	"references\x1a=\n" +
+	"references\x12%\n" +
+	"\x0efound_inactive\x18\x1e \x01(\bR\rfoundInactive\x12;\n" +
+	"\aplanned\x18\x1f \x01(\v2!.rollcall.provisioning.v1.PlannedR\aplanned\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\x1a?\n" +
 	"\x11GuardCreditsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01J\x04\b\x10\x10\x11R\fguard_credit\"\xd0\x02\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01J\x04\b\x10\x10\x11R\fguard_credit\"B\n" +
+	"\aPlanned\x12\x1f\n" +
+	"\vresource_id\x18\x01 \x01(\tR\n" +
+	"resourceId\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\fR\x06digest\"\xd0\x02\n" +
 	"\rRefusedMember\x12\x19\n" +
 	"\bentry_id\x18\x01 \x01(\fR\aentryId\x12#\n" +
 	"\rresource_hash\x18\x02 \x01(\fR\fresourceHash\x12\x18\n" +
@@ -1936,7 +2047,7 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\bentry_id\x18\x01 \x01(\fR\aentryId\x12/\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1b.rollcall.directory.v1.KindR\x04kind\"&\n" +
 	"\aBlocked\x12\x1b\n" +
-	"\tentry_ids\x18\x01 \x03(\fR\bentryIds\"\x98\x04\n" +
+	"\tentry_ids\x18\x01 \x03(\fR\bentryIds\"\xda\x04\n" +
 	"\aOutcome\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x19\n" +
 	"\bentry_id\x18\x02 \x01(\fR\aentryId\x12/\n" +
@@ -1954,9 +2065,13 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	" \x01(\rR\x05calls\x12\x1a\n" +
 	"\bsequence\x18\v \x01(\x04R\bsequence\x12#\n" +
 	"\rlatency_nanos\x18\f \x01(\x03R\flatencyNanos\x12;\n" +
-	"\aproblem\x18\r \x01(\v2!.rollcall.provisioning.v1.ProblemR\aproblem\"!\n" +
+	"\aproblem\x18\r \x01(\v2!.rollcall.provisioning.v1.ProblemR\aproblem\x12\x1f\n" +
+	"\vheld_action\x18\x1e \x01(\tR\n" +
+	"heldAction\x12\x1f\n" +
+	"\vheld_reason\x18\x1f \x01(\tR\n" +
+	"heldReason\"!\n" +
 	"\aRequest\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason\"\xaf\x02\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"\xcc\x02\n" +
 	"\x04Held\x12\x16\n" +
 	"\x06action\x18\x01 \x01(\tR\x06action\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1a\n" +
@@ -1968,7 +2083,8 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\x04mark\x18\x06 \x01(\x0e2\x1e.rollcall.provisioning.v1.MarkR\x04mark\x12\x1a\n" +
 	"\bapproval\x18\a \x01(\tR\bapproval\x12\x16\n" +
 	"\x06fields\x18\b \x03(\tR\x06fields\x12!\n" +
-	"\fmembers_hash\x18\t \x01(\fR\vmembersHash\"D\n" +
+	"\fmembers_hash\x18\t \x01(\fR\vmembersHash\x12\x1b\n" +
+	"\tfirst_run\x18\x1e \x01(\bR\bfirstRun\"D\n" +
 	"\x06Window\x12:\n" +
 	"\x05slots\x18\x01 \x03(\v2$.rollcall.provisioning.v1.WindowSlotR\x05slots\"\xa7\x01\n" +
 	"\n" +
@@ -2055,7 +2171,7 @@ func file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP() []byte {
 }
 
 var file_rollcall_provisioning_v1_provisioning_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_rollcall_provisioning_v1_provisioning_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_rollcall_provisioning_v1_provisioning_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_rollcall_provisioning_v1_provisioning_proto_goTypes = []any{
 	(LinkState)(0),                // 0: rollcall.provisioning.v1.LinkState
 	(Origin)(0),                   // 1: rollcall.provisioning.v1.Origin
@@ -2067,64 +2183,66 @@ var file_rollcall_provisioning_v1_provisioning_proto_goTypes = []any{
 	(PauseReason)(0),              // 7: rollcall.provisioning.v1.PauseReason
 	(CanaryState)(0),              // 8: rollcall.provisioning.v1.CanaryState
 	(*Link)(nil),                  // 9: rollcall.provisioning.v1.Link
-	(*RefusedMember)(nil),         // 10: rollcall.provisioning.v1.RefusedMember
-	(*Claim)(nil),                 // 11: rollcall.provisioning.v1.Claim
-	(*Problem)(nil),               // 12: rollcall.provisioning.v1.Problem
-	(*Member)(nil),                // 13: rollcall.provisioning.v1.Member
-	(*AppliedMembers)(nil),        // 14: rollcall.provisioning.v1.AppliedMembers
-	(*Ownership)(nil),             // 15: rollcall.provisioning.v1.Ownership
-	(*Blocked)(nil),               // 16: rollcall.provisioning.v1.Blocked
-	(*Outcome)(nil),               // 17: rollcall.provisioning.v1.Outcome
-	(*Request)(nil),               // 18: rollcall.provisioning.v1.Request
-	(*Held)(nil),                  // 19: rollcall.provisioning.v1.Held
-	(*Window)(nil),                // 20: rollcall.provisioning.v1.Window
-	(*WindowSlot)(nil),            // 21: rollcall.provisioning.v1.WindowSlot
-	(*Pause)(nil),                 // 22: rollcall.provisioning.v1.Pause
-	(*Canary)(nil),                // 23: rollcall.provisioning.v1.Canary
-	nil,                           // 24: rollcall.provisioning.v1.Link.AttributesEntry
-	nil,                           // 25: rollcall.provisioning.v1.Link.GuardCreditsEntry
-	nil,                           // 26: rollcall.provisioning.v1.WindowSlot.CountsEntry
-	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
-	(v1.Kind)(0),                  // 28: rollcall.directory.v1.Kind
+	(*Planned)(nil),               // 10: rollcall.provisioning.v1.Planned
+	(*RefusedMember)(nil),         // 11: rollcall.provisioning.v1.RefusedMember
+	(*Claim)(nil),                 // 12: rollcall.provisioning.v1.Claim
+	(*Problem)(nil),               // 13: rollcall.provisioning.v1.Problem
+	(*Member)(nil),                // 14: rollcall.provisioning.v1.Member
+	(*AppliedMembers)(nil),        // 15: rollcall.provisioning.v1.AppliedMembers
+	(*Ownership)(nil),             // 16: rollcall.provisioning.v1.Ownership
+	(*Blocked)(nil),               // 17: rollcall.provisioning.v1.Blocked
+	(*Outcome)(nil),               // 18: rollcall.provisioning.v1.Outcome
+	(*Request)(nil),               // 19: rollcall.provisioning.v1.Request
+	(*Held)(nil),                  // 20: rollcall.provisioning.v1.Held
+	(*Window)(nil),                // 21: rollcall.provisioning.v1.Window
+	(*WindowSlot)(nil),            // 22: rollcall.provisioning.v1.WindowSlot
+	(*Pause)(nil),                 // 23: rollcall.provisioning.v1.Pause
+	(*Canary)(nil),                // 24: rollcall.provisioning.v1.Canary
+	nil,                           // 25: rollcall.provisioning.v1.Link.AttributesEntry
+	nil,                           // 26: rollcall.provisioning.v1.Link.GuardCreditsEntry
+	nil,                           // 27: rollcall.provisioning.v1.WindowSlot.CountsEntry
+	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
+	(v1.Kind)(0),                  // 29: rollcall.directory.v1.Kind
 }
 var file_rollcall_provisioning_v1_provisioning_proto_depIdxs = []int32{
 	0,  // 0: rollcall.provisioning.v1.Link.state:type_name -> rollcall.provisioning.v1.LinkState
 	1,  // 1: rollcall.provisioning.v1.Link.origin:type_name -> rollcall.provisioning.v1.Origin
-	11, // 2: rollcall.provisioning.v1.Link.claim:type_name -> rollcall.provisioning.v1.Claim
-	24, // 3: rollcall.provisioning.v1.Link.attributes:type_name -> rollcall.provisioning.v1.Link.AttributesEntry
-	12, // 4: rollcall.provisioning.v1.Link.problem:type_name -> rollcall.provisioning.v1.Problem
-	27, // 5: rollcall.provisioning.v1.Link.applied_at:type_name -> google.protobuf.Timestamp
-	25, // 6: rollcall.provisioning.v1.Link.guard_credits:type_name -> rollcall.provisioning.v1.Link.GuardCreditsEntry
-	27, // 7: rollcall.provisioning.v1.Link.delete_at:type_name -> google.protobuf.Timestamp
-	10, // 8: rollcall.provisioning.v1.Link.refused_members:type_name -> rollcall.provisioning.v1.RefusedMember
-	13, // 9: rollcall.provisioning.v1.Link.references:type_name -> rollcall.provisioning.v1.Member
-	27, // 10: rollcall.provisioning.v1.RefusedMember.since:type_name -> google.protobuf.Timestamp
-	27, // 11: rollcall.provisioning.v1.RefusedMember.retry_at:type_name -> google.protobuf.Timestamp
-	2,  // 12: rollcall.provisioning.v1.Claim.intent:type_name -> rollcall.provisioning.v1.Intent
-	27, // 13: rollcall.provisioning.v1.Claim.since:type_name -> google.protobuf.Timestamp
-	3,  // 14: rollcall.provisioning.v1.Problem.kind:type_name -> rollcall.provisioning.v1.ProblemKind
-	27, // 15: rollcall.provisioning.v1.Problem.first_at:type_name -> google.protobuf.Timestamp
-	27, // 16: rollcall.provisioning.v1.Problem.last_at:type_name -> google.protobuf.Timestamp
-	13, // 17: rollcall.provisioning.v1.AppliedMembers.members:type_name -> rollcall.provisioning.v1.Member
-	28, // 18: rollcall.provisioning.v1.Ownership.kind:type_name -> rollcall.directory.v1.Kind
-	27, // 19: rollcall.provisioning.v1.Outcome.at:type_name -> google.protobuf.Timestamp
-	28, // 20: rollcall.provisioning.v1.Outcome.kind:type_name -> rollcall.directory.v1.Kind
-	4,  // 21: rollcall.provisioning.v1.Outcome.action:type_name -> rollcall.provisioning.v1.Action
-	5,  // 22: rollcall.provisioning.v1.Outcome.result:type_name -> rollcall.provisioning.v1.Result
-	12, // 23: rollcall.provisioning.v1.Outcome.problem:type_name -> rollcall.provisioning.v1.Problem
-	27, // 24: rollcall.provisioning.v1.Held.since:type_name -> google.protobuf.Timestamp
-	6,  // 25: rollcall.provisioning.v1.Held.mark:type_name -> rollcall.provisioning.v1.Mark
-	21, // 26: rollcall.provisioning.v1.Window.slots:type_name -> rollcall.provisioning.v1.WindowSlot
-	26, // 27: rollcall.provisioning.v1.WindowSlot.counts:type_name -> rollcall.provisioning.v1.WindowSlot.CountsEntry
-	7,  // 28: rollcall.provisioning.v1.Pause.reason:type_name -> rollcall.provisioning.v1.PauseReason
-	27, // 29: rollcall.provisioning.v1.Pause.since:type_name -> google.protobuf.Timestamp
-	8,  // 30: rollcall.provisioning.v1.Canary.state:type_name -> rollcall.provisioning.v1.CanaryState
-	27, // 31: rollcall.provisioning.v1.Canary.at:type_name -> google.protobuf.Timestamp
-	32, // [32:32] is the sub-list for method output_type
-	32, // [32:32] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	12, // 2: rollcall.provisioning.v1.Link.claim:type_name -> rollcall.provisioning.v1.Claim
+	25, // 3: rollcall.provisioning.v1.Link.attributes:type_name -> rollcall.provisioning.v1.Link.AttributesEntry
+	13, // 4: rollcall.provisioning.v1.Link.problem:type_name -> rollcall.provisioning.v1.Problem
+	28, // 5: rollcall.provisioning.v1.Link.applied_at:type_name -> google.protobuf.Timestamp
+	26, // 6: rollcall.provisioning.v1.Link.guard_credits:type_name -> rollcall.provisioning.v1.Link.GuardCreditsEntry
+	28, // 7: rollcall.provisioning.v1.Link.delete_at:type_name -> google.protobuf.Timestamp
+	11, // 8: rollcall.provisioning.v1.Link.refused_members:type_name -> rollcall.provisioning.v1.RefusedMember
+	14, // 9: rollcall.provisioning.v1.Link.references:type_name -> rollcall.provisioning.v1.Member
+	10, // 10: rollcall.provisioning.v1.Link.planned:type_name -> rollcall.provisioning.v1.Planned
+	28, // 11: rollcall.provisioning.v1.RefusedMember.since:type_name -> google.protobuf.Timestamp
+	28, // 12: rollcall.provisioning.v1.RefusedMember.retry_at:type_name -> google.protobuf.Timestamp
+	2,  // 13: rollcall.provisioning.v1.Claim.intent:type_name -> rollcall.provisioning.v1.Intent
+	28, // 14: rollcall.provisioning.v1.Claim.since:type_name -> google.protobuf.Timestamp
+	3,  // 15: rollcall.provisioning.v1.Problem.kind:type_name -> rollcall.provisioning.v1.ProblemKind
+	28, // 16: rollcall.provisioning.v1.Problem.first_at:type_name -> google.protobuf.Timestamp
+	28, // 17: rollcall.provisioning.v1.Problem.last_at:type_name -> google.protobuf.Timestamp
+	14, // 18: rollcall.provisioning.v1.AppliedMembers.members:type_name -> rollcall.provisioning.v1.Member
+	29, // 19: rollcall.provisioning.v1.Ownership.kind:type_name -> rollcall.directory.v1.Kind
+	28, // 20: rollcall.provisioning.v1.Outcome.at:type_name -> google.protobuf.Timestamp
+	29, // 21: rollcall.provisioning.v1.Outcome.kind:type_name -> rollcall.directory.v1.Kind
+	4,  // 22: rollcall.provisioning.v1.Outcome.action:type_name -> rollcall.provisioning.v1.Action
+	5,  // 23: rollcall.provisioning.v1.Outcome.result:type_name -> rollcall.provisioning.v1.Result
+	13, // 24: rollcall.provisioning.v1.Outcome.problem:type_name -> rollcall.provisioning.v1.Problem
+	28, // 25: rollcall.provisioning.v1.Held.since:type_name -> google.protobuf.Timestamp
+	6,  // 26: rollcall.provisioning.v1.Held.mark:type_name -> rollcall.provisioning.v1.Mark
+	22, // 27: rollcall.provisioning.v1.Window.slots:type_name -> rollcall.provisioning.v1.WindowSlot
+	27, // 28: rollcall.provisioning.v1.WindowSlot.counts:type_name -> rollcall.provisioning.v1.WindowSlot.CountsEntry
+	7,  // 29: rollcall.provisioning.v1.Pause.reason:type_name -> rollcall.provisioning.v1.PauseReason
+	28, // 30: rollcall.provisioning.v1.Pause.since:type_name -> google.protobuf.Timestamp
+	8,  // 31: rollcall.provisioning.v1.Canary.state:type_name -> rollcall.provisioning.v1.CanaryState
+	28, // 32: rollcall.provisioning.v1.Canary.at:type_name -> google.protobuf.Timestamp
+	33, // [33:33] is the sub-list for method output_type
+	33, // [33:33] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_rollcall_provisioning_v1_provisioning_proto_init() }
@@ -2138,7 +2256,7 @@ func file_rollcall_provisioning_v1_provisioning_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rollcall_provisioning_v1_provisioning_proto_rawDesc), len(file_rollcall_provisioning_v1_provisioning_proto_rawDesc)),
 			NumEnums:      9,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
