@@ -211,16 +211,16 @@ type TargetGuard struct {
 
 // Connection keeps one target equal to a source.
 type Connection struct {
-	Name        string          `yaml:"-"`
-	Source      string          `yaml:"source"`
-	RenamedFrom string          `yaml:"renamed_from"`
-	Target      Target          `yaml:"target"`
-	Scope       string          `yaml:"scope"` // CEL over the user, after the source's scope
-	Users       UserPolicy      `yaml:"users"`
-	Groups      *GroupPolicy    `yaml:"groups"` // nil: users only
-	Guard       TargetGuard `yaml:"guard"`
-	DryRun      bool            `yaml:"dry_run"`
-	Drift       Drift           `yaml:"drift"`
+	Name        string       `yaml:"-"`
+	Source      string       `yaml:"source"`
+	RenamedFrom string       `yaml:"renamed_from"`
+	Target      Target       `yaml:"target"`
+	Scope       string       `yaml:"scope"` // CEL over the user, after the source's scope
+	Users       UserPolicy   `yaml:"users"`
+	Groups      *GroupPolicy `yaml:"groups"` // nil: users only
+	Guard       TargetGuard  `yaml:"guard"`
+	DryRun      bool         `yaml:"dry_run"`
+	Drift       Drift        `yaml:"drift"`
 }
 
 // Target is a SCIM 2.0 service.

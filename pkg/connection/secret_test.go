@@ -122,7 +122,7 @@ func TestResolveAll(t *testing.T) {
 	want := []string{
 		"design.yaml:7: sources.corp.ldap.bind_password: ",
 		"design.yaml:27: connections.wiki.target.auth.bearer.token: the environment variable WIKI_TOKEN is not set",
-		"design.yaml:51: console.auth.token: ",
+		"design.yaml:53: console.auth.token: ",
 	}
 	for i, prefix := range want {
 		if !strings.HasPrefix(faults[i].String(), prefix) {

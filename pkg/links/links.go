@@ -90,7 +90,7 @@ func HasResource(l *provisioningv1.Link) bool {
 func Forget(l *provisioningv1.Link) {
 	l.State, l.ResourceId, l.Attributes = provisioningv1.LinkState_LINK_STATE_NONE, "", nil
 	l.ForeignValues, l.MembersApplied, l.MembersWithoutLink, l.UnwantedMembers = nil, 0, 0, 0
-	l.DeleteAt, l.RefusedMembers = nil, nil
+	l.DeleteAt, l.RefusedMembers, l.FoundInactive = nil, nil, false
 }
 
 // Get reads the entry's link.

@@ -24,9 +24,8 @@ type Decision struct {
 	// target and another decision.
 	Apply func(ctx context.Context, a plan.Action) error
 	Look  func(ctx context.Context) (plan.Observed, error)
-	// Members, where there are any, says how many members an action would add and
-	// remove.
-	Members func(ctx context.Context, a plan.Action) (added, removed int, err error)
+	// Members, where there are any, says which members an action would add and remove.
+	Members func(ctx context.Context, a plan.Action) (Members, error)
 }
 
 // maxLooks bounds how often one convergence may look at the target again, and
@@ -46,7 +45,8 @@ const (
 //  5. carry the action out, or look at the target and decide again
 //  6. tell those who wait for the resource
 func (j *Job) Carry(ctx context.Context, d Decision) error {
-	dry := j.dry || d.DryRun
+	j.trial = d.DryRun && !j.dry
+	dry := j.dry || j.trial
 	// A creation cannot be tried, or is known to be refused.
 	d.Policy.LookFirst = d.Policy.LookFirst || dry || len(j.stored.GetProblem().GetBlockedBy()) > 0
 	creates := 0
@@ -96,7 +96,7 @@ func (j *Job) carry(ctx context.Context, d Decision, action plan.Action) error {
 	if err := d.Apply(ctx, action); err != nil {
 		return err
 	}
-	if j.resumed || owned && (!d.Desired.InScope || !j.Record.Linked() || writes(action, d.Matching)) {
+	if j.resumed || j.unblocked(action) || owned && (!d.Desired.InScope || !j.Record.Linked() || writes(action, d.Matching)) {
 		if err := j.release(ctx); err != nil {
 			return err
 		}
@@ -104,31 +104,13 @@ func (j *Job) carry(ctx context.Context, d Decision, action plan.Action) error {
 	return j.held
 }
 
+// unblocked says whether another entry stood in the way of this one until now: the two
+// may have wanted the same, and the other waits for this one in turn.
+func (j *Job) unblocked(a plan.Action) bool {
+	return a.Kind != plan.Blocked && len(j.problemBefore.GetBlockedBy()) > 0
+}
+
 // writes says whether an action writes one of the paths.
 func writes(a plan.Action, paths []string) bool {
 	return slices.ContainsFunc(paths, func(p string) bool { return slices.Contains(a.Set, p) || slices.Contains(a.Clear, p) })
-}
-
-// foretell says what would be done. Where that is nothing, it is done.
-func (j *Job) foretell(ctx context.Context, d Decision, action plan.Action) error {
-	f := Forecast{Action: action}
-	if d.Members != nil && d.Desired.InScope {
-		var err error
-		if f.Added, f.Removed, err = d.Members(ctx, action); err != nil {
-			return err
-		}
-	}
-	if f.Kind == plan.DoNothing && f.Added+f.Removed > 0 {
-		f.Kind = plan.Update
-	}
-	j.forecast = f
-	switch {
-	case j.dry:
-		return ErrDryRun
-	case f.Kind == plan.DoNothing || f.Kind == plan.Blocked:
-		return d.Apply(ctx, f.Action)
-	}
-	j.Note(f.Action)
-	j.Outcome.MembersAdded, j.Outcome.MembersRemoved = uint32(f.Added), uint32(f.Removed) //nolint:gosec // counts
-	return ErrDryRun
 }

@@ -105,7 +105,7 @@ func (d *Drift) due(ctx context.Context, interval time.Duration) (time.Time, err
 
 // scheduled is one comparison of the schedule.
 func (d *Drift) scheduled(ctx context.Context) error {
-	over, err := endFirstRun(ctx, d.worker.deps.Bus, d.connection.Name, d.worker.cfg.Hash, d.worker.cfg.Kind)
+	over, err := endFirstRun(ctx, d.worker.deps.Bus, d.connection.Name, d.worker.cfg.Hash, d.worker.cfg.Kind, d.connection.DryRun)
 	if err != nil {
 		return err
 	}

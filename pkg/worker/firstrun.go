@@ -15,8 +15,8 @@ import (
 )
 
 // A connection's first run, for each kind: until its consumer has reached what the
-// directory's first full read published, nothing is disabled or deleted. The key
-// holds pending, then the sequence to reach, then that it was reached.
+// directory's first full read published, nothing is removed and no account is made
+// active. The key holds pending, then the sequence to reach, then that it was reached.
 const (
 	firstPending = "pending"
 	firstDone    = "done "
@@ -60,7 +60,10 @@ func beginFirstRun(ctx context.Context, b *bus.Bus, connection string, kind dire
 	return err
 }
 
-const firstRunReason = "this is the connection's first run: nothing is removed in it without approval"
+const (
+	firstRunReason = "this is the connection's first run: nothing is removed or made active in it without approval"
+	adoptReason    = "this configuration is new: nothing is removed or made active on what it adopts without approval"
+)
 
 var errFirstRun = errors.New("the connection's first run is not over")
 
@@ -92,10 +95,10 @@ func InFirstRun(ctx context.Context, b *bus.Bus, connection string) (bool, error
 }
 
 // endFirstRun notes that the first run is over, if the consumer of a configuration
-// has reached its end.
-func endFirstRun(ctx context.Context, b *bus.Bus, connection, hash string, kind directoryv1.Kind) (over bool, err error) {
+// has reached its end. A dry run ends none.
+func endFirstRun(ctx context.Context, b *bus.Bus, connection, hash string, kind directoryv1.Kind, dryRun bool) (over bool, err error) {
 	over, last, err := firstRun(ctx, b, connection, kind)
-	if err != nil || over || last == math.MaxUint64 {
+	if err != nil || over || dryRun || last == math.MaxUint64 {
 		return over, err
 	}
 	backlog, err := b.Backlog(ctx, kind.Stream(), ChangesConsumer(kind, connection, hash))
@@ -111,37 +114,97 @@ func endFirstRun(ctx context.Context, b *bus.Bus, connection, hash string, kind 
 	return true, nil
 }
 
-// firstRun holds removals that belong to the first run, and lets those wait that
-// came while it lasted. fresh says that the entry was never applied: what the first
-// run brought stays a part of it, however late it is done.
-func (g *guardian) firstRun(ctx context.Context, sequence uint64, fresh bool) (reason string, err error) {
-	if g.ran.Load() && !fresh {
-		return "", nil
+// firstRun holds what belongs to the first run of a connection or is adopted by a new
+// configuration, and lets those wait that came while a first run lasted.
+//
+//  1. what was held for that reason stays held
+//  2. what the first run brought is a part of it, however late it is done
+//  3. what a new configuration adopts
+//  4. what came later waits for the end of the first run
+//
+// Where the configuration lets first runs flow, the same passes without being counted.
+func (g *guardian) firstRun(ctx context.Context, j *Job, r removal) (judgement, error) {
+	stays, err := g.stays(ctx, j, r)
+	if err != nil || stays != "" { // 1
+		return g.decide(stays), err
 	}
-	over, last, err := firstRun(ctx, g.bus, g.cfg.Connection, g.cfg.Kind)
-	if err != nil {
-		return "", err
-	}
-	if sequence <= last {
-		if over && !fresh {
-			return "", nil
+	if fresh := j.wasAt == 0; !g.ran.Load() || fresh {
+		over, last, err := g.progress(ctx)
+		if err != nil {
+			return judgement{}, err
 		}
-		return firstRunReason, nil
-	}
-	if !over {
-		if over, err = endFirstRun(ctx, g.bus, g.cfg.Connection, g.cfg.Hash, g.cfg.Kind); err == nil && !over {
-			err = Wait(firstRunDelay, errFirstRun)
+		brought := j.Sequence > 0 && j.Sequence <= last || last == math.MaxUint64
+		if brought && (!over || fresh) || !over && r.adopted { // 2
+			return g.decide(firstRunReason), nil
 		}
+	}
+	if r.adopted && g.isNew(j) { // 3
+		return g.decide(adoptReason), nil
+	}
+	if g.ran.Load() || g.forecasts || j.trial {
+		return judgement{}, nil
+	}
+	over, err := endFirstRun(ctx, g.bus, g.cfg.Connection, g.cfg.Hash, g.cfg.Kind, g.cfg.DryRun) // 4
+	if err == nil && !over {
+		err = Wait(firstRunDelay, errFirstRun)
 	}
 	g.ran.Store(err == nil)
-	return "", err
+	return judgement{}, err
+}
+
+func (g *guardian) decide(reason string) judgement {
+	if g.cfg.FirstRunFlows {
+		return judgement{exempt: reason != ""}
+	}
+	return judgement{reason: reason, firstRun: reason != ""}
+}
+
+// stays is why a removal was held before that belongs to a first run, or to what was
+// adopted; empty where it was not.
+func (g *guardian) stays(ctx context.Context, j *Job, r removal) (string, error) {
+	if g.cfg.FirstRunFlows {
+		return "", nil
+	}
+	h, err := g.held.Get(ctx, j.Record.Kind, j.Record.ID)
+	if err != nil || !h.GetFirstRun() {
+		return "", err
+	}
+	for i, part := range strings.Split(h.GetAction(), partsOf) {
+		reasons := strings.Split(h.GetReason(), partsOf)
+		if classOf(part) == r.class {
+			return reasons[min(i, len(reasons)-1)], nil
+		}
+	}
+	return "", nil
+}
+
+// progress is how far the first run is. A forecast that comes before it is a part of
+// it.
+func (g *guardian) progress(ctx context.Context) (over bool, last uint64, err error) {
+	if g.forecasts {
+		_, err := g.bus.Text(ctx, provisioningv1.BucketTargets, firstKey(g.cfg.Connection, g.cfg.Kind))
+		if errors.Is(err, bus.ErrNotFound) {
+			return false, math.MaxUint64, nil
+		}
+	}
+	return firstRun(ctx, g.bus, g.cfg.Connection, g.cfg.Kind)
+}
+
+// isNew says whether a change was published before this configuration was current, or
+// would be by the time it is.
+func (g *guardian) isNew(j *Job) bool {
+	f := g.foreseen.Load()
+	if g.forecasts && f == nil {
+		return true // the configuration is not current yet
+	}
+	return f != nil && j.Sequence > 0 && j.Sequence <= f.Sequence
 }
 
 // watchFirstRun notes the end of the first run when it comes.
 func (w *Worker) watchFirstRun(ctx context.Context) {
 	g := w.guard
-	for wait := generationPoll; ctx.Err() == nil && !g.ran.Load(); wait = min(2*wait, generationPollMax) {
-		over, err := endFirstRun(ctx, g.bus, g.cfg.Connection, g.cfg.Hash, g.cfg.Kind)
+	for wait := generationPoll; ctx.Err() == nil && !g.ran.Load() && !g.cfg.DryRun; wait = min(2*wait, generationPollMax) {
+		over, err := endFirstRun(ctx, g.bus, g.cfg.Connection, g.cfg.Hash, g.cfg.Kind, g.cfg.DryRun)
 		if err != nil && ctx.Err() == nil {
 			w.deps.Log.WarnContext(ctx, "cannot tell whether the first run is over; it is asked again", "error", err)
 		}

@@ -13,17 +13,9 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/failpoint"
 	"github.com/rollcall-scim/rollcall/pkg/guard"
 	"github.com/rollcall-scim/rollcall/pkg/links"
-	"github.com/rollcall-scim/rollcall/pkg/plan"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
-
-// Forecast is what a converger would do about an entry.
-type Forecast struct {
-	plan.Action
-	// Added and Removed are members of a group.
-	Added, Removed int
-}
 
 // foresight is what a configuration generation would remove by itself, found out
 // before its first write.
@@ -144,7 +136,7 @@ func (w *Worker) forecast(ctx context.Context, linked map[string]*links.Record, 
 		if err != nil {
 			return nil //nolint:nilerr // what cannot be evaluated is blocked or waits: it removes nothing
 		}
-		would.remove(f, w.cfg)
+		would.remove(f, w.cfg.Kind)
 		return nil
 	})
 }
@@ -160,12 +152,12 @@ func (w *Worker) forecastOf(ctx context.Context, s *bus.Stored, record *links.Re
 	}
 	return Foresee(ctx, w.converger, &Job{
 		Change: change, Sequence: s.Sequence, Set: set, Record: record, worker: w, offline: true,
-		Outcome: &provisioningv1.Outcome{}, stored: record.Link,
+		Outcome: &provisioningv1.Outcome{}, stored: record.Link, wasAt: record.Link.GetSequence(), wasHeld: wasHeld(record.Link),
 	})
 }
 
-// Foresee is what a converger would do about a job. Nothing is written, to the bus
-// or to the target.
+// Foresee is what a converger would do about a job, if the guard held nothing. Nothing
+// is written, to the bus or to the target.
 func Foresee(ctx context.Context, c Converger, j *Job) (Forecast, error) {
 	j.dry = true
 	err := c.Converge(ctx, j)
@@ -178,15 +170,11 @@ func Foresee(ctx context.Context, c Converger, j *Job) (Forecast, error) {
 // judge judges the removals and stores the result.
 func (w *Worker) judge(ctx context.Context, sequence uint64, total, would tally) error {
 	f := foresight{Hash: w.cfg.Hash, Sequence: sequence, Held: map[string]string{}}
-	for of, n := range would {
-		earlier, err := w.guard.held.Earlier(ctx, w.cfg.Limits, of)
-		if err != nil {
-			return err
-		}
-		reason := checkWhole(w.cfg.Limits, guard.Removals{Of: of, Count: n, Earlier: earlier, Total: total[of]})
-		if reason == "" {
-			continue
-		}
+	reasons, err := w.reasons(ctx, total, would)
+	if err != nil {
+		return err
+	}
+	for of, reason := range reasons {
 		f.Held[of] = "connections." + w.cfg.Connection + ": this configuration is new, and by it " + reason
 		w.deps.Log.ErrorContext(ctx, "the new configuration removes too much; its removals are held", "reason", f.Held[of],
 			"cure", "correct the configuration, or look at `rollcall held` and approve")
@@ -196,6 +184,22 @@ func (w *Worker) judge(ctx context.Context, sequence uint64, total, would tally)
 		return fmt.Errorf("encode what is foreseen: %w", err)
 	}
 	return w.deps.Bus.PutText(ctx, provisioningv1.BucketTargets, foresightKey(w.cfg.Connection, w.cfg.Kind), string(data), 0)
+}
+
+// reasons are why removals that come at once wait, by what is counted.
+func (w *Worker) reasons(ctx context.Context, total, would tally) (map[string]string, error) {
+	reasons := map[string]string{}
+	for of, n := range would {
+		earlier, err := w.guard.held.Earlier(ctx, w.cfg.Limits, of)
+		if err != nil {
+			return nil, err
+		}
+		reason := checkWhole(w.cfg.Limits, guard.Removals{Of: of, Count: n, Earlier: earlier, Total: total[of]})
+		if reason != "" {
+			reasons[of] = reason
+		}
+	}
+	return reasons, nil
 }
 
 // checkWhole is Check for everything that a configuration removes: it may also not

@@ -24,6 +24,8 @@ type Generation struct {
 	Target string `json:"target,omitempty"`
 	// RenamedTo is set when the connection has another name now.
 	RenamedTo string `json:"renamed_to,omitempty"`
+	// DryRun says that nothing was sent under this configuration.
+	DryRun bool `json:"dry_run,omitempty"`
 }
 
 // ChangesConsumer is the name of the durable consumer of a connection's changes:
@@ -88,6 +90,8 @@ type Plan struct {
 	Kinds               []directoryv1.Kind
 	// Concurrency is the number of calls in flight over all replicas.
 	Concurrency int
+	// DryRun says that nothing is sent.
+	DryRun bool
 }
 
 // PlanOf is the plan that makes a connection's present configuration current.
@@ -95,7 +99,7 @@ func PlanOf(cfg *connection.Config, name string) Plan {
 	c := cfg.Connections[name]
 	p := Plan{
 		Connection: name, Source: c.Source, Hash: cfg.Hash(name), Target: c.TargetID(), RenamedFrom: c.RenamedFrom,
-		Concurrency: c.Target.Concurrency, Kinds: []directoryv1.Kind{directoryv1.Kind_KIND_USER},
+		Concurrency: c.Target.Concurrency, DryRun: c.DryRun, Kinds: []directoryv1.Kind{directoryv1.Kind_KIND_USER},
 	}
 	if c.Groups != nil {
 		p.Kinds = append(p.Kinds, directoryv1.Kind_KIND_GROUP)
@@ -128,7 +132,7 @@ func Advance(ctx context.Context, b *bus.Bus, p Plan) error {
 		return err
 	}
 	for _, kind := range p.Kinds { // before the consumer that tells is gone
-		if _, err := endFirstRun(ctx, b, p.Connection, current.Hash, kind); err != nil {
+		if _, err := endFirstRun(ctx, b, p.Connection, current.Hash, kind, current.DryRun); err != nil {
 			return err
 		}
 	}
@@ -198,7 +202,7 @@ func consumers(ctx context.Context, b *bus.Bus, p Plan) error {
 }
 
 func name(ctx context.Context, b *bus.Bus, p Plan, current Generation) error {
-	next := Generation{Number: current.Number, Hash: p.Hash, Source: p.Source, Target: p.Target}
+	next := Generation{Number: current.Number, Hash: p.Hash, Source: p.Source, Target: p.Target, DryRun: p.DryRun}
 	if current.Hash != p.Hash {
 		next.Number++
 	}

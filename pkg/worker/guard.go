@@ -1,7 +1,9 @@
 package worker
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -29,6 +31,9 @@ type guardian struct {
 
 	ran      atomic.Bool // the first run is over
 	foreseen atomic.Pointer[foresight]
+	// forecasts says that what is judged may not be published yet, under a configuration
+	// that may not be current yet.
+	forecasts bool
 
 	mu      sync.Mutex
 	totals  map[string]int
@@ -40,55 +45,88 @@ func newGuardian(cfg Config, deps Deps) *guardian {
 }
 
 // heldError says that removals wait for a person.
-type heldError struct{ reason string }
+type heldError struct {
+	reason string // of all that waits of the entry
+	own    string // of this removal
+}
 
 func (h *heldError) Error() string { return "held: " + h.reason }
 
-// Permit asks whether this job may remove so many of what guard counts. nil says
-// that it may; what the guard let pass once is not counted again when the job is
-// repeated. Any other error says what to wait for, for a person among others.
+// permit asks whether this job may carry a removal out. nil says that it may; what the
+// guard let pass once is not counted again when the job is repeated. Any other error
+// says what to wait for, for an approval among others.
 //
-//  1. what a person approved in the source passes
-//  2. the first run of a connection disables and deletes nothing
-//  3. a configuration that would remove too much removes nothing
-//  4. the window has room
-//  5. otherwise: what did a person say?
-func (j *Job) Permit(ctx context.Context, of string, count int, action string) error {
-	g, link := j.worker.guard, j.Record.Link
-	credit := int(link.GetGuardCredits()[of])
-	if count <= credit || j.approved { // 1
+//  1. what was approved in the source passes
+//  2. the guard judges it
+//  3. the window has room
+//  4. otherwise: was it approved?
+//
+// A dry run counts nothing and records nothing.
+func (j *Job) permit(ctx context.Context, r removal) error {
+	g := j.worker.guard
+	of, key := r.of(g.cfg.Kind), r.creditKey(g.cfg.Kind)
+	credit := int(j.Record.Link.GetGuardCredits()[key])
+	if of != "" && (r.count <= credit || j.approved) { // 1
 		return nil
 	}
-	var reason string
-	var err error
-	if of == g.cfg.Kind.Token() {
-		if reason, err = g.firstRun(ctx, j.Sequence, j.wasAt == 0); err != nil { // 2
-			return err
-		}
+	v, err := g.judge(ctx, j, r) // 2
+	if err == nil && !v.decided() && of != "" && !j.trial {
+		v.reason, err = g.reserve(ctx, of, r.count-credit) // 3
 	}
-	if reason == "" {
-		reason, err = g.foresaw(ctx, of, j) // 3
+	if err == nil && v.reason != "" {
+		err = g.ask(ctx, j, r, v) // 4
 	}
-	if reason == "" && err == nil {
-		reason, err = g.reserve(ctx, of, count-credit) // 4
-	}
-	if err == nil && reason != "" {
-		err = g.ask(ctx, j, action, reason) // 5
-	}
-	if err == nil {
-		err = j.credit(ctx, of, count)
+	if err == nil && of != "" && !j.trial {
+		err = j.credit(ctx, key, r.count)
 	}
 	return err
 }
 
+// judgement is what the guard says of a removal before it is counted.
+type judgement struct {
+	reason string // why it is held; empty where it is not
+	// firstRun says that it stays held until it is approved or no longer wanted.
+	firstRun bool
+	// exempt says that it passes without being counted.
+	exempt bool
+}
+
+func (v judgement) decided() bool { return v.reason != "" || v.exempt }
+
+// judge says why a removal is held, whatever the window has room for:
+//
+//  1. a first run, and what a new configuration adopts, removes and activates nothing
+//  2. a configuration that would remove too much removes nothing
+//  3. what is pending is judged as a whole
+func (g *guardian) judge(ctx context.Context, j *Job, r removal) (judgement, error) {
+	v, err := g.firstRun(ctx, j, r) // 1
+	if of := r.of(g.cfg.Kind); err == nil && !v.decided() && of != "" {
+		v.reason, err = g.foresaw(ctx, of, j) // 2
+		if err == nil && v.reason == "" {
+			v.reason, err = g.pending(ctx, of, j, r.count) // 3
+		}
+	}
+	return v, err
+}
+
+// isHeld says whether an error means that a removal is held, and notes it in what the
+// guard says of it.
+func isHeld(err error, v *judgement) bool {
+	h, held := errors.AsType[*heldError](err)
+	if held {
+		v.reason = h.own
+	}
+	return held
+}
+
 // credit remembers in the link what may be removed. It becomes durable with the
 // claim, or at once where the entry is claimed already.
-func (j *Job) credit(ctx context.Context, of string, count int) error {
+func (j *Job) credit(ctx context.Context, key string, count int) error {
 	link := j.Record.Link
 	if link.GuardCredits == nil {
 		link.GuardCredits = map[string]uint32{}
 	}
-	link.GuardCredits[of] = uint32(count) //nolint:gosec // a number of members
+	link.GuardCredits[key] = uint32(count) //nolint:gosec // a number of members
 	if !j.claimed() {
 		return nil
 	}
@@ -96,25 +134,61 @@ func (j *Job) credit(ctx context.Context, of string, count int) error {
 	return err
 }
 
-// Spent says that so many of what the guard let pass are removed on the target. It
+// SpentMembers says that so many of the members that the guard let pass are removed on
+// the target: of those that Rollcall added, or of those that only the target had. It
 // becomes durable with the next Progress.
-func (j *Job) Spent(of string, count int) {
+func (j *Job) SpentMembers(count int, unmanaged bool) {
+	key := guard.Members
+	if unmanaged {
+		key = creditUnmanaged
+	}
 	link := j.Record.Link
-	if credit := link.GetGuardCredits()[of]; credit > 0 {
-		link.GuardCredits[of] = credit - min(credit, uint32(count)) //nolint:gosec // a number of members
+	if credit := link.GetGuardCredits()[key]; credit > 0 {
+		link.GuardCredits[key] = credit - min(credit, uint32(count)) //nolint:gosec // a number of members
 	}
 }
 
-// PermitPart is Permit for a part of a job: where a person is to decide, the rest
-// goes on, and the job says in the end that something is held.
-func (j *Job) PermitPart(ctx context.Context, of string, count int, action string) (held bool, err error) {
-	err = j.Permit(ctx, of, count, action)
+// permitPart is permit for a part of a job: where it is held, the rest goes on, and the
+// job says in the end that something is.
+func (j *Job) permitPart(ctx context.Context, r removal) (held bool, err error) {
+	err = j.permit(ctx, r)
 	if _, waits := errors.AsType[*heldError](err); waits {
 		j.held = err
 		return true, nil
 	}
 	return false, err
 }
+
+// PermitMembers asks whether members may be removed from a group, by their resource
+// ids: those that Rollcall added, or those that only the target has. Held ones are left
+// out, and the job says in the end that they are.
+func (j *Job) PermitMembers(ctx context.Context, resources []string, unmanaged bool) (held bool, err error) {
+	if len(resources) == 0 {
+		return false, nil
+	}
+	return j.permitPart(ctx, j.membersRemoval(resources, unmanaged))
+}
+
+func (j *Job) membersRemoval(resources []string, unmanaged bool) removal {
+	r := removal{class: classMembers, count: len(resources), action: fmt.Sprintf(wordMembers, len(resources)), hash: membersHash(resources)}
+	if unmanaged {
+		r.class, r.action, r.adopted = classUnmanaged, fmt.Sprintf(wordUnmanaged, len(resources)), j.adopting()
+	}
+	return r
+}
+
+// membersHash names a set of members, so that an approval is about these.
+func membersHash(resources []string) []byte {
+	sum := sha256.New()
+	for _, id := range slices.Sorted(slices.Values(resources)) {
+		fmt.Fprintf(sum, "%d:%s", len(id), id)
+	}
+	return sum.Sum(nil)[:16]
+}
+
+// pending is why a removal waits that comes with others at once; empty where it does
+// not.
+func (g *guardian) pending(context.Context, string, *Job, int) (string, error) { return "", nil }
 
 // reserve counts removals in the window that all replicas share.
 func (g *guardian) reserve(ctx context.Context, of string, count int) (reason string, err error) {
@@ -128,27 +202,28 @@ func (g *guardian) reserve(ctx context.Context, of string, count int) (reason st
 // partsOf separates the parts of an entry that wait together, and their reasons.
 const partsOf = "; "
 
-// ask records that a removal waits, and returns nil where a person has approved it.
-// All that waits of an entry is one item, so that one word of a person is about all
-// of it.
-func (g *guardian) ask(ctx context.Context, j *Job, action, reason string) error {
+// ask records that a removal waits, and returns nil where it was approved. All that
+// waits of an entry is one item, so that one approval is about all of it.
+func (g *guardian) ask(ctx context.Context, j *Job, r removal, v judgement) error {
 	wanted := &provisioningv1.Held{
-		Action: with(j.parts, action), Reason: with(j.reasons, reason), Sequence: j.Sequence, Generation: g.cfg.Hash,
+		Action: with(j.parts, r.action), Reason: with(j.reasons, v.reason), Sequence: j.Sequence, Generation: g.cfg.Hash,
+		MembersHash: append(slices.Clone(j.membersHash), r.hash...), FirstRun: j.firstRun || v.firstRun,
 	}
 	h, err := g.held.Get(ctx, j.Record.Kind, j.Record.ID)
-	if err == nil && !includes(h, wanted) {
+	if err == nil && !includes(h, wanted) && !j.trial {
 		h, err = g.held.Hold(ctx, j.Record.Kind, j.Record.ID, wanted)
 	}
 	if err != nil {
 		return err
 	}
 	j.asked = true
-	if h.GetMark() == provisioningv1.Mark_MARK_APPROVED {
+	if h.GetMark() == provisioningv1.Mark_MARK_APPROVED && (includes(h, wanted) || held.Same(h, wanted)) {
 		return nil
 	}
 	j.parts = strings.Split(wanted.GetAction(), partsOf)
 	j.reasons = strings.Split(wanted.GetReason(), partsOf)
-	return &heldError{reason: wanted.GetReason()}
+	j.membersHash, j.firstRun = wanted.GetMembersHash(), wanted.GetFirstRun()
+	return &heldError{reason: wanted.GetReason(), own: v.reason}
 }
 
 // with is a list with one more text, in words.
@@ -165,7 +240,8 @@ func includes(h, wanted *provisioningv1.Held) bool {
 		return false
 	}
 	all := strings.Split(h.GetAction(), partsOf)
-	return !slices.ContainsFunc(strings.Split(wanted.GetAction(), partsOf), func(part string) bool { return !slices.Contains(all, part) })
+	return bytes.Contains(h.GetMembersHash(), wanted.GetMembersHash()) &&
+		!slices.ContainsFunc(strings.Split(wanted.GetAction(), partsOf), func(part string) bool { return !slices.Contains(all, part) })
 }
 
 // totalsLifetime is how long counted links are believed.
@@ -206,95 +282,26 @@ func (t tally) add(l *provisioningv1.Link) {
 	}
 }
 
-// remove counts what a forecast would remove.
-func (t tally) remove(f Forecast, cfg Config) {
-	r := removalsOf(f.Action, cfg.Matching, cfg.Kind)
-	if r.entry != "" {
-		t[cfg.Kind.Token()]++
+// remove counts what a forecast would remove, but for what is held already.
+func (t tally) remove(f Forecast, kind directoryv1.Kind) {
+	for _, r := range f.removals {
+		if of := r.of(kind); of != "" && !r.decided() {
+			t[of] += r.count
+		}
 	}
-	if r.matching != "" {
-		t[guard.Matching]++
-	}
-	t[guard.Members] += f.Removed
 }
 
 // guarded asks the guard for an action and takes out of it what is held; the rest
 // may go on.
 func (j *Job) guarded(ctx context.Context, matching []string, a plan.Action) (plan.Action, error) {
-	r := removalsOf(a, matching, j.Record.Kind)
-	if r.entry != "" {
-		held, err := j.PermitPart(ctx, j.Record.Kind.Token(), 1, r.entry)
+	for _, r := range removalsOf(a, matching, j.Record.Kind, j.adopting()) {
+		held, err := j.permitPart(ctx, r)
 		if err != nil {
 			return a, err
 		}
 		if held {
-			a = without(a)
-		}
-	}
-	if r.matching != "" {
-		held, err := j.PermitPart(ctx, guard.Matching, 1, r.matching)
-		if err != nil {
-			return a, err
-		}
-		if held {
-			a = unmatched(a, matching)
+			a = without(a, r.class, matching)
 		}
 	}
 	return a, nil
-}
-
-// removals are the parts of an action that the guard has to let pass, in words;
-// empty where there is none.
-type removals struct{ entry, matching string }
-
-// removalsOf finds them: an action that ends or disables a resource, and one that
-// changes an attribute by which it is matched.
-func removalsOf(a plan.Action, matching []string, kind directoryv1.Kind) removals {
-	var r removals
-	off := a.Active != nil && !*a.Active
-	switch {
-	case a.Kind == plan.Delete:
-		r.entry = "delete"
-	case off && (a.Kind == plan.Disable || a.Kind == plan.Adopt):
-		r.entry = "disable"
-	}
-	if a.Kind == plan.Update || a.Kind == plan.Enable || a.Kind == plan.Disable {
-		for _, path := range matching {
-			if slices.Contains(a.Set, path) || slices.Contains(a.Clear, path) {
-				r.matching = fmt.Sprintf("change %s of the %s", path, singular(kind))
-			}
-		}
-	}
-	return r
-}
-
-func singular(kind directoryv1.Kind) string {
-	if kind == directoryv1.Kind_KIND_GROUP {
-		return "group"
-	}
-	return "user"
-}
-
-// without is an action that ends nothing: attributes flow on.
-func without(a plan.Action) plan.Action {
-	a.Active, a.Schedule = nil, plan.Unchanged
-	switch {
-	case a.Kind == plan.Adopt:
-	case a.Kind == plan.Disable && len(a.Set)+len(a.Clear) > 0:
-		a.Kind = plan.Update
-	default:
-		a.Kind, a.Set, a.Clear = plan.DoNothing, nil, nil
-	}
-	return a
-}
-
-// unmatched is an action that leaves the matching attributes as they are.
-func unmatched(a plan.Action, matching []string) plan.Action {
-	drop := func(path string) bool { return slices.Contains(matching, path) }
-	a.Set = slices.DeleteFunc(slices.Clone(a.Set), drop)
-	a.Clear = slices.DeleteFunc(slices.Clone(a.Clear), drop)
-	if a.Kind == plan.Update && len(a.Set)+len(a.Clear) == 0 {
-		a.Kind = plan.DoNothing
-	}
-	return a
 }

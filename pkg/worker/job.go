@@ -51,14 +51,31 @@ type Job struct {
 	// guard recorded that something is, and held when that still waits.
 	wasHeld, asked bool
 	held           error
-	// parts and reasons are those of what the guard was asked about and held.
+	// parts and reasons are those of what the guard was asked about and held, with the
+	// hashes of members; firstRun is set when it belongs to a first run.
 	parts, reasons []string
+	membersHash    []byte
+	firstRun       bool
 	wasAt          uint64 // sequence of the link before
 	givenUp        bool   // see GivenUp
+	tookOver       bool   // a resource was adopted by this job
+	// problemBefore is the entry's problem when the job began.
+	problemBefore *provisioningv1.Problem
+	// also is what the action does beside what the outcome names.
+	also provisioningv1.Action
 
-	// dry jobs only foretell; offline ones without a call to the target.
-	dry, offline bool
-	forecast     Forecast
+	// dry jobs only compute a forecast; offline ones without a call to the target. trial
+	// jobs are those of a dry run: the guard judges them, and nothing is counted or held.
+	dry, offline, trial bool
+	forecast            Forecast
+}
+
+// adopting says whether what is done belongs to the adoption of a resource: there is no
+// link yet, or its adoption was begun under this configuration and is not finished.
+func (j *Job) adopting() bool {
+	l := j.Record.Link
+	return j.tookOver || !j.Record.Linked() ||
+		l.GetOrigin() == provisioningv1.Origin_ORIGIN_ADOPTED && l.GetConfigurationHash() != j.worker.cfg.Hash
 }
 
 // Linked is the link in the words of the plan.
@@ -69,7 +86,10 @@ func (j *Job) Linked() plan.Linked {
 		provisioningv1.LinkState_LINK_STATE_DISABLED: plan.Disabled,
 		provisioningv1.LinkState_LINK_STATE_REMOVED:  plan.Removed,
 	}
-	return plan.Linked{State: states[l.GetState()], ResourceID: l.GetResourceId(), Attributes: l.GetAttributes(), Deletion: deletionOf(l, time.Now())}
+	return plan.Linked{
+		State: states[l.GetState()], ResourceID: l.GetResourceId(), Attributes: l.GetAttributes(), Deletion: deletionOf(l, time.Now()),
+		FoundInactive: l.GetFoundInactive(),
+	}
 }
 
 // Abandoned says whether an earlier worker gave up in the middle of a write: the
@@ -78,6 +98,9 @@ func (j *Job) Abandoned() bool { return !j.dry && (j.repair || j.Record.Link.Get
 
 // Foretelling says whether the job only finds out what would be done.
 func (j *Job) Foretelling() bool { return j.dry }
+
+// Offline says whether the job must not call the target.
+func (j *Job) Offline() bool { return j.offline }
 
 // LostCreate says whether what was given up may have been a creation: the target
 // may hold a resource that no link names.
@@ -136,7 +159,7 @@ func (j *Job) Progress(ctx context.Context, writes ...bus.Write) ([]uint64, erro
 // is written when the link says so already.
 func (j *Job) Done(ctx context.Context, writes ...bus.Write) error {
 	l := j.Record.Link
-	l.Claim, l.Problem, l.Attempts, l.GuardCredits = nil, nil, 0, nil
+	l.Claim, l.Problem, l.Attempts, l.GuardCredits, l.Planned = nil, nil, 0, nil, nil
 	l.Epoch, l.Sequence, l.ConfigurationHash = j.worker.epoch, j.Sequence, j.worker.cfg.Hash
 	if j.Outcome.GetAction() > provisioningv1.Action_ACTION_NONE {
 		l.AppliedAt = timestamppb.Now()
@@ -202,14 +225,17 @@ func (j *Job) latest(ctx context.Context, id []byte) (op string, sequence uint64
 // ErrLook is a converger's own word: look at the target and decide again.
 var ErrLook = errors.New("look at the target")
 
-// Note writes an action into the outcome.
+// actions are the words of the audit log for what was decided.
+var actions = map[plan.Kind]provisioningv1.Action{
+	plan.Create: provisioningv1.Action_ACTION_CREATE, plan.Adopt: provisioningv1.Action_ACTION_ADOPT,
+	plan.Update: provisioningv1.Action_ACTION_UPDATE, plan.Disable: provisioningv1.Action_ACTION_DISABLE,
+	plan.Enable: provisioningv1.Action_ACTION_ENABLE, plan.Delete: provisioningv1.Action_ACTION_DELETE,
+}
+
+// Note writes an action into the outcome. What an adoption does beside, to disable the
+// account or to make it active, is an outcome of its own.
 func (j *Job) Note(a plan.Action) {
-	actions := map[plan.Kind]provisioningv1.Action{
-		plan.Create: provisioningv1.Action_ACTION_CREATE, plan.Adopt: provisioningv1.Action_ACTION_ADOPT,
-		plan.Update: provisioningv1.Action_ACTION_UPDATE, plan.Disable: provisioningv1.Action_ACTION_DISABLE,
-		plan.Enable: provisioningv1.Action_ACTION_ENABLE, plan.Delete: provisioningv1.Action_ACTION_DELETE,
-	}
-	j.Outcome.Action = actions[a.Kind]
+	j.Outcome.Action, j.also = actions[a.Kind], actions[also(a)]
 	j.Outcome.Attributes = append(slices.Clone(a.Set), a.Clear...)
 }
 
@@ -227,7 +253,7 @@ func (j *Job) Settle(a plan.Action, hashes map[string][]byte) {
 		delete(l.GetAttributes(), path)
 	}
 	if a.Active != nil {
-		l.State = StateOf(*a.Active)
+		l.State, l.FoundInactive = StateOf(*a.Active), false
 	}
 }
 

@@ -32,10 +32,26 @@ func (w *Worker) report(ctx context.Context, j *Job, result provisioningv1.Resul
 		return fmt.Errorf("write outcome: %w", err)
 	}
 	w.metrics.outcome(ctx, o)
-	if result == provisioningv1.Result_RESULT_APPLIED || result == provisioningv1.Result_RESULT_DRY_RUN {
+	w.logOutcome(ctx, j, o)
+	if j.also == provisioningv1.Action_ACTION_UNSPECIFIED || !done(result) {
+		return nil
+	}
+	beside := proto.CloneOf(o)
+	beside.Action, beside.Attributes, beside.Calls, beside.HeldAction, beside.HeldReason = j.also, []string{"active"}, 0, "", ""
+	j.Outcome, j.also = beside, provisioningv1.Action_ACTION_UNSPECIFIED
+	return w.report(ctx, j, result)
+}
+
+// done says whether a result means that something was done, or would be.
+func done(result provisioningv1.Result) bool {
+	return result == provisioningv1.Result_RESULT_APPLIED || result == provisioningv1.Result_RESULT_DRY_RUN
+}
+
+// logOutcome logs one line for what was applied, or would be.
+func (w *Worker) logOutcome(ctx context.Context, j *Job, o *provisioningv1.Outcome) {
+	if result := o.GetResult(); done(result) {
 		w.deps.Log.InfoContext(ctx, "change applied", "entry", j.EntryID(), "action", ActionName(o.GetAction()), "result", ResultName(result),
 			"scim_id", o.GetResourceId(), "attributes", o.GetAttributes(), "members_added", o.GetMembersAdded(),
 			"members_removed", o.GetMembersRemoved(), "calls", o.GetCalls(), "latency_ms", o.GetLatencyNanos()/int64(time.Millisecond))
 	}
-	return nil
 }

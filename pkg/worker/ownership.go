@@ -97,7 +97,7 @@ func (j *Job) TakeOver(ctx context.Context, resourceID string) (writes []bus.Wri
 	if err != nil {
 		return nil, false, err
 	}
-	writes = append(writes, own)
+	writes, j.tookOver = append(writes, own), true
 	j.givenUp = o.id == nil && o.revision > 0
 	if o.former == nil || o.former.Link.GetResourceId() != resourceID {
 		return writes, false, nil

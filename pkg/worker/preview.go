@@ -10,7 +10,6 @@ import (
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
-	"github.com/rollcall-scim/rollcall/pkg/guard"
 	"github.com/rollcall-scim/rollcall/pkg/links"
 	"github.com/rollcall-scim/rollcall/pkg/mapping"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
@@ -21,82 +20,76 @@ import (
 // nothing and writes nothing.
 type Previewer struct{ worker *Worker }
 
-// NewPreviewer makes a previewer; it starts nothing.
-func NewPreviewer(b *bus.Bus, kind directoryv1.Kind, c *connection.Connection, hash string, converger Converger) (*Previewer, error) {
+// NewPreviewer makes a previewer, which knows what was foreseen of this configuration.
+func NewPreviewer(ctx context.Context, b *bus.Bus, kind directoryv1.Kind, c *connection.Connection, hash string, converger Converger) (*Previewer, error) {
 	w, err := New(configOf(kind, c, hash, ""), Deps{Bus: b, Links: links.Open(b, nil, c.Name, ""), Log: slog.New(slog.DiscardHandler)}, converger)
 	if err != nil {
 		return nil, err
 	}
+	w.guard.forecasts = true
+	f, err := w.foreseen(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w.guard.foreseen.Store(f)
 	return &Previewer{worker: w}, nil
 }
 
 // Preview is what would be done about a change, whether it is published or not, with
-// what is remembered of the entry. The target may be read.
-func (p *Previewer) Preview(ctx context.Context, change *directoryv1.Change, set mapping.Set) (Forecast, *provisioningv1.Link, error) {
+// what is remembered of the entry. Sequence is that of the published change; 0 where it
+// is not. The target may be read. Judge then takes out what the guard holds.
+func (p *Previewer) Preview(ctx context.Context, change *directoryv1.Change, sequence uint64, set mapping.Set) (Forecast, *provisioningv1.Link, error) {
 	w := p.worker
 	record, err := w.deps.Links.Get(ctx, w.cfg.Kind, change.GetEntryId())
 	if err != nil {
 		return Forecast{}, nil, err
 	}
 	link := proto.CloneOf(record.Link)
-	f, err := Foresee(ctx, w.converger, &Job{
-		Change: change, Set: set, Record: record, worker: w, Outcome: &provisioningv1.Outcome{}, stored: link,
-	})
+	j := &Job{
+		Change: change, Sequence: sequence, Set: set, Record: record, worker: w, Outcome: &provisioningv1.Outcome{}, stored: link,
+		wasAt: link.GetSequence(), wasHeld: wasHeld(link), problemBefore: link.GetProblem(),
+	}
+	f, err := Foresee(ctx, w.converger, j)
+	for i := range f.removals {
+		if err != nil {
+			break
+		}
+		f.removals[i].judgement, err = w.guard.judge(ctx, j, f.removals[i].removal)
+	}
 	return f, link, err
 }
 
-// Judge says for forecasts as a whole which of them a person would be asked about
-// first: the function returned gives the reason, or an empty string.
-func (p *Previewer) Judge(ctx context.Context, all []Forecast) (func(Forecast) string, error) {
+// Judge judges forecasts as a whole, as a run would, and takes what is held out of each
+// of them. inSource says why the source holds the removal of an entry already; empty
+// where it does not.
+func (p *Previewer) Judge(ctx context.Context, all []Forecast, inSource func(i int) string) error {
 	w := p.worker
 	total, would := newTally(w.cfg.Kind), newTally(w.cfg.Kind)
 	err := w.deps.Links.Each(ctx, w.cfg.Kind, func(_ []byte, l *provisioningv1.Link) { total.add(l) })
 	if err != nil {
-		return nil, err
+		return err
 	}
-	for _, f := range all {
-		would.remove(f, w.cfg)
-	}
-	first, err := p.firstRun(ctx)
-	if err != nil {
-		return nil, err
-	}
-	reasons := map[string]string{}
-	for of, n := range would {
-		earlier, err := w.guard.held.Earlier(ctx, w.cfg.Limits, of)
-		if err != nil {
-			return nil, err
-		}
-		reasons[of] = checkWhole(w.cfg.Limits, guard.Removals{Of: of, Count: n, Earlier: earlier, Total: total[of]})
-		if first && of == w.cfg.Kind.Token() && reasons[of] == "" {
-			reasons[of] = firstRunReason
-		}
-	}
-	return func(f Forecast) string {
-		one := newTally(w.cfg.Kind)
-		one.remove(f, w.cfg)
-		for of, n := range one {
-			if n > 0 && reasons[of] != "" {
-				return reasons[of]
+	for i, f := range all {
+		if held := inSource(i); held != "" {
+			for n := range f.removals {
+				f.removals[n].judgement = judgement{reason: held}
 			}
 		}
-		return ""
-	}, nil
-}
-
-// firstRun says whether a run would be the connection's first, or the first is not
-// over.
-func (p *Previewer) firstRun(ctx context.Context) (bool, error) {
-	cfg := p.worker.cfg
-	_, err := p.worker.deps.Bus.Text(ctx, provisioningv1.BucketTargets, firstKey(cfg.Connection, cfg.Kind))
-	if errors.Is(err, bus.ErrNotFound) {
-		return true, nil
+		would.remove(f, w.cfg.Kind)
 	}
+	reasons, err := w.reasons(ctx, total, would)
 	if err != nil {
-		return false, err
+		return err
 	}
-	over, _, err := firstRun(ctx, p.worker.deps.Bus, cfg.Connection, cfg.Kind)
-	return !over, err
+	for i := range all {
+		for n, r := range all[i].removals {
+			if of := r.of(w.cfg.Kind); of != "" && !r.decided() {
+				all[i].removals[n].reason = reasons[of]
+			}
+		}
+		all[i].settle()
+	}
+	return nil
 }
 
 // KnownHashKey is Process.HashKey for those who write nothing: where no key was made,

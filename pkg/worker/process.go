@@ -141,7 +141,8 @@ func (p *Process) Worker(kind directoryv1.Kind, c *connection.Connection, hash s
 func configOf(kind directoryv1.Kind, c *connection.Connection, hash, owner string) Config {
 	cfg := Config{
 		Kind: kind, Connection: c.Name, Source: c.Source, Hash: hash, Concurrency: slotFactor * c.Target.Concurrency, Owner: owner,
-		Limits: guard.Limits{MaxRemovals: c.Guard.MaxRemovals, MaxRemovalPercent: c.Guard.MaxRemovalPercent, Window: c.Guard.Window},
+		Limits:        guard.Limits{MaxRemovals: c.Guard.MaxRemovals, MaxRemovalPercent: c.Guard.MaxRemovalPercent, Window: c.Guard.Window},
+		FirstRunFlows: c.Guard.FirstRun == connection.FirstRunFlow, DryRun: c.DryRun,
 		Remove: plan.Remove(c.Users.Remove), Matching: c.MatchingPaths(kind), Masked: c.MaskedPaths(kind),
 	}
 	if kind == directoryv1.Kind_KIND_GROUP {

@@ -141,7 +141,7 @@ func (w *Worker) conclude(ctx context.Context, j *Job, err error) error {
 	case err == nil:
 		return errors.Join(w.dissolve(ctx, j), w.report(ctx, j, provisioningv1.Result_RESULT_APPLIED))
 	case errors.Is(err, ErrDryRun):
-		return w.report(ctx, j, provisioningv1.Result_RESULT_DRY_RUN)
+		return w.rehearse(ctx, j)
 	case ctx.Err() != nil:
 		return err // the claim stays and says that the target's state is unknown
 	}
@@ -150,7 +150,8 @@ func (w *Worker) conclude(ctx context.Context, j *Job, err error) error {
 		if err := w.report(ctx, j, provisioningv1.Result_RESULT_APPLIED); err != nil { // what was not held
 			return err
 		}
-		j.Outcome.Action = provisioningv1.Action_ACTION_NONE
+		o := j.Outcome
+		j.Outcome = &provisioningv1.Outcome{EntryId: o.GetEntryId(), Kind: o.GetKind(), Sequence: o.GetSequence(), Action: provisioningv1.Action_ACTION_NONE}
 	}
 	waited := j.stored.GetProblem().GetBlockedBy()
 	if recordErr := w.record(ctx, j, d, err); recordErr != nil {
@@ -170,6 +171,25 @@ func (w *Worker) conclude(ctx context.Context, j *Job, err error) error {
 		}
 	}
 	return d.verdict
+}
+
+// rehearse reports what a dry run would do, once, and remembers which resource the
+// entry would have: groups ask for those of their members.
+func (w *Worker) rehearse(ctx context.Context, j *Job) error {
+	planned, err := j.planned()
+	if err != nil || proto.Equal(planned, j.stored.GetPlanned()) {
+		return err
+	}
+	if err := w.report(ctx, j, provisioningv1.Result_RESULT_DRY_RUN); err != nil {
+		return err
+	}
+	j.Record.Link = proto.CloneOf(j.stored)
+	j.Record.Link.Planned = planned
+	if j.Record.Link.GetState() == provisioningv1.LinkState_LINK_STATE_UNSPECIFIED {
+		j.Record.Link.State = provisioningv1.LinkState_LINK_STATE_NONE
+	}
+	_, err = j.commit(ctx)
+	return err
 }
 
 // saidAlready says whether the audit log holds already that this removal waits:

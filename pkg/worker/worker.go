@@ -48,6 +48,11 @@ type Config struct {
 	Owner string
 	// Limits bound what is removed without asking.
 	Limits guard.Limits
+	// FirstRunFlows says that a first run, and what a new configuration adopts, removes
+	// and activates without asking.
+	FirstRunFlows bool
+	// DryRun says that actions are computed and recorded, and not sent.
+	DryRun bool
 	// Remove is what happens to an entry that is gone or out of scope.
 	Remove plan.Remove
 	// Matching are the paths by which a resource is matched.
@@ -285,11 +290,17 @@ func (w *Worker) load(ctx context.Context, kind directoryv1.Kind, id []byte, fou
 	return &Job{
 		Change: change, Sequence: found.Sequence, Set: set, Record: record,
 		detected: detectedAt(found), worker: w, stored: proto.CloneOf(record.Link),
-		approved: w.approved(found, record.Link),
-		wasAt:    record.Link.GetSequence(),
-		wasHeld:  record.Link.GetProblem().GetKind() == provisioningv1.ProblemKind_PROBLEM_KIND_HELD,
-		Outcome:  &provisioningv1.Outcome{EntryId: id, Kind: kind, Sequence: found.Sequence},
+		approved:      w.approved(found, record.Link),
+		wasAt:         record.Link.GetSequence(),
+		wasHeld:       wasHeld(record.Link),
+		problemBefore: record.Link.GetProblem(),
+		Outcome:       &provisioningv1.Outcome{EntryId: id, Kind: kind, Sequence: found.Sequence},
 	}, nil
+}
+
+// wasHeld says whether a part of what an entry needs waits for approval.
+func wasHeld(l *provisioningv1.Link) bool {
+	return l.GetProblem().GetKind() == provisioningv1.ProblemKind_PROBLEM_KIND_HELD
 }
 
 // approved says whether a person approved in the source what the change removes. It

@@ -2,12 +2,10 @@ package groupsync
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
-	"github.com/rollcall-scim/rollcall/pkg/guard"
 	"github.com/rollcall-scim/rollcall/pkg/links"
 	"github.com/rollcall-scim/rollcall/pkg/plan"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
@@ -186,7 +184,7 @@ func (c *converger) overwrite(ctx context.Context, job *worker.Job, w *wanted, a
 		return c.done(ctx, job, w, a)
 	}
 	if readable {
-		a.record(w.sort(resource))
+		a.record(w.sort(resource, a))
 		w.lost = false
 	}
 	steps, err := c.permitted(ctx, job, w, c.steps(w, a))
@@ -250,7 +248,12 @@ func (c *converger) findStrangers(ctx context.Context, job *worker.Job, w *wante
 	if err != nil || !readable {
 		return nil, err
 	}
-	return w.sort(resource), nil
+	there = w.sort(resource, a)
+	w.strangers = slices.DeleteFunc(w.strangers, func(s step) bool { // the record says it as well
+		_, known := c.index.resource(provisioningv1.ResourceHash(s.resource))
+		return s.ours && known
+	})
+	return there, nil
 }
 
 // steps are what turns what the target holds into what is wanted, but for what it
@@ -265,68 +268,114 @@ func (c *converger) steps(w *wanted, a *applied) []step {
 	return w.refusals.leaveOut(steps, time.Now())
 }
 
-// permitted asks the guard for the removals among the steps. Those that are held
-// are left out, and the job says in the end that they wait; strangers are
-// remembered in the link by their number until they are removed. A membership that
-// ends with its user is not asked for.
+// permitted asks the guard for the removals among the steps: of members that Rollcall
+// added, and of those that only the target has. Those that are held are left out, and
+// the job says in the end that they wait; unmanaged members are remembered in the link
+// by their number until they are removed.
 func (c *converger) permitted(ctx context.Context, job *worker.Job, w *wanted, steps []step) ([]step, error) {
-	asked := map[entryID]bool{}
+	asked, err := c.asked(ctx, w, steps)
+	if err != nil {
+		return nil, err
+	}
 	strangers := 0
-	for i, s := range steps {
+	for _, s := range steps {
 		if s.stranger {
 			strangers++
 		}
-		if !s.remove || s.resource == "" || w.refusals.known(s) != nil { // what was refused was let pass before
+	}
+	job.Record.Link.UnwantedMembers, w.kept = uint32(strangers), 0 //nolint:gosec // a number of members
+	for _, unmanaged := range []bool{false, true} {
+		var resources []string
+		for i := range steps {
+			if asked[i] && steps[i].unmanaged() == unmanaged {
+				resources = append(resources, steps[i].resource)
+				steps[i].counted = true
+			}
+		}
+		held, err := job.PermitMembers(ctx, resources, unmanaged)
+		if err != nil {
+			return nil, err
+		}
+		for i := range steps {
+			steps[i].held = steps[i].held || held && asked[i] && steps[i].unmanaged() == unmanaged
+		}
+	}
+	return slices.DeleteFunc(steps, func(s step) bool {
+		if s.held && s.stranger {
+			w.kept++
+		}
+		return s.held
+	}), nil
+}
+
+// asked says which steps the guard is asked for: removals of members. One that ends with
+// its user was decided with that user, and one that the target refused was let pass.
+func (c *converger) asked(ctx context.Context, w *wanted, steps []step) ([]bool, error) {
+	asked := make([]bool, len(steps))
+	for i, s := range steps {
+		if !s.remove || s.resource == "" || w.refusals.known(s) != nil {
 			continue
 		}
 		ended, err := c.index.ended(ctx, s.id)
 		if err != nil {
 			return nil, err
 		}
-		if !ended {
-			asked[s.id], steps[i].counted = true, true
-		}
+		asked[i] = !ended
 	}
-	count := len(asked)
-	job.Record.Link.UnwantedMembers, w.kept = uint32(strangers), 0
-	if count == 0 {
-		return steps, nil
-	}
-	held, err := job.PermitPart(ctx, guard.Members, count, fmt.Sprintf("remove %d members", count))
-	if err != nil || !held {
-		return steps, err
-	}
-	w.kept = strangers
-	return slices.DeleteFunc(steps, func(s step) bool { return s.remove && asked[s.id] }), nil
+	return asked, nil
 }
 
-// foretell says how many members an action would add and remove.
-func (c *converger) foretell(ctx context.Context, job *worker.Job, w *wanted, action plan.Action) (added, removed int, err error) {
+// foretell says which members an action would add and remove.
+func (c *converger) foretell(ctx context.Context, job *worker.Job, w *wanted, action plan.Action) (worker.Members, error) {
+	var m worker.Members
 	var steps []step
+	var err error
 	switch {
 	case action.Kind == plan.Blocked, action.Kind == plan.Delete, !c.policy.Update && action.Kind != plan.Create:
-		return 0, 0, nil
+		return m, nil
 	case action.Kind == plan.Create:
-		return len(w.members), 0, nil
+		a := &applied{group: job.Record.ID, chunks: []*links.Chunk{{}}, stale: map[int]bool{}}
+		steps = w.refusals.leaveOut(a.difference(w.members, c.index.resource), time.Now())
 	case action.Kind == plan.Adopt:
 		steps, err = c.foretellOverwrite(ctx, job, w, action)
 	case job.Record.Linked():
-		var a *applied
-		if a, err = c.current(ctx, job); err == nil {
-			steps = c.steps(w, a)
-		}
-		removed = int(job.Record.Link.GetUnwantedMembers())
+		steps, err = c.foretellUpdate(ctx, job, w)
 	}
-	for _, s := range steps {
+	if err != nil {
+		return m, err
+	}
+	asked, err := c.asked(ctx, w, steps)
+	for i, s := range steps {
 		switch {
 		case s.resource == "":
+		case s.remove && !asked[i]:
+			m.Free = append(m.Free, s.resource)
+		case s.unmanaged():
+			m.Unmanaged = append(m.Unmanaged, s.resource)
 		case s.remove:
-			removed++
+			m.Remove = append(m.Remove, s.resource)
 		default:
-			added++
+			m.Add = append(m.Add, s.resource)
 		}
 	}
-	return added, removed, err
+	return m, err
+}
+
+// foretellUpdate are the steps of a linked group. Members that only the target has are
+// read where a call may be made.
+func (c *converger) foretellUpdate(ctx context.Context, job *worker.Job, w *wanted) ([]step, error) {
+	a, err := c.current(ctx, job)
+	if err != nil {
+		return nil, err
+	}
+	if !job.Offline() {
+		there, err := c.findStrangers(ctx, job, w, a)
+		if err != nil {
+			return nil, err
+		}
+		a.record(there)
+	}
+	return c.steps(w, a), nil
 }
 
 func (c *converger) foretellOverwrite(ctx context.Context, job *worker.Job, w *wanted, action plan.Action) ([]step, error) {
@@ -336,7 +385,7 @@ func (c *converger) foretellOverwrite(ctx context.Context, job *worker.Job, w *w
 		return nil, err
 	}
 	if readable {
-		a.record(w.sort(resource))
+		a.record(w.sort(resource, a))
 	}
 	return c.steps(w, a), nil
 }

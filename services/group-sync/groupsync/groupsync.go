@@ -173,7 +173,7 @@ func (c *converger) Converge(ctx context.Context, job *worker.Job) error {
 		Policy: c.policy, Desired: wanted.Desired, Matching: c.matching, DryRun: c.dryRun,
 		Apply: func(ctx context.Context, a plan.Action) error { return c.apply(ctx, job, wanted, a) },
 		Look:  func(ctx context.Context) (plan.Observed, error) { return c.look(ctx, job, wanted) },
-		Members: func(ctx context.Context, a plan.Action) (added, removed int, err error) {
+		Members: func(ctx context.Context, a plan.Action) (worker.Members, error) {
 			return c.foretell(ctx, job, wanted, a)
 		},
 	})

@@ -95,7 +95,7 @@ func TestStrangersInAnAdoptedGroupAreHeld(t *testing.T) {
 	if got := b.Target.Members("staff"); len(got) != 9 || !slices.Contains(got, "u1") {
 		t.Errorf("members %v", got)
 	}
-	if i := b.Held(group)[staff]; i.GetAction() != "remove 8 members" {
+	if i := b.Held(group)[staff]; i.GetAction() != "remove 8 members that only the target has" {
 		t.Errorf("held: %v", i.Held)
 	}
 	b.Mark(group, provisioningv1.Mark_MARK_APPROVED)
@@ -205,17 +205,25 @@ func TestApprovedRemovalOfStrangersSurvivesARefusal(t *testing.T) {
 }
 
 // A target that fails makes nobody count twice.
-func TestMembersOfAnAdoptedGroupAreCountedOnce(t *testing.T) {
+func TestMembersAddedOnTheTargetAreCountedOnce(t *testing.T) {
 	t.Parallel()
 	b := workertest.New(t, "remove: disable", scimtest.Options{})
-	guests(b, "staff", 3)
-	failing(b, 2, http.StatusInternalServerError)
 	b.Start(groupsync.Run)
 	provision(t, b, 1)
 	b.Until(group, staff, workertest.Applied(b.Group(staff, "staff", 1)))
-	if got := b.Target.Members("staff"); !slices.Equal(got, []string{"u1"}) {
-		t.Errorf("members %v, want u1 alone", got)
+	var added []string
+	for n := range 3 {
+		added = append(added, b.Target.Seed(scim.KindUser, map[string]any{"userName": fmt.Sprintf("guest%d", n)}))
 	}
+	if err := b.Target.Patch(scim.KindGroup, b.Link(group, staff).GetResourceId(), scim.AddMembers(added)); err != nil {
+		t.Fatal(err)
+	}
+	failing(b, 2, http.StatusInternalServerError)
+	if err := b.Bus.Request(t.Context(), group, "wiki", workertest.ID(staff), worker.ReasonDrift); err != nil {
+		t.Fatal(err)
+	}
+	b.Eventually("the directory's members are left", func() bool { return slices.Equal(b.Target.Members("staff"), []string{"u1"}) })
+	b.Until(group, staff, workertest.Applied(0))
 	n, err := held.OfConnection(b.Bus, "wiki").Earlier(t.Context(), guard.Limits{Window: b.Config.Connections["wiki"].Guard.Window}, guard.Members)
 	if err != nil || n != 3 {
 		t.Errorf("%d removals of members are counted, want 3: %v", n, err)

@@ -264,8 +264,9 @@ func (c *converger) giveUp(ctx context.Context, job *worker.Job) error {
 // really holds, and keeps the others that it holds for their removal.
 func (c *converger) correct(ctx context.Context, job *worker.Job, w *wanted, r *scim.Resource, a *applied) error {
 	w.lost = false
+	there := w.sort(r, a)
 	a.clear()
-	a.record(w.sort(r))
+	a.record(there)
 	l := job.Record.Link
 	l.MemberChunks = uint32(len(a.chunks)) //nolint:gosec // at most 512
 	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_UPDATE); err != nil {
@@ -280,8 +281,10 @@ func (c *converger) correct(ctx context.Context, job *worker.Job, w *wanted, r *
 }
 
 // sort splits the members that the target holds into wanted ones, which it
-// returns, and strangers, which are removed with the next write.
-func (w *wanted) sort(r *scim.Resource) (there []step) {
+// returns, and strangers, which are removed with the next write. The record of what was
+// applied says which of those Rollcall added.
+func (w *wanted) sort(r *scim.Resource, a *applied) (there []step) {
+	recorded := a.hashes()
 	entries := make(map[string]entryID, len(w.members))
 	for id, resourceID := range w.members {
 		entries[resourceID] = id
@@ -291,7 +294,9 @@ func (w *wanted) sort(r *scim.Resource) (there []step) {
 		if entry, ours := entries[id]; ours {
 			there = append(there, step{id: entry, resource: id})
 		} else {
-			w.strangers = append(w.strangers, step{id: strangerID(id), resource: id, remove: true, stranger: true})
+			w.strangers = append(w.strangers, step{
+				id: strangerID(id), resource: id, remove: true, stranger: true, ours: recorded[string(provisioningv1.ResourceHash(id))],
+			})
 		}
 	}
 	return there

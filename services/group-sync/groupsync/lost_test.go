@@ -77,6 +77,7 @@ func TestNamesAreMatchedWithoutCase(t *testing.T) {
 func TestStrangersGoAfterAFailedAdoption(t *testing.T) {
 	t.Parallel()
 	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	b.Unguarded()
 	provision(t, b, 1, 2)
 	stranger := b.Target.Seed(scim.KindUser, map[string]any{"userName": "stranger"})
 	b.Target.Seed(scim.KindGroup, map[string]any{"displayName": "staff", "members": []any{map[string]any{"value": stranger}}})

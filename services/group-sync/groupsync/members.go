@@ -79,14 +79,18 @@ type step struct {
 	id       entryID
 	resource string // to send; empty: nothing is sent, only the record changes
 	remove   bool
-	// stranger says that the member stands in no record of ours.
-	stranger bool
-	// counted says that the guard counts it.
-	counted bool
+	// stranger says that the member stands in no record of ours any more, and ours that
+	// it did: Rollcall added it.
+	stranger, ours bool
+	// counted says that the guard counts it, and held that it waits for approval.
+	counted, held bool
 	// again says that an addition may have been done before: it is sent so that it
 	// counts once.
 	again bool
 }
+
+// unmanaged says that only the target has the member.
+func (s step) unmanaged() bool { return s.stranger && !s.ours }
 
 // weight is how many changes of members a step makes in a request.
 func (s step) weight() int {
@@ -189,6 +193,17 @@ func (a *applied) find(id entryID) *provisioningv1.Member {
 		return nil
 	}
 	return members[at]
+}
+
+// hashes are those of the resources of all members.
+func (a *applied) hashes() map[string]bool {
+	all := map[string]bool{}
+	for _, c := range a.chunks {
+		for _, m := range c.Members {
+			all[string(m.GetResourceHash())] = true
+		}
+	}
+	return all
 }
 
 // count is the number of members.

@@ -19,6 +19,8 @@ type Members struct {
 	Resources map[[directoryv1.IDSize]byte]string
 	// Linked are the resource ids that links name now.
 	Linked []string
+	// Ended says whether a user is gone from the directory and is, or will be, disabled.
+	Ended func(id [directoryv1.IDSize]byte) bool
 }
 
 // Preview is a converger of a connection's groups for those who only want to know
@@ -58,5 +60,4 @@ func (p *preview) resource(hash []byte) (string, bool) {
 	return resource, ok
 }
 
-// ended is nobody's business here: nothing is counted.
-func (p *preview) ended(context.Context, entryID) (bool, error) { return false, nil }
+func (p *preview) ended(_ context.Context, id entryID) (bool, error) { return p.members.Ended(id), nil }

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
-	"github.com/rollcall-scim/rollcall/pkg/guard"
 	"github.com/rollcall-scim/rollcall/pkg/plan"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
@@ -286,20 +285,22 @@ func (s *sending) confirm(steps []step) {
 	}
 	s.a.record(steps)
 	s.unsaved = true
-	spent := 0
+	spent := map[bool]int{} // by whether only the target had the member
 	for _, one := range steps {
 		switch {
 		case one.resource == "":
 		case one.remove:
 			s.job.Outcome.MembersRemoved++
 			if one.counted {
-				spent++
+				spent[one.unmanaged()]++
 			}
 		default:
 			s.job.Outcome.MembersAdded++
 		}
 	}
-	s.job.Spent(guard.Members, spent)
+	for unmanaged, n := range spent {
+		s.job.SpentMembers(n, unmanaged)
+	}
 }
 
 // save makes durable what the record knows more.

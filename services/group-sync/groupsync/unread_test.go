@@ -99,6 +99,7 @@ func TestMembersThatAreReadOnRequest(t *testing.T) {
 	t.Parallel()
 	b := workertest.New(t, "remove: disable", scimtest.Options{Quirks: scimtest.Quirks{MembersOnRequest: true, RefuseMembersOnCreate: true}})
 	b.Override(`members_readable: on-request, members_on_create: false`)
+	b.Unguarded()
 	provision(t, b, 1, 2)
 	stranger := b.Target.Seed(scim.KindUser, map[string]any{"userName": "stranger"})
 	seeded := b.Target.Seed(scim.KindGroup, map[string]any{"displayName": "staff"})

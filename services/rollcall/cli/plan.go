@@ -16,6 +16,7 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/bus/embedded"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/plan"
 	"github.com/rollcall-scim/rollcall/services/rollcall/allinone"
 	"github.com/rollcall-scim/rollcall/services/rollcall/preview"
 )
@@ -115,13 +116,21 @@ func printPlans(w io.Writer, plans []preview.Connection, brief bool) error {
 			continue
 		}
 		for _, e := range c.Entries {
-			p.line("  %s\t%s\t%s\t%s", e.Action, strings.TrimSuffix(e.Kind, "s"), orID(e), details(e))
+			p.line("  %s\t%s\t%s\t%s", actionOf(e), strings.TrimSuffix(e.Kind, "s"), orID(e), details(e))
 		}
 	}
 	if p.err != nil {
 		return p.err
 	}
 	return t.Flush()
+}
+
+// actionOf is what would be done, with what an adoption does beside.
+func actionOf(e preview.Entry) string {
+	if e.Also == "" {
+		return e.Action
+	}
+	return e.Action + ", " + e.Also
 }
 
 func orID(e preview.Entry) string {
@@ -131,36 +140,73 @@ func orID(e preview.Entry) string {
 	return e.DN
 }
 
-// summary counts the actions of a connection in words.
+// summary counts the actions of a connection in words, and what waits for approval.
 func summary(c preview.Connection) string {
 	if c.Refused != "" {
 		return "refused: " + c.Refused
 	}
-	counts, held := map[string]int{}, 0
-	var order []string
+	var now, held tally
 	for _, e := range c.Entries {
-		key := e.Kind + " to " + e.Action
-		if e.Action == "blocked" {
-			key = e.Kind + " blocked"
+		switch e.Action {
+		case preview.ActionHeld:
+		case string(plan.Blocked):
+			now.add(e.Kind+" blocked", 1)
+		default:
+			now.add(e.Kind+" to "+e.Action, 1)
 		}
-		if counts[key]++; counts[key] == 1 {
-			order = append(order, key)
+		if e.Also != "" {
+			now.add(e.Kind+" to "+e.Also, 1)
 		}
-		if e.Held != "" {
-			held++
+		for part := range strings.SplitSeq(e.HeldAction, "; ") {
+			held.addHeld(e.Kind, part)
 		}
 	}
-	var parts []string
-	for _, key := range order {
-		parts = append(parts, fmt.Sprintf("%d %s", counts[key], key))
-	}
-	if held > 0 {
-		parts = append(parts, fmt.Sprintf("%d of them held for approval", held))
-	}
-	if len(parts) == 0 {
+	parts := now.words()
+	if len(parts) == 0 && len(held.order) == 0 {
 		parts = []string{"nothing to do"}
 	}
-	return strings.Join(append(parts, fmt.Sprintf("%d unchanged", c.Unchanged)), ", ")
+	parts = append(parts, fmt.Sprintf("%d unchanged", c.Unchanged))
+	text := strings.Join(parts, ", ")
+	if len(held.order) > 0 {
+		text += "; held for approval: " + strings.Join(held.words(), ", ")
+	}
+	return text
+}
+
+// tally counts what it is told, in the order in which it first heard of it.
+type tally struct {
+	order  []string
+	counts map[string]int
+}
+
+func (t *tally) add(what string, n int) {
+	if t.counts == nil {
+		t.counts = map[string]int{}
+	}
+	if _, known := t.counts[what]; !known {
+		t.order = append(t.order, what)
+	}
+	t.counts[what] += n
+}
+
+// addHeld counts a held removal in its own words: members by their number.
+func (t *tally) addHeld(kind, action string) {
+	var members int
+	switch n, err := fmt.Sscanf(action, "remove %d members", &members); {
+	case action == "":
+	case n == 1 && err == nil:
+		t.add("members to remove", members)
+	default:
+		t.add(kind+" to "+action, 1)
+	}
+}
+
+func (t *tally) words() []string {
+	words := make([]string, len(t.order))
+	for i, what := range t.order {
+		words[i] = fmt.Sprintf("%d %s", t.counts[what], what)
+	}
+	return words
 }
 
 func details(e preview.Entry) string {
@@ -178,7 +224,7 @@ func details(e preview.Entry) string {
 		parts = append(parts, e.Reason)
 	}
 	if e.Held != "" {
-		parts = append(parts, "HELD: "+e.Held)
+		parts = append(parts, "HELD: "+e.HeldAction+": "+e.Held)
 	}
 	return strings.Join(parts, "; ")
 }

@@ -25,18 +25,33 @@ type Entry struct {
 	Kind  string `json:"kind"`
 	Entry string `json:"entry"`
 	DN    string `json:"dn,omitempty"`
-	// Action is create, adopt, update, disable, enable or delete; blocked where
-	// something stands in the way.
-	Action     string   `json:"action"`
+	// Action is create, adopt, update, disable, enable or delete: what would be done now.
+	// It is blocked where something stands in the way, and held where all of it waits for
+	// approval.
+	Action string `json:"action"`
+	// Also is what an adoption does beside: disable or enable.
+	Also       string   `json:"also,omitempty"`
 	ResourceID string   `json:"scim_id,omitempty"`
 	Attributes []string `json:"attributes,omitempty"` // SCIM paths that would be sent
 	Added      int      `json:"members_added,omitempty"`
 	Removed    int      `json:"members_removed,omitempty"`
 	// Reason says what stands in the way.
 	Reason string `json:"reason,omitempty"`
-	// Held says why a person would be asked first.
+	// HeldAction is the part that waits for approval, in words: "disable", "remove 3
+	// members". It is not in the fields above.
+	HeldAction string `json:"held_action,omitempty"`
+	// Held says why that part waits.
 	Held string `json:"held,omitempty"`
+
+	// MembersAdded and MembersRemoved are the resource ids behind the numbers; one that
+	// would be created has the made-up id of worker.NewResource.
+	MembersAdded   []string `json:"-"`
+	MembersRemoved []string `json:"-"`
 }
+
+// ActionHeld is the action of an entry of which all that would be done waits for
+// approval.
+const ActionHeld = "held"
 
 // Connection is what would be done about one connection.
 type Connection struct {
@@ -61,6 +76,11 @@ func Run(ctx context.Context, cfg *connection.Config, b *bus.Bus, log *slog.Logg
 		}
 		sources[name] = desired
 	}
+	return Connections(ctx, cfg, b, sources)
+}
+
+// Connections is Run for sources that were read already, by name.
+func Connections(ctx context.Context, cfg *connection.Config, b *bus.Bus, sources map[string][]detector.Desired) ([]Connection, error) {
 	var all []Connection
 	for _, name := range slices.Sorted(maps.Keys(cfg.Connections)) {
 		v, err := newView(ctx, cfg, name, b, sources[cfg.Connections[name].Source])
@@ -102,16 +122,24 @@ func (v *view) run(ctx context.Context) (*Connection, error) {
 
 // add takes a forecast into the result.
 func (v *view) add(d detector.Desired, f worker.Forecast) {
-	if f.Kind == plan.DoNothing {
+	if f.Kind == plan.DoNothing && f.HeldAction == "" {
 		v.result.Unchanged++
 		return
 	}
 	e := Entry{
 		Kind: d.Change.GetKind().Token(), Entry: hex.EncodeToString(d.Change.GetEntryId()), DN: d.DN, Action: string(f.Kind),
-		ResourceID: f.ResourceID, Attributes: append(slices.Clone(f.Set), f.Clear...), Added: f.Added, Removed: f.Removed, Held: d.Held,
+		ResourceID: f.ResourceID, Attributes: append(slices.Clone(f.Set), f.Clear...), Added: len(f.Added), Removed: len(f.Removed),
+		HeldAction: f.HeldAction, Held: f.HeldReason, MembersAdded: f.Added, MembersRemoved: f.Removed,
 	}
-	if f.Kind == plan.Blocked {
+	if f.Also != plan.DoNothing {
+		e.Also = string(f.Also)
+	}
+	switch f.Kind {
+	case plan.Blocked:
 		e.Reason = f.Reason
+	case plan.DoNothing:
+		e.Action = ActionHeld
+	case plan.Look, plan.Create, plan.Adopt, plan.Update, plan.Disable, plan.Enable, plan.Delete:
 	}
 	v.result.Entries = append(v.result.Entries, e)
 }

@@ -2,7 +2,6 @@ package preview
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -37,7 +36,9 @@ type view struct {
 	links map[directoryv1.Kind]map[[directoryv1.IDSize]byte]*provisioningv1.Link
 	// resources are what entries will have on the target.
 	resources map[[directoryv1.IDSize]byte]string
-	result    Connection
+	// ended are users that are gone from the directory and are, or will be, disabled.
+	ended  map[[directoryv1.IDSize]byte]bool
+	result Connection
 }
 
 func newView(ctx context.Context, cfg *connection.Config, name string, b *bus.Bus, desired []detector.Desired) (*view, error) {
@@ -48,7 +49,7 @@ func newView(ctx context.Context, cfg *connection.Config, name string, b *bus.Bu
 	c := cfg.Connections[name]
 	v := &view{
 		cfg: cfg, connection: c, compiled: compiled.Connections[name], bus: b, desired: desired, set: cfg.AttributeSet(c.Source),
-		resources: map[[directoryv1.IDSize]byte]string{}, links: map[directoryv1.Kind]map[[directoryv1.IDSize]byte]*provisioningv1.Link{},
+		resources: map[[directoryv1.IDSize]byte]string{}, ended: map[[directoryv1.IDSize]byte]bool{}, links: map[directoryv1.Kind]map[[directoryv1.IDSize]byte]*provisioningv1.Link{},
 		result: Connection{Name: name, Entries: []Entry{}},
 	}
 	if v.target, err = worker.NewReader(c); err != nil {
@@ -98,13 +99,19 @@ func (v *view) settled(ctx context.Context, d detector.Desired) (bool, error) {
 		return false, err
 	}
 	applied := link.GetEpoch() == epoch && link.GetSequence() >= d.Sequence && link.GetConfigurationHash() == hash
-	return applied || waits(link.GetProblem(), d.Sequence), nil
+	held := link.GetProblem().GetKind() == provisioningv1.ProblemKind_PROBLEM_KIND_HELD
+	return applied && !held || waits(link.GetProblem(), d.Sequence), nil
 }
 
-// waits says whether a change waits for something else than the next attempt: for a
-// person, for another entry, or for the next change.
+// waits says whether a change waits for something else than the next attempt: for
+// another entry, or for the next change. What waits for approval is shown.
 func waits(p *provisioningv1.Problem, sequence uint64) bool {
-	return p != nil && p.GetKind() != provisioningv1.ProblemKind_PROBLEM_KIND_RETRYING && p.GetSequence() >= sequence
+	switch p.GetKind() {
+	case provisioningv1.ProblemKind_PROBLEM_KIND_PARKED, provisioningv1.ProblemKind_PROBLEM_KIND_BLOCKED:
+		return p.GetSequence() >= sequence
+	case provisioningv1.ProblemKind_PROBLEM_KIND_UNSPECIFIED, provisioningv1.ProblemKind_PROBLEM_KIND_RETRYING, provisioningv1.ProblemKind_PROBLEM_KIND_HELD:
+	}
+	return false
 }
 
 // users foresees every user, and which resource each will have.
@@ -133,6 +140,7 @@ func (v *view) groups(ctx context.Context) error {
 	}
 	m := groupsync.Members{
 		Resources: v.resources,
+		Ended:     func(id [directoryv1.IDSize]byte) bool { return v.ended[id] },
 		Chunk:     func(group []byte, n int) []byte { return chunks[[directoryv1.IDSize]byte(group)][n] },
 	}
 	for _, found := range v.links {
@@ -158,6 +166,8 @@ func (v *view) open(ctx context.Context, kind directoryv1.Kind) ([]detector.Desi
 		}
 		if settled {
 			v.result.Unchanged++
+			link := v.links[kind][entryID(d)]
+			v.ended[entryID(d)] = d.Change.GetOp() == directoryv1.Op_OP_ABSENT && link.GetState() == provisioningv1.LinkState_LINK_STATE_DISABLED
 		} else {
 			todo = append(todo, d)
 		}
@@ -168,14 +178,14 @@ func (v *view) open(ctx context.Context, kind directoryv1.Kind) ([]detector.Desi
 // foresee asks the worker of a kind about entries, and which of what it would do
 // the guard would hold.
 func (v *view) foresee(ctx context.Context, kind directoryv1.Kind, converger worker.Converger, todo []detector.Desired) error {
-	w, err := worker.NewPreviewer(v.bus, kind, v.connection, v.cfg.Hash(v.connection.Name), converger) //nolint:contextcheck // a metric needs none
+	w, err := worker.NewPreviewer(ctx, v.bus, kind, v.connection, v.cfg.Hash(v.connection.Name), converger)
 	if err != nil {
 		return err
 	}
 	var known []detector.Desired
 	var forecasts []worker.Forecast
 	for _, d := range todo {
-		f, link, err := w.Preview(ctx, d.Change, v.set)
+		f, _, err := w.Preview(ctx, d.Change, d.Sequence, v.set)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -186,30 +196,29 @@ func (v *view) foresee(ctx context.Context, kind directoryv1.Kind, converger wor
 			v.blocked(d, err)
 			continue
 		}
-		if d.Held == "" {
-			v.will(d, link, f)
-		}
 		known, forecasts = append(known, d), append(forecasts, f)
 	}
-	held, err := w.Judge(ctx, forecasts)
-	if err != nil {
+	if err := w.Judge(ctx, forecasts, func(i int) string { return known[i].Held }); err != nil {
 		return err
 	}
 	for i, d := range known {
-		if d.Held == "" {
-			d.Held = held(forecasts[i])
-		}
+		v.will(d, forecasts[i])
 		v.add(d, forecasts[i])
 	}
 	return nil
 }
 
-// will notes which resource an entry will have.
-func (v *view) will(d detector.Desired, link *provisioningv1.Link, f worker.Forecast) {
+// will notes which resource an entry will have, and whether it is a user that is gone
+// and will be disabled.
+func (v *view) will(d detector.Desired, f worker.Forecast) {
 	id := entryID(d)
+	link := v.links[d.Change.GetKind()][id]
+	if d.Change.GetOp() == directoryv1.Op_OP_ABSENT {
+		v.ended[id] = f.Kind == plan.Disable || f.HeldAction == "" && link.GetState() == provisioningv1.LinkState_LINK_STATE_DISABLED
+	}
 	switch f.Kind {
 	case plan.Create:
-		v.resources[id] = "new " + hex.EncodeToString(id[:])
+		v.resources[id] = worker.NewResource(id[:])
 	case plan.Adopt:
 		v.resources[id] = f.ResourceID
 	case plan.Delete:

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/plan"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
@@ -33,7 +34,7 @@ func (c *converger) apply(ctx context.Context, job *worker.Job, w *wanted, a pla
 	case plan.Update, plan.Disable, plan.Enable:
 		return c.update(ctx, job, w, a)
 	case plan.Delete:
-		return c.remove(ctx, job, a)
+		return c.remove(ctx, job, w, a)
 	}
 	return fmt.Errorf("unknown action %q", a.Kind)
 }
@@ -98,7 +99,7 @@ func (c *converger) create(ctx context.Context, job *worker.Job, w *wanted) erro
 	}
 	l := job.Record.Link
 	l.ResourceId, l.Origin, l.Attributes = created.ID, provisioningv1.Origin_ORIGIN_CREATED, w.Attributes
-	l.ForeignValues, l.State = nil, worker.StateOf(w.Enabled)
+	l.ForeignValues, l.State, l.FoundInactive = nil, worker.StateOf(w.Enabled), false
 	return job.CommitCreated(ctx, created.ID, job.Done)
 }
 
@@ -362,15 +363,26 @@ func (c *converger) disable(ctx context.Context, job *worker.Job, id string) err
 	if err := c.send(ctx, job, &wanted{}, disabled, nil); err != nil && !scim.IsNotFound(err) {
 		return err
 	}
-	job.Record.Link.State = provisioningv1.LinkState_LINK_STATE_DISABLED
+	job.Record.Link.State, job.Record.Link.FoundInactive = provisioningv1.LinkState_LINK_STATE_DISABLED, false
 	job.Outcome.Action, job.Outcome.ResourceId = provisioningv1.Action_ACTION_DISABLE, id
 	return job.Done(ctx)
 }
 
 // remove deletes the user. The link stays, so that the user is created again
-// only when enabled and in scope.
-func (c *converger) remove(ctx context.Context, job *worker.Job, a plan.Action) error {
-	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_DELETE); err != nil {
+// only when enabled and in scope. An account that was there of a user that is disabled
+// in the directory is made ours before.
+func (c *converger) remove(ctx context.Context, job *worker.Job, w *wanted, a plan.Action) error {
+	var taken []bus.Write
+	if !job.Record.Linked() {
+		var err error
+		if taken, _, err = job.TakeOver(ctx, a.ResourceID); err != nil {
+			return err
+		}
+		l := job.Record.Link
+		l.ResourceId, l.Origin = a.ResourceID, provisioningv1.Origin_ORIGIN_ADOPTED
+		c.correct(l, w, w.found[a.ResourceID])
+	}
+	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_DELETE, taken...); err != nil {
 		return err
 	}
 	call, cancel := job.Target(ctx)

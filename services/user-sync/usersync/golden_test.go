@@ -87,7 +87,7 @@ var goldens = []golden{
 	{name: "no effective change", linked: ann, change: ann},
 	{name: "an attribute that is not mapped", linked: ann, change: roomed()},
 	{name: "gone, and was never here", change: annGone},
-	{name: "disabled, and was never here", change: annOff},
+	{name: "disabled, and was never here", change: annOff, want: []string{byName}},
 	{name: "gone, and disabled before", linked: annOff, users: "provision_disabled: true", change: annGone},
 
 	// Creation.

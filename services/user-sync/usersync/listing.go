@@ -184,26 +184,27 @@ func (a *accounts) list(ctx context.Context) (*scim.Listing, error) {
 }
 
 // find is the one account that a fresh listing holds for a user, by the first attribute
-// that finds any; nil where a look-up has to say it.
-func (a *accounts) find(match []matchValue) *scim.Resource {
+// that finds any; nil where a look-up has to say it. absent says that a fresh listing
+// holds none.
+func (a *accounts) find(match []matchValue) (r *scim.Resource, absent bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.fresh() {
-		return nil
+		return nil, false
 	}
 	for _, m := range match {
 		found, err := a.listing.Find(m.attribute, m.value)
 		if err != nil || len(found) > 1 {
-			return nil
+			return nil, false
 		}
 		if len(found) == 1 {
 			if _, gone := a.gone[found[0].ID]; gone {
-				return nil
+				return nil, false
 			}
-			return found[0]
+			return found[0], false
 		}
 	}
-	return nil
+	return nil, true
 }
 
 // settle waits, for a while, for the listing that is being made.
@@ -226,17 +227,22 @@ func (a *accounts) drop(id string) {
 	}
 }
 
-// seeks says whether a user has to be looked for or created.
+// seeks says whether a user has to be looked for or created. One that is disabled in
+// the directory may have an account that has to be disabled.
 func (c *converger) seeks(job *worker.Job, w *wanted) bool {
-	return c.accounts != nil && !job.Foretelling() && !job.Record.Linked() && w.InScope && (w.Enabled || c.policy.ProvisionDisabled)
+	if c.accounts == nil || job.Foretelling() || job.Record.Linked() || !w.InScope {
+		return false
+	}
+	return plan.Decide(c.policy, w.Desired, job.Linked(), plan.Observed{}).Kind != plan.DoNothing
 }
 
 // listed is what the listing says of a user, where it names one account that nobody
-// owns; otherwise nobody looked.
+// owns; otherwise nobody looked. A user that is disabled in the directory and in no
+// listing needs no look-up: nothing would be created.
 func (c *converger) listed(ctx context.Context, job *worker.Job, w *wanted) (plan.Observed, error) {
-	r := c.accounts.find(w.match)
+	r, absent := c.accounts.find(w.match)
 	if r == nil {
-		return plan.Observed{}, nil
+		return plan.Observed{Looked: absent && !w.Enabled && !c.policy.ProvisionDisabled}, nil
 	}
 	m, err := c.examine(ctx, job, w, r)
 	if err != nil || m.Owner != "" {

@@ -22,6 +22,9 @@ func (c *converger) look(ctx context.Context, job *worker.Job, w *wanted) (plan.
 	}
 	w.listed = ""
 	observed := plan.Observed{Looked: true}
+	if !w.Enabled { // a look-up that a listing would have saved
+		w.met = true
+	}
 	for _, m := range w.match {
 		call, cancel := job.Target(ctx)
 		found, err := c.target.Find(call, scim.KindUser, m.attribute, m.value)
@@ -108,11 +111,15 @@ func (c *converger) reclaim(ctx context.Context, job *worker.Job, w *wanted) (fo
 	return true, job.Link(ctx, r.ID, l.GetState(), l.GetAttributes())
 }
 
-// correct makes the link say what the target really holds.
+// correct makes the link say what the target really holds. An account that is inactive
+// although its user should be active was not disabled by Rollcall, unless the link says
+// so.
 func (c *converger) correct(l *provisioningv1.Link, w *wanted, r *scim.Resource) {
-	l.State = provisioningv1.LinkState_LINK_STATE_DISABLED
-	if isActive(r) {
-		l.State = provisioningv1.LinkState_LINK_STATE_ACTIVE
+	switch before := l.GetState(); {
+	case isActive(r):
+		l.State, l.FoundInactive = provisioningv1.LinkState_LINK_STATE_ACTIVE, false
+	case before != provisioningv1.LinkState_LINK_STATE_DISABLED:
+		l.State, l.FoundInactive = provisioningv1.LinkState_LINK_STATE_DISABLED, w.InScope && w.Enabled
 	}
 	if !w.InScope {
 		return // nothing is wanted to compare with

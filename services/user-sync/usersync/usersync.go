@@ -114,7 +114,8 @@ func newConverger(c *connection.Connection, compiled *connection.CompiledConnect
 		mapper: newMapper(compiled, users.Match, target.Profile(), key),
 		policy: plan.Policy{
 			Create: users.Create, Update: users.Update, Remove: plan.Remove(users.Remove), ProvisionDisabled: users.ProvisionDisabled,
-			DeleteAfter: users.DeleteAfter > 0,
+			DeleteAfter: users.DeleteAfter > 0, RemoveDisabled: users.Disabled == connection.DisabledRemove,
+			ReactivateOurs: users.Reactivate == connection.ReactivateOurs,
 		},
 		target: target, people: p, dryRun: c.DryRun, profile: target.Profile, deleteAfter: users.DeleteAfter, leave: users.Vanished == connection.VanishedLeave, matching: c.MatchingPaths(directoryv1.Kind_KIND_USER),
 	}
