@@ -158,6 +158,16 @@ func (b *Bus) firstAfter(ctx context.Context, stream, filter string, after uint6
 	return next, nil
 }
 
+// Next is the sequence of a stream's first message after another one whose subject
+// matches the filter; 0 when there is none.
+func (b *Bus) Next(ctx context.Context, stream, filter string, after uint64) (uint64, error) {
+	next, err := b.firstAfter(ctx, stream, filter, after)
+	if err != nil || next == nil {
+		return 0, err
+	}
+	return next.Sequence, nil
+}
+
 func consumerNotFound(err error) error {
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return fmt.Errorf("%w: %w", ErrNotFound, err)

@@ -86,6 +86,18 @@ func HasResource(l *provisioningv1.Link) bool {
 	return l.GetState() == provisioningv1.LinkState_LINK_STATE_ACTIVE || l.GetState() == provisioningv1.LinkState_LINK_STATE_DISABLED
 }
 
+// ResourceOf is the id of the resource that a link stands for; empty where there is
+// none. In a dry run it is the one that the entry would have.
+func ResourceOf(l *provisioningv1.Link, dryRun bool) string {
+	switch {
+	case dryRun && l.GetPlanned() != nil:
+		return l.GetPlanned().GetResourceId()
+	case HasResource(l):
+		return l.GetResourceId()
+	}
+	return ""
+}
+
 // Forget makes a link that of an entry without a resource.
 func Forget(l *provisioningv1.Link) {
 	l.State, l.ResourceId, l.Attributes = provisioningv1.LinkState_LINK_STATE_NONE, "", nil

@@ -440,6 +440,25 @@ func Parked(l *provisioningv1.Link) bool {
 	return kind == provisioningv1.ProblemKind_PROBLEM_KIND_PARKED || kind == provisioningv1.ProblemKind_PROBLEM_KIND_BLOCKED
 }
 
+// Outcomes are those that the audit log holds of an entry, oldest first.
+func (b *Bench) Outcomes(kind directoryv1.Kind, n int) []*provisioningv1.Outcome {
+	b.tb.Helper()
+	var all []*provisioningv1.Outcome
+	opts := bus.ReadOptions{Filters: []string{provisioningv1.OutcomeSubject(kind, b.name, ID(n))}}
+	err := b.Bus.Read(b.tb.Context(), provisioningv1.StreamOutcomes, opts, func(s *bus.Stored) error {
+		var o provisioningv1.Outcome
+		if err := proto.Unmarshal(s.Data, &o); err != nil {
+			return fmt.Errorf("decode outcome: %w", err)
+		}
+		all = append(all, &o)
+		return nil
+	})
+	if err != nil {
+		b.tb.Fatal(err)
+	}
+	return all
+}
+
 // Outcome waits until the audit log holds an outcome with this result for the
 // entry and returns it.
 func (b *Bench) Outcome(kind directoryv1.Kind, n int, result provisioningv1.Result) *provisioningv1.Outcome {

@@ -41,6 +41,7 @@ type member struct {
 // it asks for another look at the groups that hold the entry.
 type index struct {
 	source   string
+	dryRun   bool // members have the resources that they would have
 	bus      *bus.Bus
 	links    *links.Store
 	requests *worker.Requests // of groups
@@ -71,7 +72,7 @@ type held struct {
 
 func newIndex(c *connection.Connection, process *worker.Process) *index {
 	x := &index{
-		source: c.Source, bus: process.Bus(), links: process.Links(c.Name),
+		source: c.Source, dryRun: c.DryRun, bus: process.Bus(), links: process.Links(c.Name),
 		requests: process.Requests(directoryv1.Kind_KIND_GROUP, c.Name, "members"), log: process.Log().With("connection", c.Name),
 		resources: map[entryID]string{}, byHash: map[[resourceHash]byte]string{}, disabled: map[entryID]struct{}{}, chunks: map[chunkKey]held{},
 		holders: map[entryID]map[entryID]int{}, groups: map[entryID]struct{}{}, ready: make(chan struct{}),
@@ -123,11 +124,7 @@ func (x *index) link(kind directoryv1.Kind, id entryID, l *provisioningv1.Link, 
 	if kind == directoryv1.Kind_KIND_USER {
 		x.revision = max(x.revision, revision)
 	}
-	before := x.resources[id]
-	after := ""
-	if links.HasResource(l) {
-		after = l.GetResourceId()
-	}
+	before, after := x.resources[id], links.ResourceOf(l, x.dryRun)
 	if kind == directoryv1.Kind_KIND_GROUP && after != "" {
 		if _, known := x.groups[id]; !known {
 			x.groups[id] = struct{}{}

@@ -124,7 +124,18 @@ func (v *view) users(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return v.foresee(ctx, directoryv1.Kind_KIND_USER, usersync.Preview(v.connection, v.compiled, target, v.key, v.resources), todo)
+	all := usersync.Everybody{
+		Resources: v.resources, Changes: map[[directoryv1.IDSize]byte]*directoryv1.Change{}, Set: v.set,
+		Linked: func(id [directoryv1.IDSize]byte) bool {
+			return links.HasResource(v.links[directoryv1.Kind_KIND_USER][id])
+		},
+	}
+	for _, d := range v.desired {
+		if d.Change.GetKind() == directoryv1.Kind_KIND_USER {
+			all.Changes[entryID(d)] = d.Change
+		}
+	}
+	return v.foresee(ctx, directoryv1.Kind_KIND_USER, usersync.Preview(v.connection, v.compiled, target, v.key, all), todo)
 }
 
 // groups foresees every group. All are looked at: what becomes of users changes

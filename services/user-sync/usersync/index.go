@@ -21,6 +21,7 @@ const reconnectDelay = time.Second
 // who refers to whom. When a resource comes, changes or goes, it asks for another look
 // at those who refer to it.
 type index struct {
+	dryRun   bool // entries have the resources that they would have
 	links    *links.Store
 	requests *worker.Requests
 	log      *slog.Logger
@@ -40,6 +41,7 @@ func peopleOf(c *connection.Connection, compiled *connection.CompiledConnection,
 		return known{}, func(context.Context) error { return nil }
 	}
 	x := newIndex(c.Name, process)
+	x.dryRun = c.DryRun
 	return x, x.run
 }
 
@@ -87,10 +89,7 @@ func (x *index) resource(id entryID) (string, bool) {
 func (x *index) link(id entryID, l *provisioningv1.Link) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	before, after := x.resources[id], ""
-	if links.HasResource(l) {
-		after = l.GetResourceId()
-	}
+	before, after := x.resources[id], links.ResourceOf(l, x.dryRun)
 	switch {
 	case before == after:
 	case after == "":

@@ -85,6 +85,26 @@ func (m *mapper) wanted(change *directoryv1.Change, set mapping.Set, r referring
 	return w, m.fill(w, user, r)
 }
 
+// distinct are the values of a change that no other user may have; none for one that is
+// gone or out of scope.
+func (m *mapper) distinct(change *directoryv1.Change, set mapping.Set) ([]matchValue, error) {
+	if change.GetOp() != directoryv1.Op_OP_PRESENT {
+		return nil, nil
+	}
+	narrow := &mapper{scope: m.scope, match: m.match, key: m.key}
+	for _, a := range m.attributes {
+		path := a.Path.String()
+		if path == "userName" || slices.ContainsFunc(m.match, func(match string) bool { return strings.HasPrefix(path, strings.SplitN(match, ".", 2)[0]) }) {
+			narrow.attributes = append(narrow.attributes, a)
+		}
+	}
+	w, err := narrow.wanted(change, set, referring{people: known{}})
+	if err != nil {
+		return nil, err
+	}
+	return w.distinct(), nil
+}
+
 func (m *mapper) inScope(user mapping.Object) (bool, error) {
 	if m.scope == nil {
 		return true, nil

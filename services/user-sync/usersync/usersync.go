@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/mapping"
 	"github.com/rollcall-scim/rollcall/pkg/plan"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
@@ -57,6 +58,8 @@ func Run(ctx context.Context, cfg *connection.Config, process *worker.Process) e
 		}
 		people, follow := peopleOf(c, compiled.Connections[name], process)
 		converger := newConverger(c, compiled.Connections[name], target, key, people)
+		contest := newRivalIndex(c, converger.mapper, process)
+		converger.rivals = contest
 		converger.accounts = newAccounts(target, func(ctx context.Context) (uint64, error) {
 			return worker.UsersBacklog(ctx, process.Bus(), name, cfg.Hash(name))
 		}, converger.mapper.compared(), process.Log().With("connection", name))
@@ -68,7 +71,7 @@ func Run(ctx context.Context, cfg *connection.Config, process *worker.Process) e
 		if err != nil {
 			return err
 		}
-		runs = append(runs, follow, w.Run, drift.Every)
+		runs = append(runs, follow, contest.run, w.Run, drift.Every)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, run := range runs {
@@ -77,13 +80,29 @@ func Run(ctx context.Context, cfg *connection.Config, process *worker.Process) e
 	return group.Wait()
 }
 
+// Everybody is what is known of a connection's users before anything is published or
+// done.
+type Everybody struct {
+	// Resources are the resource ids that entries have or will have, by entry id.
+	Resources map[[directoryv1.IDSize]byte]string
+	// Changes are the desired states of all users of the source, by entry id, read with
+	// the attributes of Set.
+	Changes map[[directoryv1.IDSize]byte]*directoryv1.Change
+	Set     mapping.Set
+	// Linked says whether an entry has a link.
+	Linked func(id [directoryv1.IDSize]byte) bool
+}
+
 // Preview is a converger of a connection's users for those who only want to know
-// what it would do. The target may answer from a listing; resources are the resource
-// ids that entries have or will have, by entry id.
-func Preview(
-	c *connection.Connection, compiled *connection.CompiledConnection, target resources, key []byte, resources map[[directoryv1.IDSize]byte]string,
-) worker.Converger {
-	return newConverger(c, compiled, target, key, known(resources))
+// what it would do. The target may answer from a listing.
+func Preview(c *connection.Connection, compiled *connection.CompiledConnection, target resources, key []byte, all Everybody) worker.Converger {
+	v := newConverger(c, compiled, target, key, known(all.Resources))
+	changes := make(map[entryID]*directoryv1.Change, len(all.Changes))
+	for id, change := range all.Changes {
+		changes[id] = change
+	}
+	v.rivals = newDesiredRivals(changes, all.Set, v.mapper, func(id entryID) bool { return all.Linked(id) })
+	return v
 }
 
 // converger makes one target's users equal.
@@ -92,6 +111,7 @@ type converger struct {
 	policy plan.Policy
 	target resources
 	people people
+	rivals rivals
 	// accounts is the listing of the target's users; nil for those who only compare or
 	// foretell.
 	accounts *accounts
@@ -117,7 +137,7 @@ func newConverger(c *connection.Connection, compiled *connection.CompiledConnect
 			DeleteAfter: users.DeleteAfter > 0, RemoveDisabled: users.Disabled == connection.DisabledRemove,
 			ReactivateOurs: users.Reactivate == connection.ReactivateOurs,
 		},
-		target: target, people: p, dryRun: c.DryRun, profile: target.Profile, deleteAfter: users.DeleteAfter, leave: users.Vanished == connection.VanishedLeave, matching: c.MatchingPaths(directoryv1.Kind_KIND_USER),
+		target: target, people: p, rivals: alone{}, dryRun: c.DryRun, profile: target.Profile, deleteAfter: users.DeleteAfter, leave: users.Vanished == connection.VanishedLeave, matching: c.MatchingPaths(directoryv1.Kind_KIND_USER),
 	}
 }
 
@@ -138,6 +158,11 @@ func (c *converger) Converge(ctx context.Context, job *worker.Job) error {
 	}
 	if wanted.InScope && !job.Foretelling() {
 		job.Record.Link.References = wanted.references // durable with what is done
+	}
+	if wanted.InScope && !job.Record.Linked() && !job.Offline() {
+		if wanted.Rival, err = c.rival(ctx, job, wanted); err != nil {
+			return err
+		}
 	}
 	var observed plan.Observed
 	switch {
