@@ -13,6 +13,8 @@ import (
 type ReadOptions struct {
 	// Filters are the subjects to read; at least one.
 	Filters []string
+	// After leaves out what was stored up to this sequence.
+	After uint64
 	// HeadersOnly leaves the data out.
 	HeadersOnly bool
 	// CaughtUp, when set, is called once as soon as everything that was stored
@@ -29,11 +31,11 @@ const closeTimeout = time.Second
 // once the stored messages are read, or the error of each, or ctx's error. A
 // reader that loses its connection resumes where it was.
 func (b *Bus) Read(ctx context.Context, stream string, opts ReadOptions, each func(*Stored) error) error {
-	consumer, err := b.js.OrderedConsumer(ctx, stream, jetstream.OrderedConsumerConfig{
-		FilterSubjects: opts.Filters,
-		DeliverPolicy:  jetstream.DeliverAllPolicy,
-		HeadersOnly:    opts.HeadersOnly,
-	})
+	cfg := jetstream.OrderedConsumerConfig{FilterSubjects: opts.Filters, DeliverPolicy: jetstream.DeliverAllPolicy, HeadersOnly: opts.HeadersOnly}
+	if opts.After > 0 {
+		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, opts.After+1
+	}
+	consumer, err := b.js.OrderedConsumer(ctx, stream, cfg)
 	if err != nil {
 		return fmt.Errorf("open reader on %s: %w", stream, err)
 	}

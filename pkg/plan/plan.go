@@ -380,6 +380,8 @@ func create(d Desired) Action {
 func adopt(p Policy, d Desired, m Match) Action {
 	a := Action{Kind: Adopt, ResourceID: m.ID}
 	switch {
+	case m.Active && !d.Enabled && p.RemoveDisabled && p.Remove == RemoveKeep:
+		a.Reason = disabledReason
 	case m.Active && !d.Enabled:
 		a.Active, a.Reason = new(false), disabledReason
 	case !m.Active && d.Enabled && p.ReactivateOurs:

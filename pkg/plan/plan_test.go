@@ -24,6 +24,7 @@ var (
 	endDelete  = plan.Policy{Create: true, Update: true, Remove: plan.RemoveDelete, RemoveDisabled: true}
 	endCreates = plan.Policy{Create: true, Update: true, Remove: plan.RemoveDelete, RemoveDisabled: true, ProvisionDisabled: true}
 	endKeep    = plan.Policy{Create: true, Update: true, Remove: plan.RemoveKeep, RemoveDisabled: true}
+	endKeepOff = plan.Policy{Create: true, Update: true, Remove: plan.RemoveKeep, RemoveDisabled: true, ProvisionDisabled: true}
 	endPurge   = plan.Policy{Create: true, Update: true, Remove: plan.RemoveDisable, RemoveDisabled: true, DeleteAfter: true}
 
 	attributes = map[string][]byte{"userName": {1}, "title": {2}}
@@ -110,6 +111,7 @@ func TestDecide(t *testing.T) {
 		{"disabled: remove: no loop with provision_disabled", endCreates, disabled, none, empty, plan.Action{Kind: plan.DoNothing, Reason: offReason}},
 		{"disabled: remove, remove: delete: an account that is there is deleted", endDelete, disabled, none, oneSame, plan.Action{Kind: plan.Delete, ResourceID: "5", Reason: offReason}},
 		{"disabled: remove, remove: keep: not looked for", endKeep, disabled, none, unseen, plan.Action{Kind: plan.DoNothing, Reason: notCreated}},
+		{"disabled: remove, remove: keep: adopted as it is", endKeepOff, disabled, none, oneSame, plan.Action{Kind: plan.Adopt, ResourceID: "5", Reason: offReason}},
 		{"disabled: remove: enabled again after the delete: created", endDelete, enabled, removed, unseen, plan.Action{Kind: plan.Create, Set: all, Active: new(true)}},
 
 		// users.reactivate: ours.

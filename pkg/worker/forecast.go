@@ -113,6 +113,7 @@ func (j *Job) foretell(ctx context.Context, d Decision, action plan.Action) erro
 		return d.Apply(ctx, f.Action)
 	}
 	j.Note(f.Action)
+	j.Outcome.Action = max(j.Outcome.GetAction(), provisioningv1.Action_ACTION_NONE)
 	j.Outcome.MembersAdded, j.Outcome.MembersRemoved = uint32(len(f.Added)), uint32(len(f.Removed)) //nolint:gosec // counts
 	j.Outcome.HeldAction, j.Outcome.HeldReason = f.HeldAction, f.HeldReason
 	return ErrDryRun

@@ -26,6 +26,8 @@ type foresight struct {
 	Sequence uint64 `json:"sequence"`
 	// Held are the reasons why such removals wait, by what is counted.
 	Held map[string]string `json:"held,omitempty"`
+	// Batches are what was judged as a whole since then, the oldest first.
+	Batches []batch `json:"batches,omitempty"`
 }
 
 func foresightKey(connection string, kind directoryv1.Kind) string {
@@ -170,7 +172,7 @@ func Foresee(ctx context.Context, c Converger, j *Job) (Forecast, error) {
 // judge judges the removals and stores the result.
 func (w *Worker) judge(ctx context.Context, sequence uint64, total, would tally) error {
 	f := foresight{Hash: w.cfg.Hash, Sequence: sequence, Held: map[string]string{}}
-	reasons, err := w.reasons(ctx, total, would)
+	reasons, err := w.reasons(ctx, checkWhole, total, would)
 	if err != nil {
 		return err
 	}
@@ -187,14 +189,14 @@ func (w *Worker) judge(ctx context.Context, sequence uint64, total, would tally)
 }
 
 // reasons are why removals that come at once wait, by what is counted.
-func (w *Worker) reasons(ctx context.Context, total, would tally) (map[string]string, error) {
+func (w *Worker) reasons(ctx context.Context, check func(guard.Limits, guard.Removals) string, total, would tally) (map[string]string, error) {
 	reasons := map[string]string{}
 	for of, n := range would {
 		earlier, err := w.guard.held.Earlier(ctx, w.cfg.Limits, of)
 		if err != nil {
 			return nil, err
 		}
-		reason := checkWhole(w.cfg.Limits, guard.Removals{Of: of, Count: n, Earlier: earlier, Total: total[of]})
+		reason := check(w.cfg.Limits, guard.Removals{Of: of, Count: n, Earlier: earlier, Total: total[of]})
 		if reason != "" {
 			reasons[of] = reason
 		}

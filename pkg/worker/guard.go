@@ -31,6 +31,9 @@ type guardian struct {
 
 	ran      atomic.Bool // the first run is over
 	foreseen atomic.Pointer[foresight]
+	// judgePending judges what is pending as a whole; set by the worker.
+	judgePending func(ctx context.Context) error
+	judging      sync.Mutex
 	// forecasts says that what is judged may not be published yet, under a configuration
 	// that may not be current yet.
 	forecasts bool
@@ -185,10 +188,6 @@ func membersHash(resources []string) []byte {
 	}
 	return sum.Sum(nil)[:16]
 }
-
-// pending is why a removal waits that comes with others at once; empty where it does
-// not.
-func (g *guardian) pending(context.Context, string, *Job, int) (string, error) { return "", nil }
 
 // reserve counts removals in the window that all replicas share.
 func (g *guardian) reserve(ctx context.Context, of string, count int) (reason string, err error) {

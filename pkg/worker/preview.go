@@ -10,6 +10,7 @@ import (
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/guard"
 	"github.com/rollcall-scim/rollcall/pkg/links"
 	"github.com/rollcall-scim/rollcall/pkg/mapping"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
@@ -77,7 +78,11 @@ func (p *Previewer) Judge(ctx context.Context, all []Forecast, inSource func(i i
 		}
 		would.remove(f, w.cfg.Kind)
 	}
-	reasons, err := w.reasons(ctx, total, would)
+	check := guard.Limits.Check
+	if w.guard.foreseen.Load() == nil {
+		check = checkWhole // the configuration is new
+	}
+	reasons, err := w.reasons(ctx, check, total, would)
 	if err != nil {
 		return err
 	}

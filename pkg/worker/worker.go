@@ -99,7 +99,9 @@ func New(cfg Config, deps Deps, converger Converger) (*Worker, error) {
 		return nil, err
 	}
 	deps.Log = deps.Log.With("connection", cfg.Connection, "kind", cfg.Kind.Token())
-	return &Worker{cfg: cfg, deps: deps, converger: converger, metrics: m, guard: newGuardian(cfg, deps), mask: newMask(cfg.Masked)}, nil
+	w := &Worker{cfg: cfg, deps: deps, converger: converger, metrics: m, guard: newGuardian(cfg, deps), mask: newMask(cfg.Masked)}
+	w.guard.judgePending = w.judgePending
+	return w, nil
 }
 
 const (
@@ -212,7 +214,7 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 		found, atLeast = &d.Stored, d.Sequence
 	}
 	repair := d.Request && d.Reason() == ReasonDrift
-	rereads := 0
+	rereads, asked := 0, false
 	for range maxRereads {
 		job, err := w.load(ctx, kind, id, found, atLeast) // 1, 2
 		if err != nil {
@@ -225,7 +227,7 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 		if applied && !d.Request && !repair {
 			return job.release(ctx) // who applied it may have ended before it told those who wait
 		}
-		job.repair = repair
+		job.repair, job.asked = repair, asked
 		job.resumed = d.Attempt > 1 || applied || job.Abandoned()
 		if d.Attempt == 1 && (!d.Request || d.Reason() == reasonRetry) {
 			job.Record.Link.Attempts, job.stored.Attempts = 0, 0
@@ -240,6 +242,7 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 			job.detected = d.Since
 		}
 		err = w.converger.Converge(ctx, job) // 3
+		asked = job.asked
 		if errors.Is(err, bus.ErrConflict) && ctx.Err() == nil {
 			found = nil // 4
 			repair = repair || job.claimed()

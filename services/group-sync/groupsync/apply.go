@@ -219,7 +219,9 @@ func (c *converger) update(ctx context.Context, job *worker.Job, w *wanted, acti
 	if len(steps)+len(action.Set)+len(action.Clear) == 0 {
 		return c.done(ctx, job, w, a)
 	}
-	job.Outcome.Action = provisioningv1.Action_ACTION_UPDATE
+	if len(action.Set)+len(action.Clear) > 0 || slices.ContainsFunc(steps, func(s step) bool { return s.resource != "" }) {
+		job.Outcome.Action = provisioningv1.Action_ACTION_UPDATE
+	}
 	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_UPDATE); err != nil {
 		return err
 	}
@@ -347,7 +349,7 @@ func (c *converger) foretell(ctx context.Context, job *worker.Job, w *wanted, ac
 	asked, err := c.asked(ctx, w, steps)
 	for i, s := range steps {
 		switch {
-		case s.resource == "":
+		case s.resource == "", s.remove && c.index.vanishes(s.resource):
 		case s.remove && !asked[i]:
 			m.Free = append(m.Free, s.resource)
 		case s.unmanaged():

@@ -111,6 +111,8 @@ type membership interface {
 	resolve(ctx context.Context, members []member) (ids map[entryID]string, without int, err error)
 	// resource is the resource id with this short hash, if an entry is linked to it.
 	resource(hash []byte) (string, bool)
+	// vanishes says of a forecast whether a resource will be deleted before.
+	vanishes(resource string) bool
 	// ended says whether a user is gone and was disabled.
 	ended(ctx context.Context, id entryID) (bool, error)
 }
@@ -166,7 +168,7 @@ func (c *converger) Converge(ctx context.Context, job *worker.Job) error {
 			return err
 		}
 	}
-	if wanted.name != "" {
+	if wanted.name != "" && !job.Foretelling() {
 		defer c.names.locks.Lock(wanted.name)()
 	}
 	return job.Carry(ctx, worker.Decision{ // 5, 6

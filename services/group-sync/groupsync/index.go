@@ -321,6 +321,9 @@ func (x *index) resource(hash []byte) (string, bool) {
 	return id, ok
 }
 
+// vanishes is about forecasts alone: what is deleted is not there any more.
+func (x *index) vanishes(string) bool { return false }
+
 // ended says whether a user is gone from the directory and disabled on the target:
 // what becomes of her memberships was decided with that.
 func (x *index) ended(ctx context.Context, id entryID) (bool, error) {

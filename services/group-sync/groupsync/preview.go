@@ -19,6 +19,8 @@ type Members struct {
 	Resources map[[directoryv1.IDSize]byte]string
 	// Linked are the resource ids that links name now.
 	Linked []string
+	// Deleted says whether a resource will be deleted: groups lose it by itself.
+	Deleted func(resource string) bool
 	// Ended says whether a user is gone from the directory and is, or will be, disabled.
 	Ended func(id [directoryv1.IDSize]byte) bool
 }
@@ -28,6 +30,9 @@ type Members struct {
 func Preview(cfg *connection.Config, name string, compiled *connection.CompiledConnection, target *scim.Client, key []byte, m Members) worker.Converger {
 	p := &preview{members: m, byHash: map[string]string{}}
 	for _, resource := range m.Linked {
+		if m.Deleted(resource) {
+			continue
+		}
 		p.byHash[string(provisioningv1.ResourceHash(resource))] = resource
 	}
 	return newConverger(cfg, name, compiled, target, key, p, nil)
@@ -59,5 +64,7 @@ func (p *preview) resource(hash []byte) (string, bool) {
 	resource, ok := p.byHash[string(hash)]
 	return resource, ok
 }
+
+func (p *preview) vanishes(resource string) bool { return p.members.Deleted(resource) }
 
 func (p *preview) ended(_ context.Context, id entryID) (bool, error) { return p.members.Ended(id), nil }

@@ -37,8 +37,10 @@ type view struct {
 	// resources are what entries will have on the target.
 	resources map[[directoryv1.IDSize]byte]string
 	// ended are users that are gone from the directory and are, or will be, disabled.
-	ended  map[[directoryv1.IDSize]byte]bool
-	result Connection
+	ended map[[directoryv1.IDSize]byte]bool
+	// deleted are the ids of resources that will be deleted: groups lose them by itself.
+	deleted map[string]bool
+	result  Connection
 }
 
 func newView(ctx context.Context, cfg *connection.Config, name string, b *bus.Bus, desired []detector.Desired) (*view, error) {
@@ -49,7 +51,7 @@ func newView(ctx context.Context, cfg *connection.Config, name string, b *bus.Bu
 	c := cfg.Connections[name]
 	v := &view{
 		cfg: cfg, connection: c, compiled: compiled.Connections[name], bus: b, desired: desired, set: cfg.AttributeSet(c.Source),
-		resources: map[[directoryv1.IDSize]byte]string{}, ended: map[[directoryv1.IDSize]byte]bool{}, links: map[directoryv1.Kind]map[[directoryv1.IDSize]byte]*provisioningv1.Link{},
+		resources: map[[directoryv1.IDSize]byte]string{}, ended: map[[directoryv1.IDSize]byte]bool{}, deleted: map[string]bool{}, links: map[directoryv1.Kind]map[[directoryv1.IDSize]byte]*provisioningv1.Link{},
 		result: Connection{Name: name, Entries: []Entry{}},
 	}
 	if v.target, err = worker.NewReader(c); err != nil {
@@ -87,7 +89,7 @@ func (v *view) remember(ctx context.Context) error {
 }
 
 // settled says whether a run would leave an entry alone: nothing new is published,
-// and it was applied, or waits for something else.
+// and it was applied, or waits for the next change.
 func (v *view) settled(ctx context.Context, d detector.Desired) (bool, error) {
 	link := v.links[d.Change.GetKind()][entryID(d)]
 	hash := v.cfg.Hash(v.connection.Name)
@@ -99,19 +101,14 @@ func (v *view) settled(ctx context.Context, d detector.Desired) (bool, error) {
 		return false, err
 	}
 	applied := link.GetEpoch() == epoch && link.GetSequence() >= d.Sequence && link.GetConfigurationHash() == hash
-	held := link.GetProblem().GetKind() == provisioningv1.ProblemKind_PROBLEM_KIND_HELD
-	return applied && !held || waits(link.GetProblem(), d.Sequence), nil
-}
-
-// waits says whether a change waits for something else than the next attempt: for
-// another entry, or for the next change. What waits for approval is shown.
-func waits(p *provisioningv1.Problem, sequence uint64) bool {
-	switch p.GetKind() {
-	case provisioningv1.ProblemKind_PROBLEM_KIND_PARKED, provisioningv1.ProblemKind_PROBLEM_KIND_BLOCKED:
-		return p.GetSequence() >= sequence
-	case provisioningv1.ProblemKind_PROBLEM_KIND_UNSPECIFIED, provisioningv1.ProblemKind_PROBLEM_KIND_RETRYING, provisioningv1.ProblemKind_PROBLEM_KIND_HELD:
+	switch link.GetProblem().GetKind() {
+	case provisioningv1.ProblemKind_PROBLEM_KIND_HELD, provisioningv1.ProblemKind_PROBLEM_KIND_BLOCKED:
+		return false, nil // what stands in the way may be gone
+	case provisioningv1.ProblemKind_PROBLEM_KIND_PARKED:
+		return applied || link.GetProblem().GetSequence() >= d.Sequence, nil
+	case provisioningv1.ProblemKind_PROBLEM_KIND_UNSPECIFIED, provisioningv1.ProblemKind_PROBLEM_KIND_RETRYING:
 	}
-	return false
+	return applied, nil
 }
 
 // users foresees every user, and which resource each will have.
@@ -151,6 +148,7 @@ func (v *view) groups(ctx context.Context) error {
 	}
 	m := groupsync.Members{
 		Resources: v.resources,
+		Deleted:   func(resource string) bool { return v.deleted[resource] },
 		Ended:     func(id [directoryv1.IDSize]byte) bool { return v.ended[id] },
 		Chunk:     func(group []byte, n int) []byte { return chunks[[directoryv1.IDSize]byte(group)][n] },
 	}
@@ -214,9 +212,19 @@ func (v *view) foresee(ctx context.Context, kind directoryv1.Kind, converger wor
 	}
 	for i, d := range known {
 		v.will(d, forecasts[i])
+		if forecasts[i].Kind == plan.Blocked && v.wasBlocked(d) {
+			v.result.Unchanged++
+			continue
+		}
 		v.add(d, forecasts[i])
 	}
 	return nil
+}
+
+// wasBlocked says whether an entry is known to be blocked as it is published.
+func (v *view) wasBlocked(d detector.Desired) bool {
+	p := v.links[d.Change.GetKind()][entryID(d)].GetProblem()
+	return d.Sequence > 0 && p.GetKind() == provisioningv1.ProblemKind_PROBLEM_KIND_BLOCKED && p.GetSequence() >= d.Sequence
 }
 
 // will notes which resource an entry will have, and whether it is a user that is gone
@@ -233,6 +241,7 @@ func (v *view) will(d detector.Desired, f worker.Forecast) {
 	case plan.Adopt:
 		v.resources[id] = f.ResourceID
 	case plan.Delete:
+		v.deleted[f.ResourceID] = true
 		delete(v.resources, id)
 	case plan.DoNothing, plan.Look, plan.Update, plan.Disable, plan.Enable, plan.Blocked:
 		if !links.HasResource(link) {

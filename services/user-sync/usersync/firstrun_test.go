@@ -53,7 +53,9 @@ func TestActivationInAFirstRunIsHeld(t *testing.T) {
 		t.Errorf("ann after a change: %v", ann)
 	}
 	b.Mark(user, provisioningv1.Mark_MARK_APPROVED)
-	b.Until(user, 1, func(l *provisioningv1.Link) bool { return l.GetState() == provisioningv1.LinkState_LINK_STATE_ACTIVE && l.GetProblem() == nil })
+	b.Until(user, 1, func(l *provisioningv1.Link) bool {
+		return l.GetState() == provisioningv1.LinkState_LINK_STATE_ACTIVE && l.GetProblem() == nil
+	})
 	if o := b.Outcome(user, 1, provisioningv1.Result_RESULT_APPLIED); o == nil || !isActive(b, "ann") {
 		t.Error("the approved activation was not done")
 	}

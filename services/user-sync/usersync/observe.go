@@ -2,10 +2,13 @@ package usersync
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"github.com/rollcall-scim/rollcall/pkg/plan"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
 
@@ -37,6 +40,13 @@ func (c *converger) look(ctx context.Context, job *worker.Job, w *wanted) (plan.
 			if err != nil {
 				return observed, err
 			}
+			renamed, err := c.renamed(ctx, job, w, match)
+			if err != nil {
+				return observed, err
+			}
+			if renamed {
+				continue
+			}
 			observed.Matches = append(observed.Matches, match)
 		}
 		if len(observed.Matches) > 0 {
@@ -59,6 +69,27 @@ func (c *converger) examine(ctx context.Context, job *worker.Job, w *wanted, r *
 	var err error
 	m.Owner, err = job.Owner(ctx, r.ID)
 	return m, err
+}
+
+// renamed says of a forecast whether the owner of a matching resource will have given it
+// another name: a run renames it before.
+func (c *converger) renamed(ctx context.Context, job *worker.Job, w *wanted, m plan.Match) (bool, error) {
+	if !job.Foretelling() || m.Owner == "" {
+		return false, nil
+	}
+	id, err := directoryv1.ParseID(m.Owner)
+	if err != nil {
+		return false, fmt.Errorf("parse the owner of a resource: %w", err)
+	}
+	change, set, err := c.rivals.change(ctx, entryID(id))
+	if err != nil || change == nil || !c.policy.Update {
+		return false, err
+	}
+	owner, err := c.mapper.wanted(change, set, referring{people: known{}})
+	if err != nil || !owner.InScope {
+		return false, nil //nolint:nilerr // what cannot be evaluated renames nothing
+	}
+	return !slices.ContainsFunc(owner.distinct(), func(v matchValue) bool { return slices.Contains(w.distinct(), v) }), nil
 }
 
 // isActive reads the active attribute; a resource without one is active, and

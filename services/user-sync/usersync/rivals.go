@@ -52,7 +52,8 @@ func (c *converger) rival(ctx context.Context, job *worker.Job, w *wanted) (*pla
 	}
 	var first *plan.Rival
 	for _, id := range others {
-		r, linked, err := c.contends(ctx, id, own)
+		before := !w.Enabled && slices.Compare(id[:], job.Record.ID) < 0
+		r, linked, err := c.contends(ctx, id, own, before)
 		switch {
 		case err != nil:
 			return nil, err
@@ -65,8 +66,10 @@ func (c *converger) rival(ctx context.Context, job *worker.Job, w *wanted) (*pla
 	return first, nil
 }
 
-// contends says whether an entry really has one of the values, and is linked or would be.
-func (c *converger) contends(ctx context.Context, id entryID, values []matchValue) (r *plan.Rival, linked bool, err error) {
+// contends says whether an entry really has one of the values, and is linked or would
+// be. Of users that are all disabled in the directory the first one has the account, so
+// that it is disabled once.
+func (c *converger) contends(ctx context.Context, id entryID, values []matchValue, first bool) (r *plan.Rival, linked bool, err error) {
 	change, set, err := c.rivals.change(ctx, id)
 	if err != nil || change == nil {
 		return nil, false, err
@@ -83,7 +86,7 @@ func (c *converger) contends(ctx context.Context, id entryID, values []matchValu
 	if linked, err = c.rivals.linked(ctx, id); err != nil {
 		return nil, false, err
 	}
-	if !linked && !other.Enabled && !c.policy.ProvisionDisabled {
+	if !linked && !other.Enabled && !c.policy.ProvisionDisabled && !first {
 		return nil, false, nil
 	}
 	return &plan.Rival{ID: hex.EncodeToString(id[:]), Name: change.GetUser().GetDn(), Attribute: values[i].attribute}, linked, nil
@@ -159,7 +162,7 @@ type rivalIndex struct {
 	log    *slog.Logger
 	sets   sync.Map // attribute set id -> mapping.Set
 
-	asking sync.Mutex // the server, for what is newer
+	asking   sync.Mutex // the server, for what is newer
 	mu       sync.Mutex
 	table    *valueTable
 	seen     uint64        // sequence of the newest change in the table
