@@ -130,6 +130,7 @@ func (j *Job) planned() (*provisioningv1.Planned, error) {
 	case plan.Adopt:
 		p.ResourceId = f.ResourceID
 	case plan.Delete:
+		p.DeletedResourceId = f.ResourceID
 	case plan.DoNothing, plan.Look, plan.Update, plan.Disable, plan.Enable, plan.Blocked:
 		if links.HasResource(j.stored) {
 			p.ResourceId = j.stored.GetResourceId()

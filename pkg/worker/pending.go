@@ -49,16 +49,16 @@ func (f *foresight) heldIn(of string, sequence uint64) string {
 // not. A pass over the limit is held whole, and not only from the removal on that goes
 // over it: what is pending in the stream is judged together, once for all replicas.
 func (g *guardian) pending(ctx context.Context, of string, j *Job, count int) (string, error) {
-	if g.forecasts || j.Sequence == 0 {
-		return "", nil // a forecast is judged with all others
-	}
 	g.judging.Lock()
 	defer g.judging.Unlock()
 	f := g.foreseen.Load()
-	if f == nil {
+	if f == nil || j.Sequence == 0 {
 		return "", nil
 	}
 	if j.Sequence > f.judged() {
+		if g.forecasts {
+			return "", nil // it is judged with all other forecasts
+		}
 		if few, err := g.few(ctx, of, count); few || err != nil {
 			return "", err
 		}

@@ -51,6 +51,7 @@ type index struct {
 	resources map[entryID]string            // of users and groups that have one
 	byHash    map[[resourceHash]byte]string // resource ids by their short hash
 	disabled  map[entryID]struct{}          // users whose resource is disabled
+	deleted   map[string]struct{}           // resources that would be deleted in a dry run
 	chunks    map[chunkKey]held
 	holders   map[entryID]map[entryID]int // groups, by member: in how many chunks
 	groups    map[entryID]struct{}        // groups that have a link
@@ -74,7 +75,7 @@ func newIndex(c *connection.Connection, process *worker.Process) *index {
 	x := &index{
 		source: c.Source, dryRun: c.DryRun, bus: process.Bus(), links: process.Links(c.Name),
 		requests: process.Requests(directoryv1.Kind_KIND_GROUP, c.Name, "members"), log: process.Log().With("connection", c.Name),
-		resources: map[entryID]string{}, byHash: map[[resourceHash]byte]string{}, disabled: map[entryID]struct{}{}, chunks: map[chunkKey]held{},
+		resources: map[entryID]string{}, byHash: map[[resourceHash]byte]string{}, disabled: map[entryID]struct{}{}, deleted: map[string]struct{}{}, chunks: map[chunkKey]held{},
 		holders: map[entryID]map[entryID]int{}, groups: map[entryID]struct{}{}, ready: make(chan struct{}),
 	}
 	x.catching.Store(watches)
@@ -130,6 +131,9 @@ func (x *index) link(kind directoryv1.Kind, id entryID, l *provisioningv1.Link, 
 			x.groups[id] = struct{}{}
 			x.requests.Want(id) // whatever was missed while nobody watched
 		}
+	}
+	if deleted := l.GetPlanned().GetDeletedResourceId(); x.dryRun && deleted != "" {
+		x.deleted[deleted] = struct{}{}
 	}
 	if l.GetState() == provisioningv1.LinkState_LINK_STATE_DISABLED {
 		x.disabled[id] = struct{}{}
@@ -321,8 +325,13 @@ func (x *index) resource(hash []byte) (string, bool) {
 	return id, ok
 }
 
-// vanishes is about forecasts alone: what is deleted is not there any more.
-func (x *index) vanishes(string) bool { return false }
+// vanishes says of a dry run whether a user's resource would be deleted before.
+func (x *index) vanishes(resource string) bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	_, deleted := x.deleted[resource]
+	return deleted
+}
 
 // ended says whether a user is gone from the directory and disabled on the target:
 // what becomes of her memberships was decided with that.

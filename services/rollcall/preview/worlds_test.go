@@ -206,7 +206,11 @@ func (w *randomWorld) policy() (users, connection string) {
 	if remove != "delete" || disabled != "remove" {
 		lines = append(lines, fmt.Sprintf("provision_disabled: %t", w.chance(3)))
 	}
-	connection = "guard: {max_removals: 1000, max_removal_percent: 100, first_run: " + pick(w.rand, "hold", "hold", "flow") + "}"
+	limit := 1000
+	if len(w.teams) == 0 { // how many members are left to remove depends on which users are done before
+		limit = pick(w.rand, 1000, 2)
+	}
+	connection = fmt.Sprintf("guard: {max_removals: %d, max_removal_percent: 100, first_run: %s}", limit, pick(w.rand, "hold", "hold", "flow"))
 	if w.chance(3) {
 		connection += "\n    scope: '!(\"Guest\" in user.all.title)'"
 	}

@@ -805,9 +805,11 @@ type Planned struct {
 	// would be created has a made-up id.
 	ResourceId string `protobuf:"bytes,1,opt,name=resource_id,json=resourceId,proto3" json:"resource_id,omitempty"`
 	// Digest of what was reported, so that the same is reported once.
-	Digest        []byte `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Digest []byte `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	// The resource that would be deleted: groups would lose it by itself.
+	DeletedResourceId string `protobuf:"bytes,3,opt,name=deleted_resource_id,json=deletedResourceId,proto3" json:"deleted_resource_id,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Planned) Reset() {
@@ -852,6 +854,13 @@ func (x *Planned) GetDigest() []byte {
 		return x.Digest
 	}
 	return nil
+}
+
+func (x *Planned) GetDeletedResourceId() string {
+	if x != nil {
+		return x.DeletedResourceId
+	}
+	return ""
 }
 
 // RefusedMember is a change of one member of a group that the target refused.
@@ -2002,11 +2011,12 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\x1a?\n" +
 	"\x11GuardCreditsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01J\x04\b\x10\x10\x11R\fguard_credit\"B\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01J\x04\b\x10\x10\x11R\fguard_credit\"r\n" +
 	"\aPlanned\x12\x1f\n" +
 	"\vresource_id\x18\x01 \x01(\tR\n" +
 	"resourceId\x12\x16\n" +
-	"\x06digest\x18\x02 \x01(\fR\x06digest\"\xd0\x02\n" +
+	"\x06digest\x18\x02 \x01(\fR\x06digest\x12.\n" +
+	"\x13deleted_resource_id\x18\x03 \x01(\tR\x11deletedResourceId\"\xd0\x02\n" +
 	"\rRefusedMember\x12\x19\n" +
 	"\bentry_id\x18\x01 \x01(\fR\aentryId\x12#\n" +
 	"\rresource_hash\x18\x02 \x01(\fR\fresourceHash\x12\x18\n" +
