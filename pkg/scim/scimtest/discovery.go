@@ -13,13 +13,13 @@ const schemaPrefix = "urn:ietf:params:scim:schemas:core:2.0:"
 
 // serviceProviderConfig is RFC 7643 section 5.
 func (s *Server) serviceProviderConfig() (answer, error) {
-	if s.opts.Quirks.MissingCapabilities {
+	if s.quirks().MissingCapabilities {
 		return answer{}, fail(http.StatusNotFound, "", "no ServiceProviderConfig here")
 	}
 	flag := func(on bool) map[string]any { return map[string]any{"supported": on} }
 	return answer{status: http.StatusOK, body: map[string]any{
 		"schemas":        []string{schemaPrefix + "ServiceProviderConfig"},
-		"patch":          flag(!s.opts.Quirks.NoPatch),
+		"patch":          flag(!s.quirks().NoPatch),
 		"bulk":           map[string]any{"supported": false, "maxOperations": 0, "maxPayloadSize": 0},
 		"filter":         map[string]any{"supported": true, "maxResults": s.opts.MaxPage},
 		"changePassword": flag(true),

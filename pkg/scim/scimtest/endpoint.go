@@ -53,7 +53,7 @@ func (s *Server) resources(r Request, u *url.URL, t *resourceType, id string) (a
 	if err != nil {
 		return answer{}, err
 	}
-	if s.opts.Quirks.IgnoreProjection {
+	if s.quirks().IgnoreProjection {
 		p = projection{}
 	}
 	call := call{server: s, request: r, typ: t, id: id, query: query, projection: p}
@@ -85,15 +85,16 @@ type call struct {
 	projection projection
 }
 
-func (c call) reader() reader { return reader{typ: c.typ, quirks: c.server.opts.Quirks} }
+func (c call) reader() reader { return reader{typ: c.typ, quirks: *c.server.quirks()} }
 
 // show is the answer that holds a resource.
 func (c call) show(status int, v view) answer {
 	document := c.projection.apply(v.document())
-	if c.server.opts.Quirks.MembersOnRequest && c.projection.only["members"] == nil {
+	if c.server.quirks().MembersOnRequest && c.projection.only["members"] == nil {
 		delete(document, "members")
 	}
-	if active, ok := document["active"].(bool); ok && c.server.opts.Quirks.StringBooleans {
+	c.server.quirks().addEmpty(c.typ.kind, document)
+	if active, ok := document["active"].(bool); ok && c.server.quirks().StringBooleans {
 		document["active"] = map[bool]string{true: "True", false: "False"}[active]
 	}
 	return answer{status: status, body: document, location: v.location}
@@ -108,16 +109,16 @@ func (c call) create() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if err := c.server.opts.Quirks.checkMembers(attrs); err != nil {
+	if err := c.server.quirks().checkMembers(attrs); err != nil {
 		return answer{}, err
 	}
 	v, err := c.server.store.create(c.typ.kind, attrs)
 	switch {
 	case err != nil:
 		return answer{}, err
-	case c.server.opts.Quirks.AcceptedCreates:
+	case c.server.quirks().AcceptedCreates:
 		return answer{status: http.StatusAccepted}, nil
-	case c.server.opts.Quirks.EmptyCreates:
+	case c.server.quirks().EmptyCreates:
 		return answer{status: http.StatusOK, body: map[string]any{}}, nil
 	}
 	return c.show(http.StatusCreated, v), nil
@@ -143,12 +144,12 @@ func (c call) put() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if err := c.server.opts.Quirks.checkMembers(fresh); err != nil {
+	if err := c.server.quirks().checkMembers(fresh); err != nil {
 		return answer{}, err
 	}
 	members := takeMembers(fresh)
 	replace := func(_ map[string]any, tx *transaction) (map[string]any, error) {
-		if c.typ.kind != scim.KindGroup || c.server.opts.Quirks.IgnoreMembersOnCreate {
+		if c.typ.kind != scim.KindGroup || c.server.quirks().IgnoreMembersOnCreate {
 			return fresh, nil
 		}
 		tx.clear()
@@ -162,7 +163,7 @@ func (c call) put() (answer, error) {
 }
 
 func (c call) patch() (answer, error) {
-	if c.server.opts.Quirks.NoPatch {
+	if c.server.quirks().NoPatch {
 		return answer{}, fail(http.StatusNotImplemented, "", "PATCH is not supported")
 	}
 	body, err := decode(c.request.Body)
@@ -173,21 +174,24 @@ func (c call) patch() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if err := c.server.opts.Quirks.checkOperations(c.typ.kind, ops); err != nil {
+	if err := c.server.quirks().checkOperations(c.typ.kind, ops); err != nil {
 		return answer{}, err
 	}
-	forget := c.server.opts.Quirks.PatchForgetsExcluded && c.typ.kind == scim.KindGroup && !c.projection.wants("members")
+	forget := c.server.quirks().PatchForgetsExcluded && c.typ.kind == scim.KindGroup && !c.projection.wants("members")
 	change := func(attrs map[string]any, tx *transaction) (map[string]any, error) {
 		if forget {
 			tx.clear()
 		}
-		return attrs, patcher{reader: c.reader(), attrs: attrs, tx: tx}.patch(ops)
+		undo := c.server.quirks().undoing(attrs, tx)
+		err := patcher{reader: c.reader(), attrs: attrs, tx: tx}.patch(ops)
+		undo()
+		return attrs, err
 	}
 	v, err := c.server.store.update(c.typ.kind, c.id, c.projection.wants("members"), change)
 	if err != nil {
 		return answer{}, err
 	}
-	if c.server.opts.Quirks.NoContentOnPatch && c.query.Get("attributes") == "" {
+	if c.server.quirks().NoContentOnPatch && c.query.Get("attributes") == "" {
 		return answer{status: http.StatusNoContent}, nil
 	}
 	return c.show(http.StatusOK, v), nil
@@ -197,7 +201,7 @@ func (c call) delete() (answer, error) {
 	if err := c.end(); err != nil {
 		return answer{}, err
 	}
-	if c.server.opts.Quirks.DeleteAnswersOK {
+	if c.server.quirks().DeleteAnswersOK {
 		return answer{status: http.StatusOK, body: map[string]any{}}, nil
 	}
 	return answer{status: http.StatusNoContent}, nil
@@ -205,7 +209,7 @@ func (c call) delete() (answer, error) {
 
 // end deletes the resource, or what the target takes for it.
 func (c call) end() error {
-	if !c.server.opts.Quirks.DeleteDeactivates || c.typ.kind != scim.KindUser {
+	if !c.server.quirks().DeleteDeactivates || c.typ.kind != scim.KindUser {
 		return c.server.store.remove(c.typ.kind, c.id)
 	}
 	_, err := c.server.store.update(c.typ.kind, c.id, false, func(attrs map[string]any, _ *transaction) (map[string]any, error) {

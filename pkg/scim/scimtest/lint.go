@@ -69,7 +69,7 @@ func (s *Server) inspect(r Request, u *url.URL) {
 	if !on {
 		return
 	}
-	l := &linter{typ: userType, max: s.opts.MaxMembers, anyBoolean: s.opts.Quirks.StringBooleans}
+	l := &linter{typ: userType, max: s.opts.MaxMembers, anyBoolean: s.quirks().StringBooleans}
 	if strings.HasPrefix(r.Path, "/Groups") {
 		l.typ = groupType
 	}

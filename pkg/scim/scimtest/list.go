@@ -17,7 +17,7 @@ func (c call) list() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	quirks := c.server.opts.Quirks
+	quirks := c.server.quirks()
 	byCursor := quirks.CursorOnly || quirks.CursorPaging && c.query.Has("cursor")
 	if byCursor {
 		if start, err = readCursor(c.query.Get("cursor")); err != nil {
@@ -37,6 +37,10 @@ func (c call) list() (answer, error) {
 		start, count = 1, math.MaxInt
 	}
 	views, total := c.server.store.list(c.typ.kind, filter, start-1, count, c.projection)
+	if limit := quirks.MaxListed; limit > 0 && !c.query.Has("filter") {
+		total = min(total, limit)
+		views = views[:min(len(views), max(0, limit-(start-1)))]
+	}
 	resources := make([]any, 0, len(views))
 	for _, v := range views {
 		resources = append(resources, c.show(http.StatusOK, v).body)
@@ -91,7 +95,7 @@ func (st *store) list(kind scim.Kind, filter expression, skip, count int, p proj
 	defer st.mu.RUnlock()
 	t := st.tables[kind]
 	members, groups := p.wants("members"), p.wants("groups")
-	if filter == nil && !st.opts.Quirks.GoneWhenInactive {
+	if filter == nil && !st.quirks().GoneWhenInactive {
 		var out []view
 		for _, r := range t.records.slice(skip, count) {
 			out = append(out, st.view(r, members, groups))
@@ -101,7 +105,7 @@ func (st *store) list(kind scim.Kind, filter expression, skip, count int, p proj
 	var out []view
 	total := 0
 	st.candidates(t, filter, func(r *record) {
-		if st.opts.Quirks.hides(r) || filter != nil && (!filter.eval(lazy{st, r}) || !st.exactly(filter, r)) {
+		if st.quirks().hides(r) || filter != nil && (!filter.eval(lazy{st, r}) || !st.exactly(filter, r)) {
 			return
 		}
 		if total++; total > skip && len(out) < count {
@@ -127,7 +131,7 @@ func (l lazy) attribute(urn, name string) any {
 // exactly is the quirk of comparing userName with regard to case.
 func (st *store) exactly(filter expression, r *record) bool {
 	c, ok := filter.(comparison)
-	if !st.opts.Quirks.CaseSensitiveFilters || !ok || c.op != "eq" || c.path.sub != nil {
+	if !st.quirks().CaseSensitiveFilters || !ok || c.op != "eq" || c.path.sub != nil {
 		return true
 	}
 	got, isString := r.attrs[c.path.attr.name].(string)

@@ -46,11 +46,13 @@ func (tx *transaction) add(members []any) error {
 		switch {
 		case id == tx.group.id:
 			return invalid(typeValue, "a group cannot be its own member")
-		case target == nil && !tx.store.opts.Quirks.AcceptUnknownMembers:
+		case target == nil && !tx.store.quirks().AcceptUnknownMembers:
 			return invalid(typeValue, "there is no resource %s", id)
+		case tx.store.quirks().refusesMember(target):
+			return invalid(typeValue, "%s cannot be a member", id)
 		case !tx.group.members.has(id):
 			tx.insert(id, target)
-		case tx.store.opts.Quirks.DuplicateMembers:
+		case tx.store.quirks().DuplicateMembers:
 			tx.repeat(id)
 		}
 	}

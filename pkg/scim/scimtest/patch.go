@@ -178,6 +178,9 @@ func (p patcher) extension(urn string, op operation) error {
 	if !ok {
 		return invalid(typeValue, "%s must be an object", urn)
 	}
+	if p.quirks.ReplaceExtensions {
+		delete(p.attrs, urn)
+	}
 	for _, key := range slices.Sorted(maps.Keys(values)) {
 		if err := p.at(operation{op: op.op, path: urn + ":" + key, value: values[key], hasValue: true}); err != nil {
 			return err

@@ -45,7 +45,24 @@ type Quirks struct {
 	DeleteDeactivates     bool     // DELETE of a user disables it
 	GoneWhenInactive      bool     // 404 for a disabled user, until a PATCH or a POST enables it
 	Immutable             []string // attributes that cannot be changed
+
+	// The lies: the target says that it did what it did not do, or answers for
+	// something else.
+	ErrorsAnswerOK    bool     // a refusal, also that of a Fault, is answered 200 with {"status":"error"} in the body
+	GatewayNotFound   bool     // everything is answered 404 with the JSON of a gateway
+	PatchKeeps        []string // attributes and schemas of which a PATCH answers 200 and changes nothing; "*": of all
+	ReplaceExtensions bool     // a PATCH with an extension as an object loses what the object does not name
+	MaxListed         int      // a listing ends after so many, and says that these are all; 0: it does not
+	RefusedMembers    []string // userNames and displayNames of those whom no group takes as members: 400
+	EmptyElements     []string // multi-valued attributes that are returned with an empty element
 }
+
+// SetQuirks replaces all quirks from the next request on.
+func (s *Server) SetQuirks(q Quirks) { s.store.switches.Store(&q) }
+
+func (s *Server) quirks() *Quirks { return s.store.quirks() }
+
+func (st *store) quirks() *Quirks { return st.switches.Load() }
 
 func newLimits(rates map[scim.CallClass]scim.Rate) map[scim.CallClass]*rate.Limiter {
 	limits := map[scim.CallClass]*rate.Limiter{}

@@ -117,6 +117,7 @@ type Fault struct {
 	Delay       time.Duration // before anything is done
 	Reset       Reset
 	AfterCommit bool              // do it, then answer Status
+	Late        <-chan struct{}   // cut the connection, and do it when the channel is closed: a write that was still in the network
 	Body        string            // raw body in place of a SCIM error
 	Header      map[string]string // further headers
 }

@@ -58,11 +58,14 @@ type Server struct {
 	latency     atomic.Int64
 	discoveries atomic.Int64
 	fault       atomic.Pointer[func(Request) *Fault]
+	ended       chan struct{} // closed when a server that listened is closed
+	end         func()
 
 	mu   sync.Mutex
 	url  string
 	http *http.Server
 	done chan struct{}
+	late []chan struct{} // each closed when a late write is over
 }
 
 // New makes a server that does not listen; use it as a handler or call Start.
@@ -74,7 +77,10 @@ func New(opts Options) *Server {
 		opts.LogSize = 100_000
 	}
 	s := &Server{opts: opts, log: &requestLog{limit: opts.LogSize}, limits: newLimits(opts.RateLimits)}
+	s.ended = make(chan struct{})
+	s.end = sync.OnceFunc(func() { close(s.ended) })
 	s.store = newStore(opts)
+	s.SetQuirks(opts.Quirks)
 	s.latency.Store(int64(opts.Latency))
 	return s
 }
@@ -143,6 +149,8 @@ func (s *Server) Close() {
 		_ = server.Close()
 		<-done
 	}
+	s.end()
+	s.WaitLate()
 }
 
 // Shutdown lets running requests end, as far as ctx allows.
@@ -151,6 +159,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	server, done := s.http, s.done
 	s.http = nil
 	s.mu.Unlock()
+	s.end()
+	s.WaitLate()
 	if server == nil {
 		return nil
 	}
@@ -178,7 +188,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	request, err := s.newRequest(r, start)
 	s.inspect(request, r.URL)
-	answer := s.decide(r, request, err)
+	answer := s.quirks().disguise(s.decide(r, request, err))
 	request.Status, request.Duration = answer.status, time.Since(start)
 	if request.discovers() {
 		s.discoveries.Add(1)
@@ -203,6 +213,9 @@ func (s *Server) decide(r *http.Request, request Request, unread error) answer {
 	s.pause(r, fault)
 	if fault != nil && fault.instead() {
 		return fault.answer()
+	}
+	if fault != nil && fault.Late != nil {
+		return s.doLate(r, request, fault.Late)
 	}
 	if refusal, limited := s.limited(request); limited {
 		return refusal
@@ -262,6 +275,9 @@ func (s *Server) answer(r *http.Request, request Request, unread error) answer {
 	path, ok := strings.CutPrefix(r.URL.EscapedPath(), BasePath)
 	if !ok {
 		return failure(fail(http.StatusNotFound, "", "SCIM is at %s", BasePath))
+	}
+	if s.quirks().GatewayNotFound {
+		return gatewayNotFound
 	}
 	for _, err := range []error{s.checkCredentials(r), checkAccept(request.Accept), checkContentType(request)} {
 		if err != nil {

@@ -118,7 +118,7 @@ func (s *Server) seed(kind scim.Kind, body map[string]any) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	attrs, err := reader{typ: typeOf(kind), quirks: s.opts.Quirks}.resource(plain)
+	attrs, err := reader{typ: typeOf(kind), quirks: *s.quirks()}.resource(plain)
 	if err != nil {
 		return "", err
 	}

@@ -31,6 +31,7 @@ type record struct {
 // store holds all resources and their indexes.
 type store struct {
 	opts     Options
+	switches atomic.Pointer[Quirks]
 	location atomic.Pointer[string]
 
 	mu     sync.RWMutex
@@ -103,9 +104,9 @@ func (t *table) byValue(name, value string) []*record {
 func (st *store) unique(t *table, attrs map[string]any, self string) error {
 	var name string
 	switch {
-	case t.typ.kind == scim.KindUser && !st.opts.Quirks.DuplicateUserNames:
+	case t.typ.kind == scim.KindUser && !st.quirks().DuplicateUserNames:
 		name = "userName"
-	case t.typ.kind == scim.KindGroup && st.opts.Quirks.UniqueGroupNames:
+	case t.typ.kind == scim.KindGroup && st.quirks().UniqueGroupNames:
 		name = "displayName"
 	default:
 		return nil
@@ -113,7 +114,7 @@ func (st *store) unique(t *table, attrs map[string]any, self string) error {
 	for id := range t.index[name][indexKey(attrs, name)] {
 		if id != self {
 			scimType := typeUniqueness
-			if st.opts.Quirks.BareConflict {
+			if st.quirks().BareConflict {
 				scimType = ""
 			}
 			return fail(http.StatusConflict, scimType, "a %s with this %s exists", t.typ.kind, name)
@@ -124,7 +125,7 @@ func (st *store) unique(t *table, attrs map[string]any, self string) error {
 
 // find gives a live record; the lock is held.
 func (st *store) find(kind scim.Kind, id string) (*record, error) {
-	if r, ok := st.tables[kind].records.get(id); ok && !st.opts.Quirks.hides(r) {
+	if r, ok := st.tables[kind].records.get(id); ok && !st.quirks().hides(r) {
 		return r, nil
 	}
 	return nil, notFound(kind, id)
@@ -154,7 +155,7 @@ func newID() string {
 // create stores a new resource.
 func (st *store) create(kind scim.Kind, attrs map[string]any) (view, error) {
 	members := takeMembers(attrs)
-	if st.opts.Quirks.IgnoreMembersOnCreate {
+	if st.quirks().IgnoreMembersOnCreate {
 		members = nil
 	}
 	if _, ok := attrs["active"]; !ok && kind == scim.KindUser {
@@ -192,7 +193,7 @@ func (st *store) create(kind scim.Kind, attrs map[string]any) (view, error) {
 // hidden is the disabled user that a creation enables again; nil when there is none.
 func (st *store) hidden(t *table, attrs map[string]any) *record {
 	for _, r := range t.index["userName"][indexKey(attrs, "userName")] {
-		if st.opts.Quirks.hides(r) {
+		if st.quirks().hides(r) {
 			return r
 		}
 	}
@@ -211,11 +212,11 @@ func (st *store) update(kind scim.Kind, id string, wantMembers bool, change func
 	}
 	tx := &transaction{store: st, group: r}
 	attrs, err := change(cloneObject(r.attrs), tx)
-	if err == nil && st.opts.Quirks.hides(r) && attrs["active"] != true {
+	if err == nil && st.quirks().hides(r) && attrs["active"] != true {
 		err = notFound(kind, id)
 	}
 	if err == nil {
-		err = st.opts.Quirks.checkChange(r.attrs, attrs)
+		err = st.quirks().checkChange(r.attrs, attrs)
 	}
 	if err == nil {
 		err = st.unique(t, attrs, id)

@@ -20,7 +20,7 @@ type view struct {
 // view copies what can change; the lock is held.
 func (st *store) view(r *record, members, groups bool) view {
 	v := view{record: *r, location: *st.location.Load() + r.typ.endpoint + "/" + r.id}
-	if members && r.members != nil && !st.opts.Quirks.HideMembers {
+	if members && r.members != nil && !st.quirks().HideMembers {
 		v.has = make([]any, 0, r.members.len())
 		for id, target := range r.members.all() {
 			for range 1 + r.again[id] {
