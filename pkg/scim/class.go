@@ -33,6 +33,7 @@ const (
 	Accepted     Class = "accepted"     // it may come to be later [wait, then read]
 	NoID         Class = "no id"        // success that proves nothing [look]
 	Redirected   Class = "redirected"   // the address is another one [pause]
+	Unproven     Class = "unproven"     // success, with an answer that is not SCIM's [look]
 	Unread       Class = "unread"       // done, and the answer cannot be used [look]
 	Canceled     Class = "canceled"     // the caller gave up
 	Unsent       Class = "unsent"       // the client refused to send it
@@ -64,6 +65,8 @@ func Classify(err error) Class {
 		return TooLarge
 	case e.Status == 0:
 		return Temporary
+	case errors.Is(err, ErrUnproven):
+		return Unproven
 	case e.Status == http.StatusAccepted:
 		return Accepted
 	case e.Status < 300 && errors.Is(err, ErrNoID):
@@ -126,12 +129,12 @@ func (e *Error) badRequest() Class {
 	}
 }
 
-// notFound tells a 404 of the SCIM service from the page of a gateway that lost its
-// way to it, and a resource from a collection.
+// notFound tells a 404 of the SCIM service, which is empty or a SCIM error, from that
+// of a gateway that lost its way to it, and a resource from a collection.
 func (e *Error) notFound() Class {
 	body := bytes.TrimSpace(e.ResponseBody)
 	switch {
-	case len(body) > 0 && body[0] != '{':
+	case !nothing(body) && !isSCIMError(body):
 		return Misrouted
 	case strings.HasSuffix(e.Route, "/{id}"):
 		return Gone

@@ -53,6 +53,8 @@ func TestClassify(t *testing.T) {
 		{"404 of a resource", get(404, ""), Gone},
 		{"404 of a resource, in SCIM", &Error{Route: resource, Status: 404, ResponseBody: []byte(` {"status":"404"}`)}, Gone},
 		{"404 of a gateway", &Error{Route: resource, Status: 404, ResponseBody: []byte("<html>")}, Misrouted},
+		{"404 of a gateway in JSON", &Error{Route: resource, Status: 404, ResponseBody: []byte(`{"message":"no Route matched"}`)}, Misrouted},
+		{"404 of a gateway for a collection", &Error{Route: collection, Status: 404, ResponseBody: []byte(`{"message":"no Route matched"}`)}, Misrouted},
 		{"404 of a collection", post(404, ""), NoEndpoint},
 		{"405", patch(405, ""), Unsupported},
 		{"408", patch(408, ""), Temporary},
@@ -79,6 +81,7 @@ func TestClassify(t *testing.T) {
 		{"301", get(301, ""), Redirected},
 		{"202", &Error{Status: 202, Err: ErrAccepted}, Accepted},
 		{"200 without an id", &Error{Status: 200, Err: ErrNoID}, NoID},
+		{"200 with something else", &Error{Status: 200, Err: ErrUnproven}, Unproven},
 		{"200 that is too large", &Error{Status: 200, Err: ErrTooLarge}, Unread},
 		{"wrapped", fmt.Errorf("create: %w", post(409, "")), Exists},
 	} {

@@ -185,13 +185,18 @@ func (c *Client) Create(ctx context.Context, kind Kind, body map[string]any) (*R
 	if err != nil {
 		return nil, err
 	}
+	return c.read(ctx, req)
+}
+
+// read sends a request whose answer is a resource.
+func (c *Client) read(ctx context.Context, req *request) (*Resource, error) {
 	resp, err := c.do(ctx, req)
 	if err != nil {
 		return nil, err
 	}
 	r, err := decodeResource(resp.body)
-	if err != nil || r.ID == "" {
-		return nil, req.failed(resp, errors.Join(ErrNoID, err))
+	if err != nil {
+		return nil, req.failed(resp, err)
 	}
 	return r, nil
 }
@@ -215,15 +220,7 @@ func (c *Client) Get(ctx context.Context, kind Kind, id string, opts ...ReadOpti
 	for _, opt := range opts {
 		opt(req.query)
 	}
-	resp, err := c.do(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	r, err := decodeResource(resp.body)
-	if err != nil || r.ID == "" {
-		return nil, req.failed(resp, errors.Join(ErrNoID, err))
-	}
-	return r, nil
+	return c.read(ctx, req)
 }
 
 // ReadOption changes what a read returns.
@@ -239,7 +236,9 @@ func Without(attributes ...string) ReadOption {
 	return func(query url.Values) { setList(query, "excludedAttributes", attributes) }
 }
 
-// Patch changes a resource. The answer is nil when the target sent none.
+// Patch changes a resource. The answer is nil when the target sent none; otherwise it
+// shows what the resource holds now. An error that IsUnproven means that the target
+// answered as if it had been done, with something that does not show it.
 func (c *Client) Patch(ctx context.Context, kind Kind, id string, ops []Operation) (*Resource, error) {
 	body, err := patchBody(ops, c.Profile())
 	if err != nil {
@@ -260,7 +259,7 @@ func (c *Client) Put(ctx context.Context, kind Kind, id string, body map[string]
 	return c.change(ctx, http.MethodPut, kind, id, c.Profile().flagged(kind, withSchema(kind, body)))
 }
 
-// change sends a write whose success shows in the status alone.
+// change sends a write that the target may answer with the resource or without.
 func (c *Client) change(ctx context.Context, method string, kind Kind, id string, body map[string]any) (*Resource, error) {
 	if err := checkID(id); err != nil {
 		return nil, err
@@ -284,7 +283,8 @@ func (c *Client) change(ctx context.Context, method string, kind Kind, id string
 	return r, nil
 }
 
-// Delete removes a resource; one that is not there is success.
+// Delete removes a resource; one that is not there is success, when the SCIM service
+// itself says so.
 func (c *Client) Delete(ctx context.Context, kind Kind, id string) error {
 	req, err := c.resource(http.MethodDelete, kind, id)
 	if err != nil {

@@ -50,7 +50,7 @@ func (c *Client) capabilities(ctx context.Context, path string) (ServiceProvider
 			MaxPageSize int  `json:"maxPageSize"`
 		}
 	}
-	if err := c.describe(ctx, path, &spc); err != nil {
+	if err := c.describe(ctx, path, whatItDoes, &spc); err != nil {
 		return ServiceProviderConfig{}, err
 	}
 	return ServiceProviderConfig{
@@ -61,8 +61,9 @@ func (c *Client) capabilities(ctx context.Context, path string) (ServiceProvider
 }
 
 // describe reads what a target says about itself at a path.
-func (c *Client) describe(ctx context.Context, path string, into any) error {
+func (c *Client) describe(ctx context.Context, path string, expected expects, into any) error {
 	req := c.endpoint(http.MethodGet, path)
+	req.expects = expected
 	resp, err := c.do(ctx, req)
 	if err != nil {
 		return err
@@ -76,7 +77,7 @@ func (c *Client) describe(ctx context.Context, path string, into any) error {
 // absent says that a target has not got an endpoint, or nothing useful there.
 func absent(err error) bool {
 	switch Classify(err) {
-	case Gone, NoEndpoint, Misrouted, Unsupported, Rejected, Forbidden, Redirected, Unread:
+	case Gone, NoEndpoint, Misrouted, Unsupported, Rejected, Forbidden, Redirected, Unread, Unproven:
 		return true
 	default:
 		return false
@@ -124,8 +125,8 @@ func (c *Client) Discover(ctx context.Context) (Discovered, error) {
 			}
 			return err
 		}},
-		{"ResourceTypes", func() error { return c.describe(ctx, "/ResourceTypes", &types) }},
-		{"Schemas", func() error { return c.describe(ctx, "/Schemas", &schemas) }},
+		{"ResourceTypes", func() error { return c.describe(ctx, "/ResourceTypes", aList, &types) }},
+		{"Schemas", func() error { return c.describe(ctx, "/Schemas", aList, &schemas) }},
 	} {
 		err := part.read()
 		switch {

@@ -18,6 +18,9 @@ var (
 	ErrRefused = errors.New("refused to send")
 	// ErrNoID means that the target answered a create without the resource's id.
 	ErrNoID = errors.New("the target answered without an id")
+	// ErrUnproven means that the answer has a status of success and is not what SCIM
+	// says that it has to be: the target may not have done it.
+	ErrUnproven = errors.New("the answer does not show that it was done")
 	// ErrAccepted means that the target took the request for later (202): it may
 	// or may not come to be.
 	ErrAccepted = errors.New("the target accepted the request and has not done it yet")
@@ -27,6 +30,8 @@ var (
 	// ErrTooLarge means that an answer was larger than the client reads.
 	ErrTooLarge = errors.New("the answer is too large")
 
+	errMisrouted      = errors.New("this 404 is not the SCIM service's own; check target.url, and the gateway's route to the service")
+	errNoEndpoint     = errors.New("there is nothing at this address; check target.url, target.users_path and target.groups_path")
 	errBody           = errors.New("the body of the request is too large")
 	errIncompleteAuth = errors.New("incomplete credentials")
 )
@@ -108,6 +113,10 @@ func IsRejected(err error) bool {
 // IsTemporary says that the same request may succeed later without anybody's
 // help: throttling, a failure of the target, no answer.
 func IsTemporary(err error) bool { return is(err, Temporary, Throttled) }
+
+// IsUnproven says that the target answered as if it had done what was asked, and
+// that the answer does not show it. What was asked has to be looked at.
+func IsUnproven(err error) bool { return is(err, Unproven, NoID) }
 
 // IsAmbiguous says that the target may have done what was asked.
 func IsAmbiguous(err error) bool {

@@ -86,6 +86,7 @@ type listing struct {
 	seen     map[string]struct{}
 	cursors  map[string]struct{} // that were followed
 	barren   int                 // pages in a row that brought nothing new
+	again    int                 // pages that were read before a restart, and bring nothing new
 	restarts int
 }
 
@@ -187,7 +188,7 @@ func (l *listing) follow(cursor string, fresh int) error {
 	if l.barren++; fresh > 0 {
 		l.barren = 0
 	}
-	if _, repeated := l.cursors[cursor]; repeated || l.barren > maxBarren {
+	if _, repeated := l.cursors[cursor]; repeated || l.barren > maxBarren+l.again {
 		return fmt.Errorf("%w: the target's cursors lead nowhere", ErrIncomplete)
 	}
 	l.cursors[cursor] = struct{}{}
@@ -199,6 +200,7 @@ func (l *listing) follow(cursor string, fresh int) error {
 // delivered again.
 func (l *listing) restart() bool {
 	l.restarts++
+	l.again, l.barren = len(l.cursors), 0
 	l.cursors = map[string]struct{}{}
 	l.req.query.Del("cursor")
 	return l.restarts == 1

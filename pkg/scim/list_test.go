@@ -285,3 +285,25 @@ func TestListBeginsAnewAfterAnExpiredCursor(t *testing.T) {
 		})
 	}
 }
+
+// What was listed before the cursor expired brings nothing new the second time.
+func TestLongListingBeginsAnewAfterAnExpiredCursor(t *testing.T) {
+	t.Parallel()
+	const last, expires = 40, 30
+	expired := false
+	client, _ := cursors(t, func(cursor string) (int, map[string]any) {
+		page, _ := strconv.Atoi(cursor)
+		if page == expires && !expired {
+			expired = true
+			return http.StatusBadRequest, map[string]any{"status": "400", "scimType": "expiredCursor"}
+		}
+		next := strconv.Itoa(page + 1)
+		if page == last {
+			next = ""
+		}
+		return http.StatusOK, cursorPage(next, fmt.Sprint("u", page))
+	})
+	if ids, err := listed(t, client); err != nil || len(ids) != last+1 {
+		t.Errorf("%d resources, want %d: %v", len(ids), last+1, err)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -218,5 +219,23 @@ func TestRefusedClient(t *testing.T) {
 				t.Errorf("%d calls without a token", n)
 			}
 		})
+	}
+}
+
+// A new token is no reason to try more often.
+func TestRenewalDoesNotLiftTheLimitOfTries(t *testing.T) {
+	t.Parallel()
+	auth := scim.NewClientCredentials(newIssuer(t).credentials())
+	var calls atomic.Int32
+	url := handler(t, func(w http.ResponseWriter, _ *http.Request) {
+		if calls.Add(1) == 3 {
+			auth.Age(time.Minute)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	if _, err := clientWith(t, scim.Config{URL: url, Auth: auth}).Get(t.Context(), scim.KindUser, "1"); err == nil || calls.Load() != 4 {
+		t.Errorf("%d calls, want 3 and one with the new token: %v", calls.Load(), err)
 	}
 }

@@ -105,6 +105,10 @@ type Profile struct {
 	// Immutable are the attributes that are sent when a resource is created and never
 	// again: to change them is refused.
 	Immutable []string `yaml:"immutable"`
+	// Proof says what shows that a PATCH, PUT or DELETE was done: the answer, which is
+	// 204, the resource, or for DELETE nothing; or the status alone, for a target that is
+	// known to answer with something else and never with 2xx where it refused.
+	Proof string `yaml:"proof"`
 	// Delete says what becomes of a user by DELETE: gone, or only disabled (Slack,
 	// Atlassian, Salesforce).
 	Delete string `yaml:"delete"`
@@ -183,6 +187,7 @@ func base() Profile {
 		Unique:               "userName",
 		ExternalIDAllowed:    true,
 		Delete:               DeleteDeletes,
+		Proof:                ProofByAnswer,
 		PageSize:             100,
 	}
 }
@@ -206,6 +211,7 @@ func (p Profile) withDefaults() Profile {
 	p.ExtensionPatch = cmp.Or(p.ExtensionPatch, generic.ExtensionPatch)
 	p.Unique = cmp.Or(p.Unique, generic.Unique)
 	p.Delete = cmp.Or(p.Delete, generic.Delete)
+	p.Proof = cmp.Or(p.Proof, generic.Proof)
 	return p
 }
 

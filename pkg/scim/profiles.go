@@ -98,6 +98,7 @@ func (p Profile) check() error {
 	for value, choices := range map[string][]string{
 		p.MembersReadable: {ReadableYes, ReadableOnRequest, ReadableNo},
 		p.Delete:          {DeleteDeletes, DeleteDisables},
+		p.Proof:           {ProofByAnswer, ProofByStatus},
 		p.ExtensionPatch:  {ExtensionByPath, ExtensionNested, ExtensionByPut},
 	} {
 		if !slices.Contains(choices, value) {

@@ -3,6 +3,7 @@ package scim
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -23,12 +24,17 @@ type request struct {
 
 	retry403 bool // a 403 means too many calls
 
+	id      string  // of the resource that it is about; empty: of none
+	expects expects // of the body of a success
+	vouched bool    // the status alone proves a change
+
 	bore           string // the Authorization header
 	renewed, again bool   // the credentials were had anew; and the request is to be sent again
 }
 
 func (c *Client) endpoint(method, path string) *request {
-	return &request{method: method, route: path, path: path, query: url.Values{}, retry403: c.Profile().Retry403}
+	p := c.Profile()
+	return &request{method: method, route: path, path: path, query: url.Values{}, retry403: p.Retry403, vouched: p.Proof == ProofByStatus}
 }
 
 func (c *Client) collection(method string, kind Kind) *request {
@@ -36,7 +42,12 @@ func (c *Client) collection(method string, kind Kind) *request {
 	if kind == KindGroup {
 		path = c.cfg.GroupsPath
 	}
-	return c.endpoint(method, "/"+strings.Trim(path, "/"))
+	req := c.endpoint(method, "/"+strings.Trim(path, "/"))
+	req.expects = aResource
+	if method == http.MethodGet {
+		req.expects = aList
+	}
+	return req
 }
 
 func (c *Client) resource(method string, kind Kind, id string) (*request, error) {
@@ -46,6 +57,13 @@ func (c *Client) resource(method string, kind Kind, id string) (*request, error)
 	req := c.collection(method, kind)
 	req.route = req.path + "/{id}"
 	req.path += "/" + url.PathEscape(id)
+	req.id, req.expects = id, aResource
+	switch method {
+	case http.MethodPatch, http.MethodPut:
+		req.expects = aChange
+	case http.MethodDelete:
+		req.expects = aDeletion
+	}
 	return req, nil
 }
 
@@ -105,6 +123,9 @@ func (r *request) failed(resp *response, cause error) *Error {
 	e.Status = resp.status
 	e.ResponseBody = kept(resp.body)
 	e.Ambiguous = r.writes()
+	if errors.Is(cause, ErrUnproven) || errors.Is(cause, ErrNoID) {
+		e.Detail = wordsOf(resp.body)
+	}
 	return e
 }
 
@@ -142,6 +163,13 @@ func (e *Error) readError(body []byte) {
 	if json.Unmarshal(body, &message) == nil {
 		e.ScimType = cleaned(message.ScimType, 40)
 		e.Detail = cleaned(message.Detail, 300)
+	}
+	class := Classify(e)
+	if class == Misrouted {
+		e.Detail, e.Err = wordsOf(body), errMisrouted
+	}
+	if class == NoEndpoint {
+		e.Err = errNoEndpoint
 	}
 }
 

@@ -100,7 +100,7 @@ func (c *Client) tries(ctx context.Context, req *request) (*response, *Error) {
 		if err.RetryAfter > 0 {
 			pause = max(pause, err.RetryAfter)
 		}
-		if try == maxTries || pause == backoff.Stop || pause > maxPause || !req.retryable(err) || ctx.Err() != nil {
+		if try >= maxTries || pause == backoff.Stop || pause > maxPause || !req.retryable(err) || ctx.Err() != nil {
 			return nil, err
 		}
 		if sleep(ctx, pause) != nil {
@@ -115,8 +115,10 @@ func (r *request) retryable(err *Error) bool {
 	switch err.Status {
 	case 0:
 		return (r.method != http.MethodPost || !err.Ambiguous) && !errors.Is(err.Err, ErrWait)
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+	case http.StatusTooManyRequests:
 		return true
+	case http.StatusServiceUnavailable:
+		return !err.Ambiguous
 	case http.StatusBadGateway, http.StatusGatewayTimeout:
 		return r.method != http.MethodPost
 	default:
@@ -199,11 +201,14 @@ func (c *Client) send(ctx context.Context, req *request) (*response, *Error) {
 	failpoint.Hit("after", req.method, req.route)
 	resp := &response{status: answer.StatusCode, header: answer.Header, body: body}
 	switch {
-	case resp.status == http.StatusAccepted:
+	case resp.status == http.StatusAccepted && req.expects != aDeletion:
 		return resp, req.failed(resp, ErrAccepted)
 	case resp.status < 200 || resp.status > 299:
 		return resp, req.refused(resp)
 	case err != nil && (req.method == http.MethodGet || req.method == http.MethodPost):
+		return resp, req.failed(resp, err)
+	}
+	if err := req.proven(resp, err); err != nil {
 		return resp, req.failed(resp, err)
 	}
 	return resp, nil
@@ -227,8 +232,8 @@ func (c *Client) newHTTPRequest(ctx context.Context, req *request) (*http.Reques
 	return out, nil
 }
 
-// wanted is how much of an answer is kept. The status says all about a change
-// that was done, and a PATCH of one member may return all the others.
+// wanted is how much of an answer is kept. A PATCH of one member may return all the
+// others, which nobody needs.
 func (r *request) wanted(status int) int64 {
 	if status < 300 && (r.method == http.MethodPatch || r.method == http.MethodPut || r.method == http.MethodDelete) {
 		return maxEcho
@@ -245,7 +250,7 @@ func readBody(r io.Reader, limit int64) ([]byte, error) {
 		return body, fmt.Errorf("read the answer: %w", err)
 	case int64(len(body)) > limit:
 		_, _ = io.Copy(io.Discard, io.LimitReader(r, maxBody)) // what is behind is not read
-		return nil, fmt.Errorf("%w: more than %d MiB", ErrTooLarge, limit>>20)
+		return body[:limit], fmt.Errorf("%w: more than %d MiB", ErrTooLarge, limit>>20)
 	}
 	return body, nil
 }
@@ -286,7 +291,9 @@ func (r *request) refused(resp *response) *Error {
 	switch {
 	case resp.status >= 300 && resp.status < 400:
 		e.Detail = "the target redirects to " + cleaned(resp.header.Get("Location"), 200) + "; set target.url to where it is"
-	case resp.status == http.StatusServiceUnavailable, resp.status == http.StatusNotImplemented:
+	case resp.status == http.StatusServiceUnavailable: // a proxy may say so after it has passed the request on
+		e.Ambiguous = r.method == http.MethodPost && e.RetryAfter == 0 && !isSCIMError(resp.body)
+	case resp.status == http.StatusNotImplemented:
 	case resp.status >= 500, resp.status == http.StatusRequestTimeout:
 		e.Ambiguous = r.writes()
 	}

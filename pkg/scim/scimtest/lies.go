@@ -35,13 +35,14 @@ func (s *Server) doLate(r *http.Request, request Request, when <-chan struct{}) 
 	done := make(chan struct{})
 	s.mu.Lock()
 	s.late = append(s.late, done)
+	ended := s.ended
 	s.mu.Unlock()
 	go func() {
 		defer close(done)
 		select {
 		case <-when:
 			_ = s.answer(r, request, nil) // the client has gone
-		case <-s.ended:
+		case <-ended:
 		}
 	}()
 	return answer{cut: true}
@@ -55,6 +56,17 @@ func (s *Server) WaitLate() {
 	for _, done := range late {
 		<-done
 	}
+}
+
+// endLate drops the late writes that have not come.
+func (s *Server) endLate() {
+	s.mu.Lock()
+	if s.ended != nil {
+		close(s.ended)
+		s.ended = nil
+	}
+	s.mu.Unlock()
+	s.WaitLate()
 }
 
 // keeps says whether a PATCH changes nothing of a top-level attribute or schema.

@@ -58,14 +58,13 @@ type Server struct {
 	latency     atomic.Int64
 	discoveries atomic.Int64
 	fault       atomic.Pointer[func(Request) *Fault]
-	ended       chan struct{} // closed when a server that listened is closed
-	end         func()
 
-	mu   sync.Mutex
-	url  string
-	http *http.Server
-	done chan struct{}
-	late []chan struct{} // each closed when a late write is over
+	mu    sync.Mutex
+	url   string
+	http  *http.Server
+	done  chan struct{}
+	ended chan struct{}   // closed when nothing more is done
+	late  []chan struct{} // each closed when a late write is over
 }
 
 // New makes a server that does not listen; use it as a handler or call Start.
@@ -77,8 +76,6 @@ func New(opts Options) *Server {
 		opts.LogSize = 100_000
 	}
 	s := &Server{opts: opts, log: &requestLog{limit: opts.LogSize}, limits: newLimits(opts.RateLimits)}
-	s.ended = make(chan struct{})
-	s.end = sync.OnceFunc(func() { close(s.ended) })
 	s.store = newStore(opts)
 	s.SetQuirks(opts.Quirks)
 	s.latency.Store(int64(opts.Latency))
@@ -131,7 +128,7 @@ func (s *Server) Serve(address string, handler http.Handler) error {
 	s.url = "http://" + listener.Addr().String() + BasePath
 	s.store.location.Store(&s.url)
 	s.http = &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
-	s.done = make(chan struct{})
+	s.done, s.ended = make(chan struct{}), make(chan struct{})
 	go func(server *http.Server, done chan struct{}) {
 		defer close(done)
 		_ = server.Serve(listener) // ends by Close
@@ -149,8 +146,7 @@ func (s *Server) Close() {
 		_ = server.Close()
 		<-done
 	}
-	s.end()
-	s.WaitLate()
+	s.endLate()
 }
 
 // Shutdown lets running requests end, as far as ctx allows.
@@ -159,8 +155,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	server, done := s.http, s.done
 	s.http = nil
 	s.mu.Unlock()
-	s.end()
-	s.WaitLate()
+	s.endLate()
 	if server == nil {
 		return nil
 	}
