@@ -21,8 +21,11 @@ type BreakerTimes struct {
 	// Failures is how many in a row, without a success between them, make the
 	// target suspect.
 	Failures int
-	// Quiet is how long a target that was suspected and answers a probe is not
-	// suspected again.
+	// Again is how soon after a probe that succeeded as many failures in a row make the
+	// target suspect again.
+	Again time.Duration
+	// Quiet is how long after it a single failure does not, of those of which one is
+	// enough.
 	Quiet time.Duration
 	// First and Longest bound the time between two probes of a paused target.
 	First, Longest time.Duration
@@ -35,7 +38,7 @@ type BreakerTimes struct {
 // orDefault fills in what production uses.
 func (t BreakerTimes) orDefault() BreakerTimes {
 	return BreakerTimes{
-		Failures: cmp.Or(t.Failures, 5), Quiet: cmp.Or(t.Quiet, 30*time.Second),
+		Failures: cmp.Or(t.Failures, 5), Again: cmp.Or(t.Again, time.Second), Quiet: cmp.Or(t.Quiet, 30*time.Second),
 		First: cmp.Or(t.First, time.Second), Longest: cmp.Or(t.Longest, 30*time.Second),
 		Repair: cmp.Or(t.Repair, 15*time.Second), Lease: cmp.Or(t.Lease, 10*time.Second),
 	}
@@ -55,7 +58,9 @@ var errPaused = fmt.Errorf("%w: the connection is paused", scim.ErrWait)
 //
 //	5 failures in a row, or refused credentials,
 //	or a 503 for a while                          suspect: probe, calls wait for it
-//	the probe succeeds                            entries are at fault; quiet for a while
+//	the probe succeeds                            entries are at fault; the next probe a
+//	                                              second later at the earliest, and only
+//	                                              after as many failures in a row
 //	the probe fails                               paused: calls are refused unsent, deliveries
 //	                                              come back after the resume and never count
 //	paused, and a probe succeeds                  resumed
@@ -73,7 +78,7 @@ type Breaker struct {
 
 	mu        sync.Mutex
 	failures  int
-	quiet     time.Time // not suspected before
+	quiet     time.Time // not suspected before by a single failure
 	answered  time.Time // when a probe last succeeded
 	pause     *provisioningv1.Pause
 	revision  uint64        // of the pause
@@ -159,7 +164,7 @@ func faultOf(err error) fault {
 		return busy
 	case scim.Unauthorized, scim.Forbidden:
 		return refused
-	case scim.Temporary, scim.Misrouted, scim.Redirected:
+	case scim.Temporary, scim.Misrouted, scim.NoEndpoint, scim.Redirected, scim.Unproven, scim.NoID:
 		return failing
 	default:
 		return fine
@@ -174,15 +179,21 @@ func (b *Breaker) Observe(call scim.Call) {
 	case fine:
 		b.failures = 0
 	case failing:
-		if b.failures++; b.failures >= b.times.Failures && time.Now().After(b.quiet) {
+		if b.failures++; b.severalInARow() {
 			b.suspect()
 		}
 	case refused, away: // once is enough
-		if b.failures++; time.Now().After(b.quiet) {
+		if b.failures++; b.severalInARow() || time.Now().After(b.quiet) {
 			b.suspect()
 		}
 	case busy:
 	}
+}
+
+// severalInARow says whether nothing but failures has come since the last probe, and
+// enough of them; b.mu is held.
+func (b *Breaker) severalInARow() bool {
+	return b.failures >= b.times.Failures && time.Since(b.answered) > b.times.Again
 }
 
 // suspect asks for the probe that decides; b.mu is held.
@@ -226,7 +237,7 @@ func (b *Breaker) Blames(ctx context.Context, err error, final bool) bool {
 	}
 	if final && f != busy {
 		b.mu.Lock()
-		if b.failures > 0 && time.Since(b.answered) > time.Second {
+		if b.failures > 0 && time.Since(b.answered) > b.times.Again {
 			b.suspect()
 		}
 		b.mu.Unlock()

@@ -13,7 +13,9 @@ import (
 
 func TestWhatACallSaysAboutTheTarget(t *testing.T) {
 	t.Parallel()
-	status := func(code int) error { return &scim.Error{Status: code, ResponseBody: []byte(`{"detail":"no"}`)} }
+	status := func(code int) error {
+		return &scim.Error{Status: code, Route: "/Users/{id}", ResponseBody: fmt.Appendf(nil, `{"status":"%d","detail":"no"}`, code)}
+	}
 	cases := []struct {
 		name string
 		err  error
@@ -26,6 +28,10 @@ func TestWhatACallSaysAboutTheTarget(t *testing.T) {
 		{"conflict", status(http.StatusConflict), fine},
 		{"not implemented", status(http.StatusNotImplemented), fine},
 		{"not found, says a gateway", &scim.Error{Status: http.StatusNotFound, ResponseBody: []byte("<html>")}, failing},
+		{"not found, says a gateway in JSON", &scim.Error{Status: http.StatusNotFound, ResponseBody: []byte(`{"message":"no Route matched"}`)}, failing},
+		{"no users at the address", &scim.Error{Status: http.StatusNotFound, Route: "/Users"}, failing},
+		{"success, with somebody else's answer", &scim.Error{Status: http.StatusOK, Err: scim.ErrUnproven}, failing},
+		{"created, without an id", &scim.Error{Status: http.StatusOK, Err: scim.ErrNoID}, failing},
 		{"redirect to a page", status(http.StatusFound), failing},
 		{"no answer", &scim.Error{Err: errors.New("connection refused")}, failing},
 		{"broken", status(http.StatusInternalServerError), failing},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/links"
 	"github.com/rollcall-scim/rollcall/pkg/mapping"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
@@ -165,10 +166,36 @@ func Refused(ctx context.Context, b *bus.Bus, p Plan, current Generation) error 
 		return nil
 	}
 	some, err := hasLinks(ctx, b, p.Connection)
+	if err == nil && some && current.Source == p.Source {
+		some, err = hasResources(ctx, b, p.Connection)
+	}
 	if err != nil || !some {
 		return err
 	}
 	return fmt.Errorf(problem+"%s", ErrRefused, cure)
+}
+
+var errSome = errors.New("there is one")
+
+// hasResources says whether a link names a resource of the target: to the others it is
+// all the same which target it is.
+func hasResources(ctx context.Context, b *bus.Bus, connection string) (bool, error) {
+	bucket := bus.OpenBucket[provisioningv1.Link](b, provisioningv1.BucketLinks)
+	for _, kind := range kinds {
+		err := bucket.Read(ctx, provisioningv1.LinkFilter(connection, kind), func(e bus.Entry[provisioningv1.Link, *provisioningv1.Link]) error {
+			if links.HasResource(e.Value) {
+				return errSome
+			}
+			return nil
+		})
+		switch {
+		case errors.Is(err, errSome):
+			return true, nil
+		case err != nil:
+			return false, err
+		}
+	}
+	return false, nil
 }
 
 func hasLinks(ctx context.Context, b *bus.Bus, connection string) (bool, error) {

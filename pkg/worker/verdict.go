@@ -91,6 +91,7 @@ type disposition struct {
 //	401                            the credentials: look again, loudly, never counted
 //	409, 412                       somebody else has the name, and may be giving it up: as other 5xx
 //	other 4xx, 501                 refused: park
+//	2xx that proves nothing        the target may have done it: look, as other 5xx
 //	other 5xx, anything else       retry with back-off; parked after maxAttempts
 func dispose(err error, attempts uint32) disposition {
 	if w, ok := errors.AsType[*waiting](err); ok {
@@ -309,6 +310,9 @@ func plain(err error) string {
 	if e, ok := errors.AsType[*scim.Error](err); ok {
 		if e.Status == 0 && e.Err != nil {
 			return fmt.Sprintf("%s %s: no answer: %v", e.Method, e.Route, e.Err)
+		}
+		if scim.IsUnproven(err) {
+			return fmt.Sprintf("%s %s: status %d: %v", e.Method, e.Route, e.Status, e.Err)
 		}
 		return fmt.Sprintf("%s %s: status %d %s", e.Method, e.Route, e.Status, e.ScimType)
 	}

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -21,7 +22,9 @@ func TestDispose(t *testing.T) {
 		parked   = provisioningv1.ProblemKind_PROBLEM_KIND_PARKED
 		blocked  = provisioningv1.ProblemKind_PROBLEM_KIND_BLOCKED
 	)
-	status := func(code int) error { return &scim.Error{Status: code, ResponseBody: []byte(`{"detail":"no"}`)} }
+	status := func(code int) error {
+		return &scim.Error{Status: code, Route: "/Users/{id}", ResponseBody: fmt.Appendf(nil, `{"status":"%d","detail":"no"}`, code)}
+	}
 	cases := []struct {
 		name     string
 		err      error
@@ -44,6 +47,9 @@ func TestDispose(t *testing.T) {
 		{"too large", status(http.StatusRequestEntityTooLarge), 0, parked, bus.Parked, false},
 		{"not found, says the service", status(http.StatusNotFound), 0, parked, bus.Parked, false},
 		{"not found, says a gateway", &scim.Error{Status: http.StatusNotFound, ResponseBody: []byte("<html>")}, 99, retrying, bus.Delayed, false},
+		{"not found, says a gateway in JSON", &scim.Error{Status: http.StatusNotFound, ResponseBody: []byte(`{"message":"no Route matched"}`)}, 99, retrying, bus.Delayed, false},
+		{"done, says somebody else", &scim.Error{Status: http.StatusOK, Err: scim.ErrUnproven}, 0, retrying, bus.Delayed, true},
+		{"done, says somebody else for long", &scim.Error{Status: http.StatusOK, Err: scim.ErrUnproven}, maxAttempts - 1, parked, bus.Parked, false},
 		{"not implemented", status(http.StatusNotImplemented), 0, parked, bus.Parked, false},
 		{"broken", status(http.StatusInternalServerError), 0, retrying, bus.Delayed, true},
 		{"broken for long", status(http.StatusInternalServerError), maxAttempts - 1, parked, bus.Parked, false},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -175,5 +176,24 @@ func TestLostClearingIsSentAgain(t *testing.T) {
 				t.Errorf("group %v, interrupted %d times", g, cut)
 			}
 		})
+	}
+}
+
+// A proxy answers 503 after it has passed the request on, and loses the answer to a
+// creation that was done: it is looked for, and not made a second time.
+func TestCreationWhoseAnswerAProxyLost(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "", scimtest.Options{})
+	var lost atomic.Bool
+	b.Target.SetFault(func(r scimtest.Request) *scimtest.Fault {
+		if r.Method == http.MethodPost && lost.CompareAndSwap(false, true) {
+			return &scimtest.Fault{Status: http.StatusServiceUnavailable, AfterCommit: true, Body: "upstream connect error or disconnect/reset before headers"}
+		}
+		return nil
+	})
+	b.Start(groupsync.Run)
+	b.Until(group, 1000, workertest.Applied(b.Group(1000, "staff")))
+	if got := b.Target.Count(scim.KindGroup); got != 1 {
+		t.Errorf("%d groups", got)
 	}
 }

@@ -1,6 +1,7 @@
 package usersync_test
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -120,5 +121,22 @@ func TestLatencyOfANewConnectionIsItsOwn(t *testing.T) {
 	o := b.Outcome(user, 1, provisioningv1.Result_RESULT_APPLIED)
 	if latency, most := time.Duration(o.GetLatencyNanos()), time.Since(began); latency > most {
 		t.Errorf("a latency of %s, want at most %s", latency, most)
+	}
+}
+
+// A wrong address is set right as long as no link names a resource of the target.
+func TestTargetMayChangeWhileNothingIsLinked(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "", scimtest.Options{})
+	b.SetLink(user, 1, &provisioningv1.Link{State: provisioningv1.LinkState_LINK_STATE_NONE, Problem: &provisioningv1.Problem{}})
+	other := worker.PlanOf(b.Config, "wiki")
+	other.Target, other.Hash = "https://wiki.example.com/scim", "abc"
+	if err := worker.Advance(t.Context(), b.Bus, other); err != nil {
+		t.Errorf("nothing is linked: %v", err)
+	}
+	b.SetLink(user, 2, &provisioningv1.Link{State: provisioningv1.LinkState_LINK_STATE_DISABLED, ResourceId: "2"})
+	other.Target, other.Hash = "https://wiki.example.com/v2", "def"
+	if err := worker.Advance(t.Context(), b.Bus, other); !errors.Is(err, worker.ErrRefused) {
+		t.Errorf("a resource is linked: %v", err)
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
@@ -262,4 +264,31 @@ func TestPauseRightAfterAResumeHolds(t *testing.T) {
 			t.Errorf("%s delivers though the connection is paused: %v", consumer, err)
 		}
 	}
+}
+
+// A target that goes away right after a probe said that it is well is seen to be away.
+func TestOutageRightAfterAProbeThatSucceeded(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "", scimtest.Options{})
+	b.Breaker = workertest.Quick
+	b.Breaker.Again, b.Breaker.Quiet = 20*time.Millisecond, time.Hour
+	var probed atomic.Bool
+	b.Target.SetFault(func(r scimtest.Request) *scimtest.Fault {
+		if r.Writes() {
+			return &scimtest.Fault{Status: http.StatusInternalServerError}
+		}
+		probed.Store(true)
+		return nil
+	})
+	b.Start(usersync.Run)
+	people := func(from int) {
+		for n := range 20 {
+			b.Publish(workertest.User(from+n, fmt.Sprintf("u%d", from+n), "", ""))
+		}
+	}
+	people(0)
+	b.Eventually("a probe has succeeded", probed.Load)
+	b.Down()
+	people(100)
+	b.PausedFor(outage)
 }
