@@ -9,7 +9,8 @@ import (
 // EqualTo says whether what a target returned means the same as the unit.
 // Targets return booleans and numbers as strings, flatten objects, add
 // sub-attributes of their own (display, $ref) and order arrays as they like; none
-// of that is a difference. Absent, null and an empty array are the same.
+// of that is a difference. Absent, null and an empty array are the same, and so is an
+// element without a value, such as {"type": "work", "value": ""}.
 func (u Unit) EqualTo(observed any) bool {
 	fold := false
 	if p, err := ParsePath(u.Path); err == nil {
@@ -25,7 +26,7 @@ func equal(want, got any, fold bool) bool {
 	}
 	switch want := want.(type) {
 	case []any:
-		return equalSets(want, list(got), fold)
+		return equalSets(want, slices.DeleteFunc(slices.Clone(list(got)), empty), fold)
 	case map[string]any:
 		return equalObject(want, got, fold)
 	default:
@@ -40,9 +41,14 @@ func empty(v any) bool {
 	case string:
 		return v == ""
 	case []any:
-		return len(v) == 0
+		return !slices.ContainsFunc(v, func(item any) bool { return !empty(item) })
 	case map[string]any:
-		return len(v) == 0
+		for name, item := range v {
+			if name != "type" && name != "primary" && !empty(item) {
+				return false
+			}
+		}
+		return true
 	default:
 		return false
 	}

@@ -148,7 +148,7 @@ func (u Unit) MergeForeign(observed any, mapped ...string) (Unit, bool) {
 	before := len(merged)
 	for _, item := range list(observed) {
 		object, ok := item.(map[string]any)
-		if !ok || own[strings.ToLower(scalar(member(object, "type")))] {
+		if !ok || empty(object) || own[strings.ToLower(scalar(member(object, "type")))] {
 			continue
 		}
 		merged = append(merged, foreign(object, before > 0))

@@ -322,3 +322,29 @@ func TestPausedConnectionIsNotCompared(t *testing.T) {
 		return err == nil && r.At.After(last)
 	})
 }
+
+// An element without a value means the same as none: it is no drift, and nothing is
+// sent about it.
+func TestEmptyElementsAreNoDrift(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "", scimtest.Options{})
+	b.Start(usersync.Run)
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "Cook", "ann@x"))))
+	b.Until(user, 2, workertest.Applied(b.Publish(workertest.User(2, "bob", "Cook", ""))))
+	b.Target.SetQuirks(scimtest.Quirks{EmptyElements: []string{"emails", "phoneNumbers"}})
+	d := comparison(t, b)
+	if got := found(compare(t, d)); len(got) > 0 {
+		t.Errorf("drift %v", got)
+	}
+	b.Target.ResetLog()
+	for _, n := range []int{1, 2} {
+		if err := b.Bus.Request(t.Context(), user, "wiki", workertest.ID(n), worker.ReasonDrift); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.Eventually("both were read", func() bool { return len(b.Target.Requests()) >= 2 })
+	b.Eventually("both are settled", func() bool { r := compare(t, d); return r.Pending == 0 })
+	if writes := b.Target.Writes(); len(writes) > 0 {
+		t.Errorf("sent: %v", writes)
+	}
+}
