@@ -53,6 +53,15 @@ type Error struct {
 	Err          error         // the cause, when there is one
 }
 
+// NotApplied is the error of a change that was answered with success and a resource
+// that does not show it. hint names what helps.
+func NotApplied(method string, kind Kind, attribute, hint string) *Error {
+	return &Error{
+		Method: method, Route: "/" + kind.String() + "s/{id}", Status: http.StatusOK, Ambiguous: true, Err: ErrUnproven,
+		Detail: "the target did not apply " + attribute + "; " + hint,
+	}
+}
+
 // Error is one line: what was asked, the answer, and the cause.
 func (e *Error) Error() string {
 	var b strings.Builder

@@ -3,6 +3,7 @@ package scim
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 )
 
@@ -63,15 +64,67 @@ func patchBody(ops []Operation, profile Profile) (map[string]any, error) {
 		return nil, fmt.Errorf("%w: a PATCH without operations", ErrRefused)
 	}
 	for i, op := range ops {
-		if err := op.check(); err != nil {
+		if err := op.Check(); err != nil {
 			return nil, fmt.Errorf("operation %d: %w", i+1, err)
 		}
 	}
-	sent := make([]Operation, len(ops))
-	for i, op := range ops {
-		sent[i] = profile.operation(op)
+	sent := make([]Operation, 0, len(ops))
+	for _, op := range ops {
+		op = profile.operation(op)
+		if last := len(sent) - 1; last >= 0 && op.joins(sent[last]) {
+			sent[last].Value = joined(sent[last].Value, op.Value)
+			continue
+		}
+		sent = append(sent, op)
 	}
 	return map[string]any{"schemas": []string{SchemaPatchOp}, "Operations": sent}, nil
+}
+
+// joins says whether an operation sets more of the extension that the one before it
+// sets: a target may replace all of it by each.
+func (o Operation) joins(before Operation) bool {
+	object, _ := o.Value.(map[string]any)
+	former, _ := before.Value.(map[string]any)
+	for urn := range object {
+		return o.Path == "" && before.Path == "" && o.Op == before.Op && former[urn] != nil
+	}
+	return false
+}
+
+// joined is the object of an extension with more of it.
+func joined(before, more any) map[string]any {
+	out, _ := cloneValue(before).(map[string]any)
+	object, _ := more.(map[string]any)
+	for urn, part := range object {
+		extension, _ := out[urn].(map[string]any)
+		attributes, _ := part.(map[string]any)
+		maps.Copy(extension, attributes)
+	}
+	return out
+}
+
+// SentWith says whether an attribute has to be sent along when others are set: it is of
+// the same extension, which is sent as an object that some targets replace as a whole.
+func (p Profile) SentWith(path string, set []string) bool {
+	at, err := ParsePath(path)
+	return err == nil && at.URN != "" && p.ExtensionPatch == ExtensionNested && slices.ContainsFunc(set, func(other string) bool {
+		one, err := ParsePath(other)
+		return err == nil && one.URN == at.URN
+	})
+}
+
+// Together are the units in the parts that may be sent alone.
+func (p Profile) Together(units []Unit) [][]Unit {
+	var parts [][]Unit
+	for _, u := range units {
+		i := slices.IndexFunc(parts, func(part []Unit) bool { return p.SentWith(u.Path, []string{part[0].Path}) })
+		if i < 0 {
+			parts = append(parts, []Unit{u})
+			continue
+		}
+		parts[i] = append(parts[i], u)
+	}
+	return parts
 }
 
 // operation is an operation as the target wants it.
@@ -114,9 +167,9 @@ func flag(value any) any {
 	}
 }
 
-// check refuses what targets read differently from each other, or what removes
-// more than anybody meant.
-func (o Operation) check() error {
+// Check refuses what targets read differently from each other, or what removes
+// more than anybody meant. Its error is ErrRefused.
+func (o Operation) Check() error {
 	p, err := ParsePath(o.Path)
 	switch {
 	case o.Path == "":

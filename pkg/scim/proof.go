@@ -35,23 +35,22 @@ func (r *request) proven(resp *response, unread error) error {
 		return nil // an error is never that long
 	}
 	body := bytes.TrimSpace(resp.body)
-	object, _ := decodeObject(body)
 	proven := true
 	switch r.expects {
 	case anything:
 	case aResource:
-		proven = r.names(object)
+		proven = r.names(body)
 		if !proven && r.method == http.MethodPost {
 			return ErrNoID
 		}
 	case aChange:
-		proven = r.vouched || resp.status == http.StatusNoContent || r.names(object)
+		proven = r.vouched || resp.status == http.StatusNoContent || r.names(body)
 	case aDeletion:
-		proven = r.vouched || nothing(body) || r.names(object)
+		proven = r.vouched || nothing(body) || r.names(body)
 	case aList:
-		proven = isList(object)
+		proven = isList(body)
 	case whatItDoes:
-		proven = isConfig(object)
+		proven = isConfig(body)
 	}
 	if !proven {
 		return ErrUnproven
@@ -59,11 +58,48 @@ func (r *request) proven(resp *response, unread error) error {
 	return nil
 }
 
-// names says whether an object is the resource that the request is about; any
-// resource where the request names none.
-func (r *request) names(object map[string]any) bool {
-	id := scalar(member(object, "id"))
+// names says whether a body is the resource that the request is about; any resource
+// where the request names none.
+func (r *request) names(body []byte) bool {
+	id := idOf(body)
 	return id != "" && (r.id == "" || strings.EqualFold(id, r.id))
+}
+
+// idOf is the id of the resource in a body; empty where there is none. What stands
+// behind it is not read: that may be the members of a large group.
+func idOf(body []byte) (id string) {
+	eachMember(body, func(name string, value json.RawMessage) bool {
+		if !strings.EqualFold(name, "id") {
+			return true
+		}
+		var v any
+		if decodeJSON(value, &v) == nil {
+			id = scalar(v)
+		}
+		return false
+	})
+	return id
+}
+
+// eachMember goes through the members of an object, as long as each says so.
+func eachMember(body []byte, each func(name string, value json.RawMessage) bool) {
+	dec := json.NewDecoder(bytes.NewReader(body))
+	if open, err := dec.Token(); err != nil || open != json.Delim('{') {
+		return
+	}
+	for dec.More() {
+		token, err := dec.Token()
+		if err != nil {
+			return
+		}
+		var value json.RawMessage
+		if dec.Decode(&value) != nil {
+			return
+		}
+		if name, _ := token.(string); !each(name, value) {
+			return
+		}
+	}
 }
 
 func decodeObject(body []byte) (map[string]any, error) {
@@ -76,16 +112,29 @@ func nothing(body []byte) bool {
 	return len(body) == 0 || bytes.Equal(body, []byte("null")) || bytes.Equal(body, []byte("{}"))
 }
 
-// isList says whether an object is a listing. Some targets name no schema, and some
-// leave out Resources where there are none.
-func isList(object map[string]any) bool {
-	_, counted := member(object, "totalResults").(json.Number)
-	_, listed := member(object, "Resources").([]any)
-	return counted || listed || hasSchema(object, SchemaListResponse)
+// isList says whether a body is a listing. Some targets name no schema, and some leave
+// out Resources where there are none.
+func isList(body []byte) (listing bool) {
+	eachMember(body, func(name string, value json.RawMessage) bool {
+		switch strings.ToLower(name) {
+		case "totalresults":
+			listing = value[0] != '"' && value[0] != 'n'
+		case "resources":
+			listing = value[0] == '['
+		case "schemas":
+			listing = bytes.Contains(bytes.ToLower(value), []byte(strings.ToLower(SchemaListResponse)))
+		}
+		return !listing
+	})
+	return listing
 }
 
-// isConfig says whether an object is a ServiceProviderConfig, also that of SCIM 1.1.
-func isConfig(object map[string]any) bool {
+// isConfig says whether a body is a ServiceProviderConfig, also that of SCIM 1.1.
+func isConfig(body []byte) bool {
+	object, err := decodeObject(body)
+	if err != nil {
+		return false
+	}
 	_, says := member(object, "patch").(map[string]any)
 	return says || hasSchema(object, "ServiceProviderConfig")
 }

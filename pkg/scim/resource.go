@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -134,7 +135,12 @@ func (r *Resource) Replacement(kind Kind, units []Unit, cleared []string) (map[s
 			}
 			name = known.name
 		}
-		body[canonicalExtension(name)] = cloneValue(value)
+		if items, several := value.([]any); several { // an element without a value is none, and may be refused
+			value = slices.DeleteFunc(slices.Clone(items), empty)
+		}
+		if !empty(value) {
+			body[canonicalExtension(name)] = cloneValue(value)
+		}
 	}
 	body["id"] = r.ID
 	for _, path := range cleared {

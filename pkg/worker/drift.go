@@ -29,6 +29,7 @@ const (
 	DriftEnabled   = "enabled"   // was disabled, and is active
 	DriftDisabled  = "disabled"  // was active, and is disabled
 	DriftMembers   = "members"   // a group has other members
+	DriftUnapplied = "unapplied" // mapped attributes that the target does not apply; a repair does not send them again
 	DriftUnknown   = "unknown"   // nobody's: neither created nor adopted by Rollcall
 	DriftDuplicate = "duplicate" // bears the externalId of another resource
 )
@@ -47,6 +48,8 @@ type Finding struct {
 	// MembersMissing and MembersExtra count what a group lacks and has too many.
 	MembersMissing int `json:"members_missing,omitempty"`
 	MembersExtra   int `json:"members_extra,omitempty"`
+	// Reasons are why attributes are not applied, with the configuration keys that help.
+	Reasons []string `json:"reasons,omitempty"`
 	// Repaired says that the entry's worker was asked to make it right.
 	Repaired bool `json:"repair_requested,omitempty"`
 
@@ -292,6 +295,13 @@ func (c *comparison) compare(ctx context.Context, one *linked, r *scim.Resource,
 	if len(paths) > 0 {
 		found = append(found, Finding{What: DriftChanged, Attributes: paths})
 	}
+	if unapplied := one.link.GetUnapplied(); len(unapplied) > 0 {
+		f := Finding{What: DriftUnapplied}
+		for _, u := range unapplied {
+			f.Attributes, f.Reasons = append(f.Attributes, u.GetPath()), append(f.Reasons, u.GetReason())
+		}
+		found = append(found, f)
+	}
 	for _, f := range found {
 		f.ResourceID, f.Name = r.ID, name
 		if err := c.judge(ctx, one, f); err != nil {
@@ -473,7 +483,7 @@ func (c *comparison) conclude() {
 // each as it does everything: through the guard, and only what is ours.
 func (d *Drift) Repair(ctx context.Context, r *DriftReport) (requested int, err error) {
 	for i, f := range r.Findings {
-		if f.id == nil {
+		if f.id == nil || f.What == DriftUnapplied {
 			continue
 		}
 		if err := d.worker.deps.Bus.Request(ctx, d.worker.cfg.Kind, d.connection.Name, f.id, ReasonDrift); err != nil {

@@ -139,7 +139,7 @@ func (d *Drift) scheduled(ctx context.Context) error {
 }
 
 // DriftKinds are everything that can be found.
-var DriftKinds = []string{DriftMissing, DriftChanged, DriftEnabled, DriftDisabled, DriftMembers, DriftUnknown, DriftDuplicate}
+var DriftKinds = []string{DriftMissing, DriftChanged, DriftEnabled, DriftDisabled, DriftMembers, DriftUnapplied, DriftUnknown, DriftDuplicate}
 
 // measure publishes the counts as a metric, also those that are zero.
 func (d *Drift) measure(ctx context.Context, r *DriftReport) {

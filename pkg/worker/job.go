@@ -63,6 +63,8 @@ type Job struct {
 	problemBefore *provisioningv1.Problem
 	// also is what the action does beside what the outcome names.
 	also provisioningv1.Action
+	// unapplied is what the target did not apply of what the job sent, by path.
+	unapplied map[string]*provisioningv1.UnappliedAttribute
 
 	// dry jobs only compute a forecast; offline ones without a call to the target. trial
 	// jobs are those of a dry run: the guard judges them, and nothing is counted or held.
@@ -239,19 +241,24 @@ func (j *Job) Note(a plan.Action) {
 	j.Outcome.Attributes = append(slices.Clone(a.Set), a.Clear...)
 }
 
-// Settle writes into the link what the target confirmed of an action; hashes are
-// those of the desired attributes.
+// Settle writes into the link what the target confirmed of an action, and what it did
+// not apply; hashes are those of the desired attributes.
 func (j *Job) Settle(a plan.Action, hashes map[string][]byte) {
 	l := j.Record.Link
 	if l.GetAttributes() == nil {
 		l.Attributes = map[string][]byte{}
 	}
 	for _, path := range a.Set {
-		l.Attributes[path] = hashes[path]
+		if j.unapplied[path] == nil {
+			l.Attributes[path] = hashes[path]
+		}
 	}
 	for _, path := range a.Clear {
-		delete(l.GetAttributes(), path)
+		if j.unapplied[path] == nil {
+			delete(l.GetAttributes(), path)
+		}
 	}
+	j.settleUnapplied()
 	if a.Active != nil {
 		l.State, l.FoundInactive = StateOf(*a.Active), false
 	}

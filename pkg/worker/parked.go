@@ -26,20 +26,34 @@ type ParkedEntry struct {
 	Attempts   uint32
 	// Member is the entry of a refused member; nil where the group itself is meant.
 	Member []byte
+	// Attribute is one that the target did not apply; empty where the entry is meant.
+	Attribute string
 }
 
 // EntryID is the entry id in hex.
 func (p ParkedEntry) EntryID() string { return hex.EncodeToString(p.ID) }
 
-// State is parked or blocked, or refused for a member.
+// State is parked or blocked, refused for a member, or unapplied for an attribute.
 func (p ParkedEntry) State() string {
-	if p.Member != nil {
+	switch {
+	case p.Member != nil:
 		return stateRefused
+	case p.Attribute != "":
+		return stateUnapplied
 	}
 	return problemName(p.Problem.GetKind())
 }
 
-const stateRefused = "refused"
+const (
+	stateRefused   = "refused"
+	stateUnapplied = "unapplied"
+)
+
+// unappliedAttribute is an attribute that the target did not apply in the words of a
+// problem.
+func unappliedAttribute(u *provisioningv1.UnappliedAttribute) *provisioningv1.Problem {
+	return &provisioningv1.Problem{Message: u.GetPath() + ": " + u.GetReason(), HttpStatus: u.GetHttpStatus(), FirstAt: u.GetSince()}
+}
 
 // refusedMember is a refused member in the words of a problem.
 func refusedMember(m *provisioningv1.RefusedMember) *provisioningv1.Problem {
@@ -57,8 +71,9 @@ func problemName(k provisioningv1.ProblemKind) string {
 	return strings.ToLower(strings.TrimPrefix(k.String(), "PROBLEM_KIND_"))
 }
 
-// Parked lists a connection's parked and blocked entries and the refused members of
-// its groups, those that have waited longest first.
+// Parked lists a connection's parked and blocked entries, the refused members of its
+// groups and the attributes that the target did not apply, those that have waited
+// longest first.
 func Parked(ctx context.Context, b *bus.Bus, connection string) ([]ParkedEntry, error) {
 	var found []ParkedEntry
 	for _, kind := range kinds {
@@ -72,6 +87,9 @@ func Parked(ctx context.Context, b *bus.Bus, connection string) ([]ParkedEntry, 
 				found = append(found, ParkedEntry{
 					Connection: connection, Kind: kind, ID: id, Problem: refusedMember(m), Attempts: m.GetTries(), Member: m.GetEntryId(),
 				})
+			}
+			for _, u := range l.GetUnapplied() {
+				found = append(found, ParkedEntry{Connection: connection, Kind: kind, ID: id, Problem: unappliedAttribute(u), Attribute: u.GetPath()})
 			}
 		})
 		if err != nil {

@@ -26,6 +26,8 @@ type Summary struct {
 	Backlog  uint64 `json:"backlog"`
 	// RefusedMembers are members of groups that the target refuses to add or remove.
 	RefusedMembers int `json:"refused_members,omitempty"`
+	// Unapplied are attributes that the target did not apply, over all entries.
+	Unapplied int `json:"attributes_not_applied,omitempty"`
 }
 
 // ProblemOf is an entry that is not applied, and why.
@@ -59,6 +61,11 @@ func Summarise(ctx context.Context, b *bus.Bus, connection string, kind director
 				problems = append(problems, ProblemOf{kind.Token(), hex.EncodeToString(id), stateRefused, refusedMember(m).GetMessage()})
 			}
 		}
+		for _, u := range e.Value.GetUnapplied() {
+			if len(problems) < maxProblems {
+				problems = append(problems, ProblemOf{kind.Token(), hex.EncodeToString(id), stateUnapplied, unappliedAttribute(u).GetMessage()})
+			}
+		}
 		return nil
 	})
 	if err != nil {
@@ -74,6 +81,7 @@ func Summarise(ctx context.Context, b *bus.Bus, connection string, kind director
 
 func (s *Summary) count(l *provisioningv1.Link) {
 	s.RefusedMembers += len(l.GetRefusedMembers())
+	s.Unapplied += len(l.GetUnapplied())
 	switch l.GetState() {
 	case provisioningv1.LinkState_LINK_STATE_ACTIVE:
 		s.Active++

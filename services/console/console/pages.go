@@ -174,9 +174,14 @@ func (v *verdict) connection(c status.Connection) {
 		if r.RefusedMembers > 0 {
 			v.add("Connection %s: the target refuses %d members; see `rollcall parked`.", c.Name, r.RefusedMembers)
 		}
+		if r.Unapplied > 0 {
+			v.add("Connection %s: the target did not apply %d attributes of %s; see `rollcall parked`.", c.Name, r.Unapplied, r.Kind)
+		}
 	}
 	for _, d := range c.Drift {
-		if slices.ContainsFunc(d.Findings, func(f worker.Finding) bool { return f.What != worker.DriftUnknown && !f.Repaired }) {
+		if slices.ContainsFunc(d.Findings, func(f worker.Finding) bool {
+			return f.What != worker.DriftUnknown && f.What != worker.DriftUnapplied && !f.Repaired
+		}) {
 			v.add("Connection %s: %s were not as they were left (%s); see `rollcall drift %s`.", c.Name, d.Kind, d.InWords(), c.Name)
 		}
 	}

@@ -138,6 +138,7 @@ func driftDetail(f worker.Finding) string {
 	if len(f.Attributes) > 0 {
 		parts = append(parts, strings.Join(f.Attributes, ", "))
 	}
+	parts = append(parts, f.Reasons...)
 	if f.MembersMissing > 0 {
 		parts = append(parts, fmt.Sprintf("%d missing", f.MembersMissing))
 	}

@@ -23,7 +23,7 @@ type parkedEntry struct {
 	Connection string    `json:"connection"`
 	Kind       string    `json:"kind"`
 	Entry      string    `json:"entry"`
-	State      string    `json:"state"` // parked, blocked or refused
+	State      string    `json:"state"` // parked, blocked, refused or unapplied
 	Since      time.Time `json:"since"`
 	Message    string    `json:"message"`
 	HTTPStatus uint32    `json:"http_status,omitempty"`
@@ -37,7 +37,9 @@ func (a *app) parkedCommand() *cobra.Command {
 		Use:   "parked [connection]",
 		Short: "List entries that the target refused or that are blocked, show one, or try again",
 		Long: "List entries that the target refused (parked) or in whose way something stands\n" +
-			"(blocked), and members of groups that it refuses to add or remove (refused). They are tried again by themselves when the entry or the configuration\n" +
+			"(blocked), members of groups that it refuses to add or remove (refused), and\n" +
+			"attributes that it did not apply although it said so (unapplied), with the key that\n" +
+			"helps. They are tried again by themselves when the entry or the configuration\n" +
 			"changes, or when what stood in the way is gone. With -o json, or `show`, also what\n" +
 			"was sent and what the target answered, without masked values and passwords.",
 		Args: cobra.MaximumNArgs(1),

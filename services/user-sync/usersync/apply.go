@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -98,8 +99,21 @@ func (c *converger) create(ctx context.Context, job *worker.Job, w *wanted) erro
 		return err
 	}
 	l := job.Record.Link
-	l.ResourceId, l.Origin, l.Attributes = created.ID, provisioningv1.Origin_ORIGIN_CREATED, w.Attributes
-	l.ForeignValues, l.State, l.FoundInactive = nil, worker.StateOf(w.Enabled), false
+	l.ResourceId, l.Origin, l.Attributes = created.ID, provisioningv1.Origin_ORIGIN_CREATED, map[string][]byte{}
+	l.ForeignValues, l.Unapplied = nil, nil
+	all := plan.Action{ResourceID: created.ID, Set: slices.Sorted(maps.Keys(w.units)), Active: &w.Enabled}
+	c.compare(ctx, job, w, created, all.Set, false)
+	job.Settle(all, w.Attributes)
+	if shown, known := activeOf(created); known && shown != w.Enabled { // it was created otherwise
+		l.State = worker.StateOf(shown)
+		if err := job.CommitCreated(ctx, created.ID, func(ctx context.Context, writes ...bus.Write) error {
+			_, err := job.Progress(ctx, writes...)
+			return err
+		}); err != nil {
+			return err
+		}
+		return c.update(ctx, job, w, plan.Action{Kind: plan.Update, ResourceID: created.ID, Active: &w.Enabled})
+	}
 	return job.CommitCreated(ctx, created.ID, job.Done)
 }
 
@@ -221,142 +235,6 @@ func (c *converger) vanished(ctx context.Context, job *worker.Job, w *wanted) er
 	return worker.ErrLook
 }
 
-// send writes an action's attributes to the resource; nothing is sent when there
-// is nothing to write. Attributes with values that nobody mapped are read first,
-// and so is the resource where PATCH cannot do it (RFC 7644 section 3.5.2: it is
-// optional).
-func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, a plan.Action, resource *scim.Resource) error {
-	if !sends(a) {
-		return nil
-	}
-	put := c.needsPut(a)
-	needs := put || slices.ContainsFunc(job.Outcome.GetAttributes(), func(p string) bool {
-		return slices.Contains(job.Record.Link.GetForeignValues(), p)
-	})
-	if resource == nil && needs {
-		var err error
-		if resource, err = c.get(ctx, job, a.ResourceID); err != nil {
-			return err
-		}
-	}
-	units, cleared := c.writes(w, a, resource)
-	if put {
-		return c.replace(ctx, job, a.ResourceID, resource, units, cleared)
-	}
-	err := c.patch(ctx, job, a.ResourceID, units, cleared)
-	if !scim.IsUnsupported(err) || !c.profile().Put {
-		return err
-	}
-	if resource, err = c.get(ctx, job, a.ResourceID); err != nil {
-		return err
-	}
-	units, cleared = c.writes(w, a, resource)
-	return c.replace(ctx, job, a.ResourceID, resource, units, cleared)
-}
-
-// get reads the resource.
-func (c *converger) get(ctx context.Context, job *worker.Job, id string) (*scim.Resource, error) {
-	call, cancel := job.Target(ctx)
-	defer cancel()
-	return c.target.Get(call, scim.KindUser, id)
-}
-
-// patch sends units to set and paths to clear in one call, but for what the target
-// never changes. A path to clear that is not there is cleared. Where the target refuses
-// to change one of several attributes, each goes alone.
-func (c *converger) patch(ctx context.Context, job *worker.Job, id string, units []scim.Unit, cleared []string) error {
-	fixed := func(path string) bool { _, known := c.immutable.Load(path); return known }
-	units = slices.DeleteFunc(slices.Clone(units), func(u scim.Unit) bool { return fixed(u.Path) })
-	cleared = slices.DeleteFunc(slices.Clone(cleared), fixed)
-	if len(units)+len(cleared) == 0 {
-		return nil
-	}
-	call, cancel := job.Target(ctx)
-	_, err := c.target.Patch(call, scim.KindUser, id, scim.Operations(units, cleared))
-	cancel()
-	switch class := scim.Classify(err); {
-	case class == scim.NoTarget && len(cleared) == 1: // it is cleared
-		return c.patch(ctx, job, id, units, nil)
-	case class == scim.Mutability && len(units)+len(cleared) == 1:
-		path := only(units, cleared)
-		c.immutable.Store(path, true)
-		job.Log().WarnContext(ctx, "the target never changes an attribute: it stays as it is from now on", "attribute", path,
-			"cure", "map it with on: create, or name it in target.overrides.immutable")
-		return nil
-	case class == scim.NoTarget && len(cleared) > 1, class == scim.Mutability:
-		return c.oneByOne(ctx, job, id, units, cleared)
-	}
-	return err
-}
-
-// only is the path of the one unit that is set or cleared.
-func only(units []scim.Unit, cleared []string) string {
-	if len(units) > 0 {
-		return units[0].Path
-	}
-	return cleared[0]
-}
-
-// oneByOne sends each attribute alone: the target said that one of them is wrong, and
-// not which.
-func (c *converger) oneByOne(ctx context.Context, job *worker.Job, id string, units []scim.Unit, cleared []string) error {
-	for _, unit := range units {
-		if err := c.patch(ctx, job, id, []scim.Unit{unit}, nil); err != nil {
-			return err
-		}
-	}
-	for _, path := range cleared {
-		if err := c.patch(ctx, job, id, nil, []string{path}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// needsPut says whether an action changes what PATCH of this target cannot.
-func (c *converger) needsPut(a plan.Action) bool {
-	sets, clears := func(path string) bool { return !c.profile().Patches(path) }, func(path string) bool { return !c.profile().Clears(path) }
-	return a.Active != nil && sets("active") || slices.ContainsFunc(a.Set, sets) || slices.ContainsFunc(a.Clear, clears)
-}
-
-// writes are the units to set and the paths to clear. Where the resource was
-// read, values of types that nobody mapped are sent back, and an attribute that
-// holds such values is not cleared but set to them.
-func (c *converger) writes(w *wanted, a plan.Action, resource *scim.Resource) (units []scim.Unit, cleared []string) {
-	if a.Active != nil {
-		units = append(units, scim.Unit{Path: "active", Value: *a.Active})
-	}
-	for _, path := range a.Set {
-		unit := w.units[path]
-		if resource != nil {
-			unit, _, _ = c.merged(w, resource, path)
-		}
-		units = append(units, unit)
-	}
-	for _, path := range a.Clear {
-		if resource != nil {
-			if unit, foreign, _ := c.merged(w, resource, path); foreign {
-				units = append(units, unit)
-				continue
-			}
-		}
-		cleared = append(cleared, path)
-	}
-	return units, cleared
-}
-
-// replace sends the whole resource, for targets that have no PATCH.
-func (c *converger) replace(ctx context.Context, job *worker.Job, id string, resource *scim.Resource, units []scim.Unit, cleared []string) error {
-	body, err := resource.Replacement(scim.KindUser, units, cleared)
-	if err != nil {
-		return worker.Block("users.attributes: " + err.Error())
-	}
-	call, cancel := job.Target(ctx)
-	defer cancel()
-	_, err = c.target.Put(call, scim.KindUser, id, body)
-	return err
-}
-
 // disable is what becomes of a user whom the target cannot delete.
 func (c *converger) disable(ctx context.Context, job *worker.Job, id string) error {
 	disabled := plan.Action{Kind: plan.Disable, ResourceID: id, Active: new(false)}
@@ -388,6 +266,9 @@ func (c *converger) remove(ctx context.Context, job *worker.Job, w *wanted, a pl
 	call, cancel := job.Target(ctx)
 	err := c.target.Delete(call, scim.KindUser, a.ResourceID)
 	cancel()
+	if scim.IsUnproven(err) && scim.IsNotFound(c.there(ctx, job, a.ResourceID)) {
+		err = nil
+	}
 	if scim.IsUnsupported(err) {
 		return c.disable(ctx, job, a.ResourceID)
 	}

@@ -6,8 +6,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	"github.com/rollcall-scim/rollcall/pkg/scim/scimtest"
+	"github.com/rollcall-scim/rollcall/pkg/worker"
 	"github.com/rollcall-scim/rollcall/pkg/worker/workertest"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
@@ -101,5 +104,207 @@ func TestAnswersOfSomebodyElseAreAnOutage(t *testing.T) {
 				return true
 			})
 		})
+	}
+}
+
+// unapplied are the paths that the target did not apply, with why.
+func unapplied(l *provisioningv1.Link) map[string]string {
+	paths := map[string]string{}
+	for _, u := range l.GetUnapplied() {
+		paths[u.GetPath()] = u.GetReason()
+	}
+	return paths
+}
+
+const departmentPath = scim.SchemaEnterpriseUser + ":department"
+
+// TestAttributeWithoutEffectIsSaidAndNotRepeated is the way of three public servers: 200,
+// and the resource without the change.
+func TestAttributeWithoutEffectIsSaidAndNotRepeated(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct{ path, expression, kept, hint string }{
+		"of the core":      {"nickName", "user.title", "nickName", "patch_only"},
+		"of the extension": {departmentPath, "user.title", scim.SchemaEnterpriseUser, "extension_patch"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := workertest.New(t, "", scimtest.Options{Quirks: scimtest.Quirks{PatchKeeps: []string{row.kept}}})
+			b.Map(row.path, row.expression)
+			b.Start(usersync.Run)
+			b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "Cook", ""))))
+			link := b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "Chief", "ann@x"))))
+			if why := unapplied(link); len(why) != 1 || !strings.Contains(why[row.path], row.hint) {
+				t.Errorf("not applied: %v, want %s with the key %s", why, row.path, row.hint)
+			}
+			if ann, _ := b.Target.User("ann"); ann["title"] != "Chief" || !strings.Contains(textOf(ann["emails"]), "ann@x") {
+				t.Errorf("the rest was not applied: %v", ann)
+			}
+			parked, err := worker.Parked(t.Context(), b.Bus, "wiki")
+			if err != nil || len(parked) != 1 || parked[0].State() != "unapplied" || !strings.Contains(parked[0].Problem.GetMessage(), row.path) {
+				t.Errorf("parked: %v, %v", parked, err)
+			}
+			d := comparison(t, b)
+			r := compare(t, d)
+			if diff := cmp.Diff([]string{"unapplied ann " + row.path}, found(r)); diff != "" {
+				t.Errorf("drift (-want +got):\n%s", diff)
+			}
+			b.Target.ResetLog()
+			if n, err := d.Repair(t.Context(), r); n != 0 || err != nil {
+				t.Errorf("%d repairs, %v", n, err)
+			}
+			b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "Chief", "ann@y"))))
+			for _, r := range b.Target.Writes() {
+				if strings.Contains(r.Body, "Chief") {
+					t.Errorf("it is sent again: %s", r.Body)
+				}
+			}
+			b.Target.SetQuirks(scimtest.Quirks{})
+			if err := worker.RetryParked(t.Context(), b.Bus, parked[0]); err != nil {
+				t.Fatal(err)
+			}
+			b.Until(user, 1, func(l *provisioningv1.Link) bool { return len(l.GetUnapplied()) == 0 && l.GetClaim() == nil })
+			if diff := found(compare(t, d)); len(diff) > 0 {
+				t.Errorf("drift after the cure: %v", diff)
+			}
+		})
+	}
+}
+
+// A user whose disabling has no effect is not recorded as disabled.
+func TestDisablingWithoutEffectIsNotRecorded(t *testing.T) {
+	t.Parallel()
+	b := employed(t, "remove: disable", scimtest.Options{})
+	b.Target.SetQuirks(scimtest.Quirks{PatchKeeps: []string{"active"}})
+	sequence := b.Publish(workertest.Gone(user, 1))
+	link := b.Until(user, 1, func(l *provisioningv1.Link) bool { return l.GetProblem() != nil })
+	if link.GetState() != provisioningv1.LinkState_LINK_STATE_ACTIVE || !strings.Contains(link.GetProblem().GetMessage(), "did not apply active") {
+		t.Errorf("link %v", link)
+	}
+	b.Target.SetQuirks(scimtest.Quirks{})
+	b.Until(user, 1, workertest.Applied(sequence))
+	if ann, _ := b.Target.User("ann"); ann["active"] != false {
+		t.Errorf("user %v", ann)
+	}
+}
+
+// A user who is created active although he is disabled is disabled at once.
+func TestCreationThatIgnoresActive(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "provision_disabled: true", scimtest.Options{})
+	b.Target.SetFault(func(r scimtest.Request) *scimtest.Fault {
+		if r.Method != http.MethodPost {
+			return nil
+		}
+		id := b.Target.Seed(scim.KindUser, map[string]any{"userName": "ann", "active": true})
+		return &scimtest.Fault{Status: http.StatusCreated, Body: `{"id":"` + id + `","userName":"ann","active":true}`}
+	})
+	b.Start(usersync.Run)
+	change := workertest.User(1, "ann", "", "")
+	change.GetUser().Enabled = false
+	link := b.Until(user, 1, workertest.Applied(b.Publish(change)))
+	if ann, _ := b.Target.User("ann"); ann["active"] != false || link.GetState() != provisioningv1.LinkState_LINK_STATE_DISABLED {
+		t.Errorf("user %v, link %v", ann, link.GetState())
+	}
+}
+
+// The target refuses to disable one user, its last administrator: all others are
+// disabled all the same, and the one is not recorded as disabled.
+func TestRefusedDisablingIsThatUsersAlone(t *testing.T) {
+	t.Parallel()
+	b := provisioned(t, "remove: disable", 5)
+	admin := b.Link(user, 0).GetResourceId()
+	b.Target.SetFault(func(r scimtest.Request) *scimtest.Fault {
+		if r.Method == http.MethodPatch && strings.HasSuffix(r.Path, admin) {
+			return &scimtest.Fault{Status: http.StatusBadRequest, ScimType: "mutability", Detail: "the last owner cannot be deactivated"}
+		}
+		return nil
+	})
+	b.Publish(workertest.Gone(user, 0))
+	if l := b.Until(user, 0, workertest.Parked); l.GetState() != provisioningv1.LinkState_LINK_STATE_ACTIVE {
+		t.Errorf("the one who was refused is recorded as %v", l.GetState())
+	}
+	for n := 1; n < 5; n++ {
+		b.Until(user, n, workertest.Applied(b.Publish(workertest.Gone(user, n))))
+		if u, _ := b.Target.User(fmt.Sprintf("u%d", n)); u["active"] != false {
+			t.Errorf("u%d: %v", n, u)
+		}
+	}
+}
+
+// An attribute that is refused for one user says nothing about the others; after three
+// it is not sent any more. What was not sent is not recorded as applied.
+func TestImmutableAttributeIsLearnedByResource(t *testing.T) {
+	t.Parallel()
+	b := provisioned(t, "", 5)
+	b.Target.SetQuirks(scimtest.Quirks{Immutable: []string{"title"}})
+	for n := range 5 {
+		b.Target.ResetLog()
+		link := b.Until(user, n, workertest.Applied(b.Publish(workertest.User(n, fmt.Sprintf("u%d", n), "Chief", ""))))
+		if why := unapplied(link); !strings.Contains(why["title"], "immutable") {
+			t.Errorf("u%d: not applied: %v", n, why)
+		}
+		want := 1
+		if n >= 3 {
+			want = 0
+		}
+		if got := len(b.Target.Writes()); got != want {
+			t.Errorf("u%d: %d writes, want %d", n, got, want)
+		}
+	}
+	b.Target.SetQuirks(scimtest.Quirks{})
+	if got := found(compare(t, comparison(t, b))); len(got) != 5 {
+		t.Errorf("drift %v, want the five titles", got)
+	}
+}
+
+// An adopted account with an empty element can be updated and disabled.
+func TestEmptyElementOfAnAdoptedAccount(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{Quirks: scimtest.Quirks{EmptyElements: []string{"phoneNumbers"}, RefuseEmptyStrings: true}})
+	b.Map(`phoneNumbers[type eq "work"].value`, "user.title")
+	b.Unguarded()
+	b.Target.Seed(scim.KindUser, map[string]any{"userName": "ann", "phoneNumbers": []any{map[string]any{"type": "mobile", "value": "1"}}})
+	b.Start(usersync.Run)
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "Cook", "ann@x"))))
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "Chief", "ann@y"))))
+	ann, _ := b.Target.User("ann")
+	if phones := textOf(ann["phoneNumbers"]); !strings.Contains(phones, "Chief") || !strings.Contains(phones, "mobile") {
+		t.Errorf("phones %s", phones)
+	}
+	if why := unapplied(b.Link(user, 1)); len(why) > 0 {
+		t.Errorf("not applied: %v", why)
+	}
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.Gone(user, 1))))
+	if ann, _ := b.Target.User("ann"); ann["active"] != false {
+		t.Errorf("user %v", ann)
+	}
+}
+
+// A target that replaces an extension by what a PATCH holds loses nothing: the extension
+// is sent whole, also the manager of whom only the target knows the id.
+func TestExtensionThatIsReplacedKeepsAll(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "", scimtest.Options{Quirks: scimtest.Quirks{ReplaceExtensions: true}})
+	b.Override("extension_patch: nested")
+	b.Map(departmentPath, "user.title")
+	b.Map(managerPath, "user.manager")
+	b.Start(usersync.Run)
+	managed := func(title string) *directoryv1.Change {
+		return workertest.Managed(workertest.User(2, "bob", title, ""), 1)
+	}
+	b.Until(user, 2, workertest.Applied(b.Publish(managed("Cook"))))
+	b.Publish(workertest.User(1, "ann", "", ""))
+	eventuallyManaged(t, b, "bob", "ann")
+	department := func() any {
+		bob, _ := b.Target.User("bob")
+		extension, _ := bob[scim.SchemaEnterpriseUser].(map[string]any)
+		return extension["department"]
+	}
+	if got := department(); got != "Cook" {
+		t.Errorf("department %v after the manager came", got)
+	}
+	b.Until(user, 2, workertest.Applied(b.Publish(managed("Chief"))))
+	if got := department(); got != "Chief" || manager(b, "bob") != "ann" {
+		t.Errorf("department %v, manager %q", got, manager(b, "bob"))
 	}
 }

@@ -53,6 +53,8 @@ type wanted struct {
 	// that stay as they are, because nobody knows their value yet.
 	references []*provisioningv1.Member
 	left       []string
+	// unapplied are those of left that the target did not apply before.
+	unapplied []string
 	// found are the resources that a look at the target returned, by id.
 	found map[string]*scim.Resource
 	// met says that an account was found, and listed which one a listing named.
@@ -63,6 +65,17 @@ type wanted struct {
 // paths are all mapped paths that are kept equal, sorted.
 func (w *wanted) paths() []string {
 	return slices.Sorted(slices.Values(append(slices.Collect(maps.Keys(w.units)), w.Absent...)))
+}
+
+// leaveOut leaves the attributes as they are that the target did not apply before.
+func (w *wanted) leaveOut(job *worker.Job) {
+	w.unapplied = job.LeftOut(&w.Desired)
+	for _, path := range w.unapplied {
+		delete(w.units, path)
+		if !slices.Contains(w.left, path) {
+			w.left = append(w.left, path)
+		}
+	}
 }
 
 type matchValue struct{ attribute, value string }

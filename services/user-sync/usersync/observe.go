@@ -155,7 +155,13 @@ func (c *converger) correct(l *provisioningv1.Link, w *wanted, r *scim.Resource)
 	if !w.InScope {
 		return // nothing is wanted to compare with
 	}
+	former := l.GetAttributes()
 	l.Attributes = map[string][]byte{}
+	for _, path := range w.unapplied { // it is not looked at
+		if hash, applied := former[path]; applied {
+			l.Attributes[path] = hash
+		}
+	}
 	for _, path := range w.paths() {
 		_, has := w.units[path]
 		switch equal := c.equal(w, r, path); {

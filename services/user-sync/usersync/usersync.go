@@ -6,7 +6,6 @@ package usersync
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -122,8 +121,8 @@ type converger struct {
 	deleteAfter time.Duration
 	// leave says that a user who vanished from the target is not created again.
 	leave bool
-	// immutable are the paths that the target said it never changes.
-	immutable sync.Map
+	// immutable are the paths that the target refused to change.
+	immutable worker.Immutables
 	// matching are the paths by which a user is matched.
 	matching []string
 }
@@ -156,6 +155,7 @@ func (c *converger) Converge(ctx context.Context, job *worker.Job) error {
 	if err != nil {
 		return err
 	}
+	wanted.leaveOut(job)
 	if wanted.InScope && !job.Foretelling() {
 		job.Record.Link.References = wanted.references // durable with what is done
 	}

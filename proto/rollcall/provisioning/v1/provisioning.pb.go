@@ -608,7 +608,10 @@ type Link struct {
 	// it was found.
 	FoundInactive bool `protobuf:"varint,30,opt,name=found_inactive,json=foundInactive,proto3" json:"found_inactive,omitempty"`
 	// What a dry run would make of the entry; unset where none was made.
-	Planned       *Planned `protobuf:"bytes,31,opt,name=planned,proto3" json:"planned,omitempty"`
+	Planned *Planned `protobuf:"bytes,31,opt,name=planned,proto3" json:"planned,omitempty"`
+	// Attributes that the target did not apply, sorted by path. They are left out of what
+	// is sent until the value or the configuration changes, or somebody asks.
+	Unapplied     []*UnappliedAttribute `protobuf:"bytes,22,rep,name=unapplied,proto3" json:"unapplied,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -797,6 +800,13 @@ func (x *Link) GetPlanned() *Planned {
 	return nil
 }
 
+func (x *Link) GetUnapplied() []*UnappliedAttribute {
+	if x != nil {
+		return x.Unapplied
+	}
+	return nil
+}
+
 // Planned is what a dry run would have done about an entry. Groups need it: in a dry
 // run no member has a link.
 type Planned struct {
@@ -863,6 +873,107 @@ func (x *Planned) GetDeletedResourceId() string {
 	return ""
 }
 
+// UnappliedAttribute is a mapped attribute of which the resource does not hold what the
+// directory wants, although the target answered as if it did, or because the target
+// refuses to change it.
+type UnappliedAttribute struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// SCIM path, as in Link.attributes.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// Hash of the value, as in Link.attributes; empty where it was to be cleared.
+	Value []byte `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	// The target refuses every change of it, so that another value is not sent either.
+	Immutable bool `protobuf:"varint,3,opt,name=immutable,proto3" json:"immutable,omitempty"`
+	// What the target did, and the configuration key that helps.
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// HTTP status of the target's answer; 0 when nothing was sent.
+	HttpStatus uint32                 `protobuf:"varint,5,opt,name=http_status,json=httpStatus,proto3" json:"http_status,omitempty"`
+	Since      *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`
+	// Under which configuration it was sent.
+	ConfigurationHash string `protobuf:"bytes,7,opt,name=configuration_hash,json=configurationHash,proto3" json:"configuration_hash,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *UnappliedAttribute) Reset() {
+	*x = UnappliedAttribute{}
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnappliedAttribute) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnappliedAttribute) ProtoMessage() {}
+
+func (x *UnappliedAttribute) ProtoReflect() protoreflect.Message {
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnappliedAttribute.ProtoReflect.Descriptor instead.
+func (*UnappliedAttribute) Descriptor() ([]byte, []int) {
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *UnappliedAttribute) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *UnappliedAttribute) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *UnappliedAttribute) GetImmutable() bool {
+	if x != nil {
+		return x.Immutable
+	}
+	return false
+}
+
+func (x *UnappliedAttribute) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *UnappliedAttribute) GetHttpStatus() uint32 {
+	if x != nil {
+		return x.HttpStatus
+	}
+	return 0
+}
+
+func (x *UnappliedAttribute) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *UnappliedAttribute) GetConfigurationHash() string {
+	if x != nil {
+		return x.ConfigurationHash
+	}
+	return ""
+}
+
 // RefusedMember is a change of one member of a group that the target refused.
 type RefusedMember struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -888,7 +999,7 @@ type RefusedMember struct {
 
 func (x *RefusedMember) Reset() {
 	*x = RefusedMember{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[2]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -900,7 +1011,7 @@ func (x *RefusedMember) String() string {
 func (*RefusedMember) ProtoMessage() {}
 
 func (x *RefusedMember) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[2]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -913,7 +1024,7 @@ func (x *RefusedMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedMember.ProtoReflect.Descriptor instead.
 func (*RefusedMember) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{2}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *RefusedMember) GetEntryId() []byte {
@@ -996,7 +1107,7 @@ type Claim struct {
 
 func (x *Claim) Reset() {
 	*x = Claim{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[3]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1008,7 +1119,7 @@ func (x *Claim) String() string {
 func (*Claim) ProtoMessage() {}
 
 func (x *Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[3]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1021,7 +1132,7 @@ func (x *Claim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claim.ProtoReflect.Descriptor instead.
 func (*Claim) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{3}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Claim) GetSequence() uint64 {
@@ -1078,7 +1189,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[4]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1201,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[4]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +1214,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{4}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Problem) GetKind() ProblemKind {
@@ -1193,7 +1304,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[5]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1205,7 +1316,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[5]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1218,7 +1329,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{5}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Member) GetEntryId() []byte {
@@ -1253,7 +1364,7 @@ type AppliedMembers struct {
 
 func (x *AppliedMembers) Reset() {
 	*x = AppliedMembers{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[6]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1265,7 +1376,7 @@ func (x *AppliedMembers) String() string {
 func (*AppliedMembers) ProtoMessage() {}
 
 func (x *AppliedMembers) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[6]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1278,7 +1389,7 @@ func (x *AppliedMembers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppliedMembers.ProtoReflect.Descriptor instead.
 func (*AppliedMembers) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{6}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *AppliedMembers) GetMembers() []*Member {
@@ -1300,7 +1411,7 @@ type Ownership struct {
 
 func (x *Ownership) Reset() {
 	*x = Ownership{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[7]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1312,7 +1423,7 @@ func (x *Ownership) String() string {
 func (*Ownership) ProtoMessage() {}
 
 func (x *Ownership) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[7]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1325,7 +1436,7 @@ func (x *Ownership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ownership.ProtoReflect.Descriptor instead.
 func (*Ownership) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{7}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Ownership) GetEntryId() []byte {
@@ -1353,7 +1464,7 @@ type Blocked struct {
 
 func (x *Blocked) Reset() {
 	*x = Blocked{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[8]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1365,7 +1476,7 @@ func (x *Blocked) String() string {
 func (*Blocked) ProtoMessage() {}
 
 func (x *Blocked) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[8]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1378,7 +1489,7 @@ func (x *Blocked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Blocked.ProtoReflect.Descriptor instead.
 func (*Blocked) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{8}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Blocked) GetEntryIds() [][]byte {
@@ -1419,7 +1530,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[9]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1431,7 +1542,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[9]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1444,7 +1555,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{9}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Outcome) GetAt() *timestamppb.Timestamp {
@@ -1564,7 +1675,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[10]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1576,7 +1687,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[10]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1589,7 +1700,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{10}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Request) GetReason() string {
@@ -1630,7 +1741,7 @@ type Held struct {
 
 func (x *Held) Reset() {
 	*x = Held{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[11]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1642,7 +1753,7 @@ func (x *Held) String() string {
 func (*Held) ProtoMessage() {}
 
 func (x *Held) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[11]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1655,7 +1766,7 @@ func (x *Held) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Held.ProtoReflect.Descriptor instead.
 func (*Held) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{11}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Held) GetAction() string {
@@ -1738,7 +1849,7 @@ type Window struct {
 
 func (x *Window) Reset() {
 	*x = Window{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[12]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1750,7 +1861,7 @@ func (x *Window) String() string {
 func (*Window) ProtoMessage() {}
 
 func (x *Window) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[12]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1763,7 +1874,7 @@ func (x *Window) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Window.ProtoReflect.Descriptor instead.
 func (*Window) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{12}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Window) GetSlots() []*WindowSlot {
@@ -1787,7 +1898,7 @@ type WindowSlot struct {
 
 func (x *WindowSlot) Reset() {
 	*x = WindowSlot{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[13]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1799,7 +1910,7 @@ func (x *WindowSlot) String() string {
 func (*WindowSlot) ProtoMessage() {}
 
 func (x *WindowSlot) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[13]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1812,7 +1923,7 @@ func (x *WindowSlot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WindowSlot.ProtoReflect.Descriptor instead.
 func (*WindowSlot) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{13}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WindowSlot) GetStart() int64 {
@@ -1842,7 +1953,7 @@ type Pause struct {
 
 func (x *Pause) Reset() {
 	*x = Pause{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[14]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1854,7 +1965,7 @@ func (x *Pause) String() string {
 func (*Pause) ProtoMessage() {}
 
 func (x *Pause) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[14]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1867,7 +1978,7 @@ func (x *Pause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pause.ProtoReflect.Descriptor instead.
 func (*Pause) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{14}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Pause) GetReason() PauseReason {
@@ -1907,7 +2018,7 @@ type Canary struct {
 
 func (x *Canary) Reset() {
 	*x = Canary{}
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[15]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1919,7 +2030,7 @@ func (x *Canary) String() string {
 func (*Canary) ProtoMessage() {}
 
 func (x *Canary) ProtoReflect() protoreflect.Message {
-	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[15]
+	mi := &file_rollcall_provisioning_v1_provisioning_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1932,7 +2043,7 @@ func (x *Canary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Canary.ProtoReflect.Descriptor instead.
 func (*Canary) Descriptor() ([]byte, []int) {
-	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{15}
+	return file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Canary) GetState() CanaryState {
@@ -1974,7 +2085,7 @@ var File_rollcall_provisioning_v1_provisioning_proto protoreflect.FileDescriptor
 
 const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\n" +
-	"+rollcall/provisioning/v1/provisioning.proto\x12\x18rollcall.provisioning.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%rollcall/directory/v1/directory.proto\"\x86\n" +
+	"+rollcall/provisioning/v1/provisioning.proto\x12\x18rollcall.provisioning.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%rollcall/directory/v1/directory.proto\"\xd2\n" +
 	"\n" +
 	"\x04Link\x129\n" +
 	"\x05state\x18\x01 \x01(\x0e2#.rollcall.provisioning.v1.LinkStateR\x05state\x12\x14\n" +
@@ -2005,7 +2116,8 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"references\x18\x15 \x03(\v2 .rollcall.provisioning.v1.MemberR\n" +
 	"references\x12%\n" +
 	"\x0efound_inactive\x18\x1e \x01(\bR\rfoundInactive\x12;\n" +
-	"\aplanned\x18\x1f \x01(\v2!.rollcall.provisioning.v1.PlannedR\aplanned\x1a=\n" +
+	"\aplanned\x18\x1f \x01(\v2!.rollcall.provisioning.v1.PlannedR\aplanned\x12J\n" +
+	"\tunapplied\x18\x16 \x03(\v2,.rollcall.provisioning.v1.UnappliedAttributeR\tunapplied\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\x1a?\n" +
@@ -2016,7 +2128,16 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\vresource_id\x18\x01 \x01(\tR\n" +
 	"resourceId\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\fR\x06digest\x12.\n" +
-	"\x13deleted_resource_id\x18\x03 \x01(\tR\x11deletedResourceId\"\xd0\x02\n" +
+	"\x13deleted_resource_id\x18\x03 \x01(\tR\x11deletedResourceId\"\xf6\x01\n" +
+	"\x12UnappliedAttribute\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\x12\x1c\n" +
+	"\timmutable\x18\x03 \x01(\bR\timmutable\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1f\n" +
+	"\vhttp_status\x18\x05 \x01(\rR\n" +
+	"httpStatus\x120\n" +
+	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12-\n" +
+	"\x12configuration_hash\x18\a \x01(\tR\x11configurationHash\"\xd0\x02\n" +
 	"\rRefusedMember\x12\x19\n" +
 	"\bentry_id\x18\x01 \x01(\fR\aentryId\x12#\n" +
 	"\rresource_hash\x18\x02 \x01(\fR\fresourceHash\x12\x18\n" +
@@ -2181,7 +2302,7 @@ func file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP() []byte {
 }
 
 var file_rollcall_provisioning_v1_provisioning_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_rollcall_provisioning_v1_provisioning_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_rollcall_provisioning_v1_provisioning_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_rollcall_provisioning_v1_provisioning_proto_goTypes = []any{
 	(LinkState)(0),                // 0: rollcall.provisioning.v1.LinkState
 	(Origin)(0),                   // 1: rollcall.provisioning.v1.Origin
@@ -2194,65 +2315,68 @@ var file_rollcall_provisioning_v1_provisioning_proto_goTypes = []any{
 	(CanaryState)(0),              // 8: rollcall.provisioning.v1.CanaryState
 	(*Link)(nil),                  // 9: rollcall.provisioning.v1.Link
 	(*Planned)(nil),               // 10: rollcall.provisioning.v1.Planned
-	(*RefusedMember)(nil),         // 11: rollcall.provisioning.v1.RefusedMember
-	(*Claim)(nil),                 // 12: rollcall.provisioning.v1.Claim
-	(*Problem)(nil),               // 13: rollcall.provisioning.v1.Problem
-	(*Member)(nil),                // 14: rollcall.provisioning.v1.Member
-	(*AppliedMembers)(nil),        // 15: rollcall.provisioning.v1.AppliedMembers
-	(*Ownership)(nil),             // 16: rollcall.provisioning.v1.Ownership
-	(*Blocked)(nil),               // 17: rollcall.provisioning.v1.Blocked
-	(*Outcome)(nil),               // 18: rollcall.provisioning.v1.Outcome
-	(*Request)(nil),               // 19: rollcall.provisioning.v1.Request
-	(*Held)(nil),                  // 20: rollcall.provisioning.v1.Held
-	(*Window)(nil),                // 21: rollcall.provisioning.v1.Window
-	(*WindowSlot)(nil),            // 22: rollcall.provisioning.v1.WindowSlot
-	(*Pause)(nil),                 // 23: rollcall.provisioning.v1.Pause
-	(*Canary)(nil),                // 24: rollcall.provisioning.v1.Canary
-	nil,                           // 25: rollcall.provisioning.v1.Link.AttributesEntry
-	nil,                           // 26: rollcall.provisioning.v1.Link.GuardCreditsEntry
-	nil,                           // 27: rollcall.provisioning.v1.WindowSlot.CountsEntry
-	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
-	(v1.Kind)(0),                  // 29: rollcall.directory.v1.Kind
+	(*UnappliedAttribute)(nil),    // 11: rollcall.provisioning.v1.UnappliedAttribute
+	(*RefusedMember)(nil),         // 12: rollcall.provisioning.v1.RefusedMember
+	(*Claim)(nil),                 // 13: rollcall.provisioning.v1.Claim
+	(*Problem)(nil),               // 14: rollcall.provisioning.v1.Problem
+	(*Member)(nil),                // 15: rollcall.provisioning.v1.Member
+	(*AppliedMembers)(nil),        // 16: rollcall.provisioning.v1.AppliedMembers
+	(*Ownership)(nil),             // 17: rollcall.provisioning.v1.Ownership
+	(*Blocked)(nil),               // 18: rollcall.provisioning.v1.Blocked
+	(*Outcome)(nil),               // 19: rollcall.provisioning.v1.Outcome
+	(*Request)(nil),               // 20: rollcall.provisioning.v1.Request
+	(*Held)(nil),                  // 21: rollcall.provisioning.v1.Held
+	(*Window)(nil),                // 22: rollcall.provisioning.v1.Window
+	(*WindowSlot)(nil),            // 23: rollcall.provisioning.v1.WindowSlot
+	(*Pause)(nil),                 // 24: rollcall.provisioning.v1.Pause
+	(*Canary)(nil),                // 25: rollcall.provisioning.v1.Canary
+	nil,                           // 26: rollcall.provisioning.v1.Link.AttributesEntry
+	nil,                           // 27: rollcall.provisioning.v1.Link.GuardCreditsEntry
+	nil,                           // 28: rollcall.provisioning.v1.WindowSlot.CountsEntry
+	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
+	(v1.Kind)(0),                  // 30: rollcall.directory.v1.Kind
 }
 var file_rollcall_provisioning_v1_provisioning_proto_depIdxs = []int32{
 	0,  // 0: rollcall.provisioning.v1.Link.state:type_name -> rollcall.provisioning.v1.LinkState
 	1,  // 1: rollcall.provisioning.v1.Link.origin:type_name -> rollcall.provisioning.v1.Origin
-	12, // 2: rollcall.provisioning.v1.Link.claim:type_name -> rollcall.provisioning.v1.Claim
-	25, // 3: rollcall.provisioning.v1.Link.attributes:type_name -> rollcall.provisioning.v1.Link.AttributesEntry
-	13, // 4: rollcall.provisioning.v1.Link.problem:type_name -> rollcall.provisioning.v1.Problem
-	28, // 5: rollcall.provisioning.v1.Link.applied_at:type_name -> google.protobuf.Timestamp
-	26, // 6: rollcall.provisioning.v1.Link.guard_credits:type_name -> rollcall.provisioning.v1.Link.GuardCreditsEntry
-	28, // 7: rollcall.provisioning.v1.Link.delete_at:type_name -> google.protobuf.Timestamp
-	11, // 8: rollcall.provisioning.v1.Link.refused_members:type_name -> rollcall.provisioning.v1.RefusedMember
-	14, // 9: rollcall.provisioning.v1.Link.references:type_name -> rollcall.provisioning.v1.Member
+	13, // 2: rollcall.provisioning.v1.Link.claim:type_name -> rollcall.provisioning.v1.Claim
+	26, // 3: rollcall.provisioning.v1.Link.attributes:type_name -> rollcall.provisioning.v1.Link.AttributesEntry
+	14, // 4: rollcall.provisioning.v1.Link.problem:type_name -> rollcall.provisioning.v1.Problem
+	29, // 5: rollcall.provisioning.v1.Link.applied_at:type_name -> google.protobuf.Timestamp
+	27, // 6: rollcall.provisioning.v1.Link.guard_credits:type_name -> rollcall.provisioning.v1.Link.GuardCreditsEntry
+	29, // 7: rollcall.provisioning.v1.Link.delete_at:type_name -> google.protobuf.Timestamp
+	12, // 8: rollcall.provisioning.v1.Link.refused_members:type_name -> rollcall.provisioning.v1.RefusedMember
+	15, // 9: rollcall.provisioning.v1.Link.references:type_name -> rollcall.provisioning.v1.Member
 	10, // 10: rollcall.provisioning.v1.Link.planned:type_name -> rollcall.provisioning.v1.Planned
-	28, // 11: rollcall.provisioning.v1.RefusedMember.since:type_name -> google.protobuf.Timestamp
-	28, // 12: rollcall.provisioning.v1.RefusedMember.retry_at:type_name -> google.protobuf.Timestamp
-	2,  // 13: rollcall.provisioning.v1.Claim.intent:type_name -> rollcall.provisioning.v1.Intent
-	28, // 14: rollcall.provisioning.v1.Claim.since:type_name -> google.protobuf.Timestamp
-	3,  // 15: rollcall.provisioning.v1.Problem.kind:type_name -> rollcall.provisioning.v1.ProblemKind
-	28, // 16: rollcall.provisioning.v1.Problem.first_at:type_name -> google.protobuf.Timestamp
-	28, // 17: rollcall.provisioning.v1.Problem.last_at:type_name -> google.protobuf.Timestamp
-	14, // 18: rollcall.provisioning.v1.AppliedMembers.members:type_name -> rollcall.provisioning.v1.Member
-	29, // 19: rollcall.provisioning.v1.Ownership.kind:type_name -> rollcall.directory.v1.Kind
-	28, // 20: rollcall.provisioning.v1.Outcome.at:type_name -> google.protobuf.Timestamp
-	29, // 21: rollcall.provisioning.v1.Outcome.kind:type_name -> rollcall.directory.v1.Kind
-	4,  // 22: rollcall.provisioning.v1.Outcome.action:type_name -> rollcall.provisioning.v1.Action
-	5,  // 23: rollcall.provisioning.v1.Outcome.result:type_name -> rollcall.provisioning.v1.Result
-	13, // 24: rollcall.provisioning.v1.Outcome.problem:type_name -> rollcall.provisioning.v1.Problem
-	28, // 25: rollcall.provisioning.v1.Held.since:type_name -> google.protobuf.Timestamp
-	6,  // 26: rollcall.provisioning.v1.Held.mark:type_name -> rollcall.provisioning.v1.Mark
-	22, // 27: rollcall.provisioning.v1.Window.slots:type_name -> rollcall.provisioning.v1.WindowSlot
-	27, // 28: rollcall.provisioning.v1.WindowSlot.counts:type_name -> rollcall.provisioning.v1.WindowSlot.CountsEntry
-	7,  // 29: rollcall.provisioning.v1.Pause.reason:type_name -> rollcall.provisioning.v1.PauseReason
-	28, // 30: rollcall.provisioning.v1.Pause.since:type_name -> google.protobuf.Timestamp
-	8,  // 31: rollcall.provisioning.v1.Canary.state:type_name -> rollcall.provisioning.v1.CanaryState
-	28, // 32: rollcall.provisioning.v1.Canary.at:type_name -> google.protobuf.Timestamp
-	33, // [33:33] is the sub-list for method output_type
-	33, // [33:33] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	11, // 11: rollcall.provisioning.v1.Link.unapplied:type_name -> rollcall.provisioning.v1.UnappliedAttribute
+	29, // 12: rollcall.provisioning.v1.UnappliedAttribute.since:type_name -> google.protobuf.Timestamp
+	29, // 13: rollcall.provisioning.v1.RefusedMember.since:type_name -> google.protobuf.Timestamp
+	29, // 14: rollcall.provisioning.v1.RefusedMember.retry_at:type_name -> google.protobuf.Timestamp
+	2,  // 15: rollcall.provisioning.v1.Claim.intent:type_name -> rollcall.provisioning.v1.Intent
+	29, // 16: rollcall.provisioning.v1.Claim.since:type_name -> google.protobuf.Timestamp
+	3,  // 17: rollcall.provisioning.v1.Problem.kind:type_name -> rollcall.provisioning.v1.ProblemKind
+	29, // 18: rollcall.provisioning.v1.Problem.first_at:type_name -> google.protobuf.Timestamp
+	29, // 19: rollcall.provisioning.v1.Problem.last_at:type_name -> google.protobuf.Timestamp
+	15, // 20: rollcall.provisioning.v1.AppliedMembers.members:type_name -> rollcall.provisioning.v1.Member
+	30, // 21: rollcall.provisioning.v1.Ownership.kind:type_name -> rollcall.directory.v1.Kind
+	29, // 22: rollcall.provisioning.v1.Outcome.at:type_name -> google.protobuf.Timestamp
+	30, // 23: rollcall.provisioning.v1.Outcome.kind:type_name -> rollcall.directory.v1.Kind
+	4,  // 24: rollcall.provisioning.v1.Outcome.action:type_name -> rollcall.provisioning.v1.Action
+	5,  // 25: rollcall.provisioning.v1.Outcome.result:type_name -> rollcall.provisioning.v1.Result
+	14, // 26: rollcall.provisioning.v1.Outcome.problem:type_name -> rollcall.provisioning.v1.Problem
+	29, // 27: rollcall.provisioning.v1.Held.since:type_name -> google.protobuf.Timestamp
+	6,  // 28: rollcall.provisioning.v1.Held.mark:type_name -> rollcall.provisioning.v1.Mark
+	23, // 29: rollcall.provisioning.v1.Window.slots:type_name -> rollcall.provisioning.v1.WindowSlot
+	28, // 30: rollcall.provisioning.v1.WindowSlot.counts:type_name -> rollcall.provisioning.v1.WindowSlot.CountsEntry
+	7,  // 31: rollcall.provisioning.v1.Pause.reason:type_name -> rollcall.provisioning.v1.PauseReason
+	29, // 32: rollcall.provisioning.v1.Pause.since:type_name -> google.protobuf.Timestamp
+	8,  // 33: rollcall.provisioning.v1.Canary.state:type_name -> rollcall.provisioning.v1.CanaryState
+	29, // 34: rollcall.provisioning.v1.Canary.at:type_name -> google.protobuf.Timestamp
+	35, // [35:35] is the sub-list for method output_type
+	35, // [35:35] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_rollcall_provisioning_v1_provisioning_proto_init() }
@@ -2266,7 +2390,7 @@ func file_rollcall_provisioning_v1_provisioning_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rollcall_provisioning_v1_provisioning_proto_rawDesc), len(file_rollcall_provisioning_v1_provisioning_proto_rawDesc)),
 			NumEnums:      9,
-			NumMessages:   19,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
