@@ -25,14 +25,17 @@ import (
 )
 
 const (
-	maxBody    = 16 << 20
-	maxEcho    = 1 << 20 // of the answer to a change
-	maxTries   = 3
-	maxPause   = 2 * time.Second  // the longest wait inside a call
-	maxElapsed = 5 * time.Second  // no further try after this
-	minWait    = time.Second      // the first wait of a patient client that was not told how long
-	maxWaited  = 15 * time.Minute // the longest wait of a patient client for one answer
-	limitPause = time.Minute      // after a 403 that means too many calls and does not say for how long
+	maxBody = 16 << 20
+	maxEcho = 1 << 20 // of the answer to a change
+	// maxGroupEcho is the longest answer to a change of a group that is looked at: with
+	// very many members it is not worth it.
+	maxGroupEcho = 64 << 10
+	maxTries     = 3
+	maxPause     = 2 * time.Second  // the longest wait inside a call
+	maxElapsed   = 5 * time.Second  // no further try after this
+	minWait      = time.Second      // the first wait of a patient client that was not told how long
+	maxWaited    = 15 * time.Minute // the longest wait of a patient client for one answer
+	limitPause   = time.Minute      // after a 403 that means too many calls and does not say for how long
 )
 
 var errTimeout = errors.New("the target did not answer in time")

@@ -140,6 +140,18 @@ func Hint(p scim.Profile, path string, patched bool) string {
 	}
 }
 
+// HintForGroup is Hint for an attribute of a group.
+func HintForGroup(path string, patched bool) string {
+	switch {
+	case path == "externalId":
+		return "set target.overrides.external_id to false"
+	case patched:
+		return "if PUT changes it, set target.overrides.group_patch to false; otherwise name it in target.overrides.immutable, or in drop"
+	default:
+		return "name it in target.overrides.drop, or in immutable if a creation sets it"
+	}
+}
+
 // ImmutableReason is why an attribute that a target refuses to change is not applied.
 func ImmutableReason(where string) string {
 	return fmt.Sprintf("the target refuses to change it %s: map it with on: create, or name it in target.overrides.immutable", where)

@@ -76,6 +76,7 @@ func TestJudge(t *testing.T) {
 		{"held in the source", status.Status{Sources: []status.Source{{Name: "corp", Detector: "one", LastPass: &status.Pass{}, Held: 7}}}, "person", "", "Source corp: 7 removals are held; see `rollcall held`."},
 		{"held in the connection", wiki(func(c *status.Connection) { c.Groups.Held = 2 }), "person", "", "Connection wiki: removals of 2 groups are held; see `rollcall held`."},
 		{"parked and blocked", wiki(func(c *status.Connection) { c.Users.Parked = 1; c.Users.Blocked = 2 }), "person", "", "Connection wiki: 3 users cannot be applied; see `rollcall parked`."},
+		{"attributes without effect", wiki(func(c *status.Connection) { c.Users.Unapplied = 2 }), "person", "", "Connection wiki: the target did not apply 2 attributes of users; see `rollcall parked`."},
 		{"refused members", wiki(func(c *status.Connection) { c.Groups.RefusedMembers = 4 }), "person", "", "Connection wiki: the target refuses 4 members; see `rollcall parked`."},
 		{"refused", wiki(func(c *status.Connection) { c.Refused = "another source" }), "person", "", "Connection wiki: its configuration is refused: another source."},
 		{"paused", wiki(func(c *status.Connection) { c.Paused = &status.Pause{Reason: "outage", Since: since} }), "person", "", "Connection wiki is paused (outage) since 2026-03-02 08:15:00 UTC."},

@@ -2,6 +2,7 @@ package groupsync
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -83,7 +84,9 @@ func (c *converger) create(ctx context.Context, job *worker.Job, w *wanted) erro
 	c.names.put(created, w.name)
 	l := job.Record.Link
 	l.State, l.ResourceId, l.Origin = provisioningv1.LinkState_LINK_STATE_ACTIVE, created.ID, provisioningv1.Origin_ORIGIN_CREATED
-	l.Attributes = w.Attributes
+	l.Attributes, l.Unapplied = map[string][]byte{}, nil
+	c.compare(ctx, job, w, created, w.unitsOf(), false)
+	job.Settle(plan.Action{Set: slices.Sorted(maps.Keys(w.units))}, w.Attributes)
 	s := &sending{c: c, job: job, w: w, a: a, resource: created.ID}
 	s.confirm(first)
 	if len(first) == len(steps) {
@@ -421,14 +424,27 @@ func (c *converger) vanished(ctx context.Context, job *worker.Job) error {
 	return worker.ErrLook
 }
 
+// delete deletes a group. Where the answer does not show that it was done, it is looked
+// for.
+func (c *converger) delete(ctx context.Context, job *worker.Job, id string) error {
+	call, cancel := job.Target(ctx)
+	defer cancel()
+	err := c.target.Delete(call, scim.KindGroup, id)
+	if !scim.IsUnproven(err) {
+		return err
+	}
+	if _, there := c.target.Get(call, scim.KindGroup, id, scim.Without("members")); scim.IsNotFound(there) {
+		return nil
+	}
+	return err
+}
+
 // remove deletes the group and forgets what was applied to it.
 func (c *converger) remove(ctx context.Context, job *worker.Job, action plan.Action) error {
 	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_DELETE); err != nil {
 		return err
 	}
-	call, cancel := job.Target(ctx)
-	err := c.target.Delete(call, scim.KindGroup, action.ResourceID)
-	cancel()
+	err := c.delete(ctx, job, action.ResourceID)
 	if scim.IsUnsupported(err) {
 		return worker.Block("the target does not delete groups; write groups.remove: keep, or delete it there")
 	}

@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -95,8 +94,8 @@ type converger struct {
 	leave bool
 	// noPatch is set when the target said that it has no PATCH for groups.
 	noPatch atomic.Bool
-	// immutable are the paths that the target said it never changes.
-	immutable sync.Map
+	// immutable are the paths that the target refused to change.
+	immutable worker.Immutables
 	// matching are the paths by which a group is matched.
 	matching []string
 }
@@ -149,6 +148,7 @@ func (c *converger) Converge(ctx context.Context, job *worker.Job) error {
 		return err
 	}
 	wanted.refusals = newRefusals(job)
+	wanted.leaveOut(job)
 	if wanted.InScope {
 		wait := c.waitForUsers(ctx, job) // 2
 		if wait != nil && job.Record.Link.GetMembersApplied() == 0 {

@@ -196,6 +196,11 @@ func (c *converger) reexamine(ctx context.Context, job *worker.Job, w *wanted) e
 		return err
 	}
 	holds := maps.Clone(w.Attributes)
+	for _, path := range w.unapplied { // it is not looked at
+		if hash, applied := job.Record.Link.GetAttributes()[path]; applied {
+			holds[path] = hash
+		}
+	}
 	for _, path := range w.differs(r) {
 		delete(holds, path)
 		if slices.Contains(w.Absent, path) {

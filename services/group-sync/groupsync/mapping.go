@@ -48,6 +48,9 @@ type wanted struct {
 	lost bool
 	// untried says why removals of members wait for a trial; empty when none does.
 	untried string
+	// unapplied are the attributes that are left as they are, because the target did not
+	// apply them before.
+	unapplied []string
 	// refusals are the changes of members that the target refused.
 	refusals *refusals
 }

@@ -51,8 +51,10 @@ func (s *sending) replace(ctx context.Context, part []step) error {
 	body["members"] = memberValues(slices.Sorted(maps.Keys(members)))
 	call, cancel := s.job.Target(ctx)
 	defer cancel()
-	if _, err = s.c.target.Put(call, scim.KindGroup, s.resource, body); err == nil {
+	answer, err := s.c.target.Put(call, scim.KindGroup, s.resource, body)
+	if err == nil {
 		s.whole.members = members
+		s.compare(ctx, answer, false)
 	}
 	return err
 }

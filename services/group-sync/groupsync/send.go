@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -91,7 +92,7 @@ func (c *converger) send(ctx context.Context, job *worker.Job, w *wanted, action
 	for _, path := range action.Set {
 		s.units = append(s.units, w.units[path])
 	}
-	s.leaveOutFixed()
+	s.leaveOutFixed(ctx)
 	err := c.sendTried(ctx, s, steps)
 	if err == nil {
 		s.confirmRefused(ctx)
@@ -166,9 +167,10 @@ func (s *sending) apart(ctx context.Context) error {
 		if len(units) == 1 {
 			path = units[0].Path
 		}
-		s.c.immutable.Store(path, true)
-		s.job.Log().WarnContext(ctx, "the target never changes an attribute: it stays as it is from now on", "attribute", path,
-			"cure", "name it in target.overrides.immutable")
+		s.c.immutable.Refused(path, s.resource)
+		s.job.Unapplied(ctx, worker.Unapplied{
+			Path: path, Value: s.w.Attributes[path], Immutable: true, Status: http.StatusBadRequest, Reason: worker.ImmutableReason("of this group"),
+		})
 		s.due = false
 		return nil
 	}
@@ -185,14 +187,6 @@ func (s *sending) apart(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// leaveOutFixed takes out what the target said it never changes.
-func (s *sending) leaveOutFixed() {
-	fixed := func(path string) bool { _, known := s.c.immutable.Load(path); return known }
-	s.units = slices.DeleteFunc(s.units, func(u scim.Unit) bool { return fixed(u.Path) })
-	s.cleared = slices.DeleteFunc(slices.Clone(s.cleared), fixed)
-	s.due = len(s.units)+len(s.cleared) > 0
 }
 
 // stillThere tells a group that is gone from a member that the target does not know:
@@ -274,7 +268,10 @@ func (s *sending) write(ctx context.Context, part []step) error {
 	}
 	call, cancel := s.job.Target(ctx)
 	defer cancel()
-	_, err := s.c.target.Patch(call, scim.KindGroup, s.resource, append(ops, operations(part)...))
+	answer, err := s.c.target.Patch(call, scim.KindGroup, s.resource, append(ops, operations(part)...))
+	if err == nil {
+		s.compare(ctx, answer, true)
+	}
 	return err
 }
 
