@@ -116,7 +116,7 @@ func keys() []key {
 		{path: over + "patch", meaning: "PATCH of a user works; otherwise changes are sent by PUT."},
 		{path: over + "patch_only", meaning: "Attributes of a user that PATCH can change; the others are sent by PUT. Empty: all.", form: formPath},
 		{path: over + "put", meaning: "PUT of a user works. Without it, what PATCH cannot change is sent at the creation alone."},
-		{path: over + "extension_patch", meaning: "How PATCH names an attribute of an extension: by its URN path, in an object under the URN, or not at all, so that PUT is used.", enum: []string{scim.ExtensionByPath, scim.ExtensionNested, scim.ExtensionByPut}},
+		{path: over + "extension_patch", meaning: "How PATCH names an attribute of an extension: by its URN path, in an object under the URN that holds all that is mapped of it, or not at all, so that PUT is used.", enum: []string{scim.ExtensionByPath, scim.ExtensionNested, scim.ExtensionByPut}},
 		{path: over + "bool_as_string", meaning: "Send `active` as \"True\" and \"False\"."},
 		{path: over + "group_patch", meaning: "PATCH of a group works; otherwise changes are sent by PUT."},
 		{path: over + "group_put", meaning: "PUT of a group works, and keeps the members in its body."},

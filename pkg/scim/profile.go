@@ -56,7 +56,8 @@ type Profile struct {
 	// what PATCH cannot change is set at the creation alone.
 	Put bool `yaml:"put"`
 	// ExtensionPatch is how PATCH names an attribute of an extension: by its URN path,
-	// as an object without a path, or not at all, so that PUT has to.
+	// as an object without a path, which holds all that is mapped of the extension because
+	// some targets replace it, or not at all, so that PUT has to.
 	ExtensionPatch string `yaml:"extension_patch"`
 	// BoolAsString sends active as "True" and "False", as old Entra targets want it.
 	BoolAsString bool `yaml:"bool_as_string"`

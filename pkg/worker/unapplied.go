@@ -133,6 +133,10 @@ func Hint(p scim.Profile, path string, patched bool) string {
 		return "set target.overrides.extension_patch to put"
 	case path == "externalId":
 		return "set target.overrides.external_id to false"
+	case path == "active" && patched && p.Put:
+		return "if PUT changes it, name the attributes that PATCH changes in target.overrides.patch_only; if the target cannot disable users, set users.remove to delete or keep"
+	case path == "active":
+		return "if the target cannot disable users, set users.remove to delete or keep"
 	case patched && p.Put:
 		return "if PUT changes it, name the attributes that PATCH changes in target.overrides.patch_only; if nothing does, name it in target.overrides.drop"
 	default:

@@ -308,3 +308,41 @@ func TestExtensionThatIsReplacedKeepsAll(t *testing.T) {
 		t.Errorf("department %v, manager %q", got, manager(b, "bob"))
 	}
 }
+
+// A target that ignores filters, or lists a part and says that this is all, has every
+// user adopted once: the answer to a look-up is compared again, and absence from a listing
+// is no proof.
+func TestLookUpsThatLieAdoptEachUserOnce(t *testing.T) {
+	t.Parallel()
+	for name, lie := range map[string]scimtest.Quirks{
+		"the filter is ignored":   {IgnoreFilters: true},
+		"the listing is cut off":  {MaxListed: 5},
+		"both, and names repeat":  {IgnoreFilters: true, DuplicateUserNames: true},
+		"elements without values": {EmptyElements: []string{"emails", "phoneNumbers"}, RefuseEmptyStrings: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const people = 30
+			b := workertest.New(t, "", scimtest.Options{Quirks: lie})
+			if lie.DuplicateUserNames {
+				b.Override("unique: none")
+			}
+			for n := range people {
+				b.Target.Seed(scim.KindUser, map[string]any{"userName": fmt.Sprintf("u%d", n)})
+			}
+			b.Start(usersync.Run)
+			for n := range people {
+				b.Publish(workertest.User(n, fmt.Sprintf("u%d", n), "Cook", ""))
+			}
+			b.Eventually("everybody is adopted", func() bool { return b.Provisioned(user) == people })
+			if got := b.Target.Count(scim.KindUser); got != people {
+				t.Errorf("%d users, want %d", got, people)
+			}
+			for _, u := range b.Target.Users() {
+				if u["title"] != "Cook" {
+					t.Errorf("user %v", u)
+				}
+			}
+		})
+	}
+}
