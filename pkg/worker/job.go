@@ -249,8 +249,11 @@ func (j *Job) Settle(a plan.Action, hashes map[string][]byte) {
 		l.Attributes = map[string][]byte{}
 	}
 	for _, path := range a.Set {
-		if j.unapplied[path] == nil {
+		switch u := j.unapplied[path]; {
+		case u == nil:
 			l.Attributes[path] = hashes[path]
+		case u.GetHttpStatus() != 0 && !u.GetImmutable(): // it holds something else, perhaps a form of what was sent
+			l.Attributes[path] = []byte{0}
 		}
 	}
 	for _, path := range a.Clear {

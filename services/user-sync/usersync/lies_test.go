@@ -207,6 +207,35 @@ func TestCreationThatIgnoresActive(t *testing.T) {
 	}
 }
 
+// A value that the target keeps in a form of its own is cleared, and goes back to a
+// former one, as any other.
+func TestValueInAnotherFormIsClearedAndChanged(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct{ title, want string }{"cleared": {"", ""}, "changed": {"Boss", "Boss"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := workertest.New(t, "", scimtest.Options{})
+			b.Target.SetFault(func(r scimtest.Request) *scimtest.Fault {
+				if r.Method != http.MethodPost {
+					return nil
+				}
+				id := b.Target.Seed(scim.KindUser, map[string]any{"userName": "ann", "title": "COOK"})
+				return &scimtest.Fault{Status: http.StatusCreated, Body: `{"id":"` + id + `","userName":"ann","title":"COOK","active":true}`}
+			})
+			b.Start(usersync.Run)
+			link := b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "Cook", ""))))
+			if why := unapplied(link); why["title"] == "" {
+				t.Errorf("not applied: %v", why)
+			}
+			link = b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", row.title, ""))))
+			ann, _ := b.Target.User("ann")
+			if got, _ := ann["title"].(string); got != row.want || len(link.GetUnapplied()) > 0 {
+				t.Errorf("title %q, want %q; not applied: %v", got, row.want, unapplied(link))
+			}
+		})
+	}
+}
+
 // The target refuses to disable one user, its last administrator: all others are
 // disabled all the same, and the one is not recorded as disabled.
 func TestRefusedDisablingIsThatUsersAlone(t *testing.T) {
