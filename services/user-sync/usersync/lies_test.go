@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/rollcall-scim/rollcall/pkg/links"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	"github.com/rollcall-scim/rollcall/pkg/scim/scimtest"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
@@ -335,6 +336,13 @@ func TestExtensionThatIsReplacedKeepsAll(t *testing.T) {
 	b.Until(user, 2, workertest.Applied(b.Publish(managed("Chief"))))
 	if got := department(); got != "Chief" || manager(b, "bob") != "ann" {
 		t.Errorf("department %v, manager %q", got, manager(b, "bob"))
+	}
+	ann := b.Link(user, 1)
+	links.Forget(ann) // nobody knows her account now: who bob's manager is stays as it is
+	b.SetLink(user, 1, ann)
+	b.Until(user, 2, workertest.Applied(b.Publish(managed("Boss"))))
+	if got := department(); got != "Boss" || manager(b, "bob") != "ann" {
+		t.Errorf("department %v, manager %q, whose account is not known any more", got, manager(b, "bob"))
 	}
 }
 
