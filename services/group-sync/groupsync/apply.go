@@ -265,6 +265,9 @@ func (c *converger) findStrangers(ctx context.Context, job *worker.Job, w *wante
 // refused before.
 func (c *converger) steps(w *wanted, a *applied) []step {
 	steps := append(slices.Clone(w.strangers), a.difference(w.members, c.index.resource)...)
+	if stay := w.handedOver(a); len(stay) > 0 {
+		steps = slices.DeleteFunc(steps, func(s step) bool { return s.remove && stay[s.id] != "" })
+	}
 	if w.lost {
 		for i := range steps {
 			steps[i].again = !steps[i].remove
@@ -399,7 +402,7 @@ func (c *converger) foretellOverwrite(ctx context.Context, job *worker.Job, w *w
 // other writes.
 func (c *converger) done(ctx context.Context, job *worker.Job, w *wanted, a *applied, more ...bus.Write) error {
 	l := job.Record.Link
-	l.MembersWithoutLink, l.MembersApplied = uint64(w.without), a.count() //nolint:gosec // counts
+	l.MembersWithoutLink, l.MembersApplied = uint64(len(w.without)), a.count()
 	l.MemberChunks = uint32(len(a.chunks))                                //nolint:gosec // at most 512
 	l.UnwantedMembers = uint32(w.kept)                                    //nolint:gosec // a number of members
 	w.refusals.store(l)

@@ -106,8 +106,8 @@ type membership interface {
 	// chunk is one chunk of a group's members, the one with this hash.
 	chunk(ctx context.Context, group []byte, n int, hash []byte) ([]member, error)
 	// resolve returns the resource ids of the members that have one, by entry, and
-	// how many have none.
-	resolve(ctx context.Context, members []member) (ids map[entryID]string, without int, err error)
+	// those that have none.
+	resolve(ctx context.Context, members []member) (ids map[entryID]string, without map[entryID]bool, err error)
 	// resource is the resource id with this short hash, if an entry is linked to it.
 	resource(hash []byte) (string, bool)
 	// vanishes says of a forecast whether a resource will be deleted before.

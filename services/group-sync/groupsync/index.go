@@ -48,10 +48,10 @@ type index struct {
 	log      *slog.Logger
 
 	mu        sync.RWMutex
-	resources map[entryID]string            // of users and groups that have one
-	byHash    map[[resourceHash]byte]string // resource ids by their short hash
-	disabled  map[entryID]struct{}          // users whose resource is disabled
-	deleted   map[string]struct{}           // resources that would be deleted in a dry run
+	resources map[entryID]string           // of users and groups that have one
+	byHash    map[[resourceHash]byte]named // resource ids by their short hash
+	disabled  map[entryID]struct{}         // users whose resource is disabled
+	deleted   map[string]struct{}          // resources that would be deleted in a dry run
 	chunks    map[chunkKey]held
 	holders   map[entryID]map[entryID]int // groups, by member: in how many chunks
 	groups    map[entryID]struct{}        // groups that have a link
@@ -65,6 +65,14 @@ type chunkKey struct {
 	n     int
 }
 
+// named is a resource id, and how many links name it. A resource that moves from one
+// entry to another is named by both links until both changes have arrived, in either
+// order.
+type named struct {
+	resource string
+	links    int
+}
+
 // held is what a chunk holds, and the sequence that says so.
 type held struct {
 	members  []member
@@ -75,7 +83,7 @@ func newIndex(c *connection.Connection, process *worker.Process) *index {
 	x := &index{
 		source: c.Source, dryRun: c.DryRun, bus: process.Bus(), links: process.Links(c.Name),
 		requests: process.Requests(directoryv1.Kind_KIND_GROUP, c.Name, "members"), log: process.Log().With("connection", c.Name),
-		resources: map[entryID]string{}, byHash: map[[resourceHash]byte]string{}, disabled: map[entryID]struct{}{}, deleted: map[string]struct{}{}, chunks: map[chunkKey]held{},
+		resources: map[entryID]string{}, byHash: map[[resourceHash]byte]named{}, disabled: map[entryID]struct{}{}, deleted: map[string]struct{}{}, chunks: map[chunkKey]held{},
 		holders: map[entryID]map[entryID]int{}, groups: map[entryID]struct{}{}, ready: make(chan struct{}),
 	}
 	x.catching.Store(watches)
@@ -143,18 +151,30 @@ func (x *index) link(kind directoryv1.Kind, id entryID, l *provisioningv1.Link, 
 	if before == after {
 		return
 	}
-	if before != "" {
-		delete(x.byHash, hashOf(before))
-		delete(x.resources, id)
-	}
+	x.unname(before)
+	delete(x.resources, id)
 	if after != "" {
-		x.resources[id], x.byHash[hashOf(after)] = after, after
+		x.resources[id] = after
+		x.byHash[hashOf(after)] = named{resource: after, links: x.byHash[hashOf(after)].links + 1}
 	}
 	for group := range x.holders[id] {
 		if _, linked := x.groups[group]; linked {
 			x.requests.Want(group)
 		}
 	}
+}
+
+// unname takes away one link's naming of a resource; x.mu is held.
+func (x *index) unname(resource string) {
+	one, known := x.byHash[hashOf(resource)]
+	if !known {
+		return
+	}
+	if one.links--; one.links == 0 {
+		delete(x.byHash, hashOf(resource))
+		return
+	}
+	x.byHash[hashOf(resource)] = one
 }
 
 func hashOf(resourceID string) [resourceHash]byte {
@@ -242,20 +262,20 @@ func (x *index) chunk(ctx context.Context, group []byte, n int, hash []byte) ([]
 }
 
 // resolve returns the resource ids of the members that have one, by entry, and
-// how many have none. It waits until everything that was linked when it was
+// those that have none. It waits until everything that was linked when it was
 // called is known.
-func (x *index) resolve(ctx context.Context, members []member) (ids map[entryID]string, without int, err error) {
+func (x *index) resolve(ctx context.Context, members []member) (ids map[entryID]string, without map[entryID]bool, err error) {
 	if err := x.catchUp(ctx); err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	ids = make(map[entryID]string, len(members))
+	ids, without = make(map[entryID]string, len(members)), map[entryID]bool{}
 	for _, m := range members {
 		if resource, ok := x.resources[m.id]; ok {
 			ids[m.id] = resource
 		} else {
-			without++
+			without[m.id] = true
 		}
 	}
 	return ids, without, nil
@@ -321,8 +341,8 @@ func (x *index) resource(hash []byte) (string, bool) {
 	}
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	id, ok := x.byHash[[resourceHash]byte(hash)]
-	return id, ok
+	one, ok := x.byHash[[resourceHash]byte(hash)]
+	return one.resource, ok
 }
 
 // vanishes says of a dry run whether a user's resource would be deleted before.

@@ -94,6 +94,7 @@ func (c *converger) resolve(ctx context.Context, job *worker.Job, w *wanted) err
 		return err
 	}
 	w.members, w.without, err = c.index.resolve(ctx, members)
+	w.named = c.index.resource
 	return err
 }
 
@@ -287,11 +288,14 @@ func (c *converger) correct(ctx context.Context, job *worker.Job, w *wanted, r *
 
 // sort splits the members that the target holds into wanted ones, which it
 // returns, and strangers, which are removed with the next write. The record of what was
-// applied says which of those Rollcall added.
+// applied says which of those Rollcall added, and which have been handed over.
 func (w *wanted) sort(r *scim.Resource, a *applied) (there []step) {
 	recorded := a.hashes()
 	entries := make(map[string]entryID, len(w.members))
 	for id, resourceID := range w.members {
+		entries[resourceID] = id
+	}
+	for id, resourceID := range w.handedOver(a) {
 		entries[resourceID] = id
 	}
 	w.strangers = nil
@@ -305,6 +309,28 @@ func (w *wanted) sort(r *scim.Resource, a *applied) (there []step) {
 		}
 	}
 	return there
+}
+
+// handedOver are the resources of applied members that the directory still names, and
+// whose resource another entry has taken over: the same people under new ids, in a
+// directory that was reloaded, before the group itself names those. They stay until it
+// does, or until it names the former ones no more.
+func (w *wanted) handedOver(a *applied) map[entryID]string {
+	if len(w.without) == 0 {
+		return nil
+	}
+	resources := map[entryID]string{}
+	for _, c := range a.chunks {
+		for _, m := range c.Members {
+			if !w.without[entryID(m.GetEntryId())] {
+				continue
+			}
+			if resource, named := w.named(m.GetResourceHash()); named {
+				resources[entryID(m.GetEntryId())] = resource
+			}
+		}
+	}
+	return resources
 }
 
 // strangerID stands for a member of the target that is no entry of ours.

@@ -38,8 +38,10 @@ type wanted struct {
 	externalID string
 	// members are the resource ids of the members that have one, by entry.
 	members map[entryID]string
-	// without is how many members have no resource in this connection.
-	without int
+	// without are the members that have no resource in this connection.
+	without map[entryID]bool
+	// named is the resource with a short hash, if a link names it.
+	named func(hash []byte) (string, bool)
 	// strangers are members that the target holds and the directory has not.
 	strangers []step
 	// kept is how many of them are not removed, because the guard holds it.

@@ -48,13 +48,13 @@ func (p *preview) chunk(_ context.Context, group []byte, n int, _ []byte) ([]mem
 	return unpack(p.members.Chunk(group, n))
 }
 
-func (p *preview) resolve(_ context.Context, members []member) (ids map[entryID]string, without int, err error) {
-	ids = map[entryID]string{}
+func (p *preview) resolve(_ context.Context, members []member) (ids map[entryID]string, without map[entryID]bool, err error) {
+	ids, without = map[entryID]string{}, map[entryID]bool{}
 	for _, m := range members {
 		if resource, ok := p.members.Resources[m.id]; ok {
 			ids[m.id] = resource
 		} else {
-			without++
+			without[m.id] = true
 		}
 	}
 	return ids, without, nil
