@@ -1,6 +1,7 @@
 package groupsync
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -264,19 +265,21 @@ func (c *converger) sendTried(ctx context.Context, s *sending, steps []step) err
 	if len(after) == 0 {
 		return s.all(ctx, now)
 	}
-	if err := s.all(ctx, now); err != nil {
-		return err
+	failure := s.all(ctx, now)
+	if failure != nil && !failed(failure) {
+		return failure
 	}
+	s.due = false // it was sent, or has failed
 	reason, err := c.canary.vouched(ctx, victims, s.job.Asked())
 	switch {
 	case scim.IsUnsupported(err): // without PATCH the whole group is sent
 		c.noPatch.Store(true)
-		return s.all(ctx, after)
+		return cmp.Or(s.all(ctx, after), failure)
 	case err != nil:
 		return err
 	}
 	if s.w.untried = reason; reason != "" {
-		return nil
+		return failure
 	}
-	return s.all(ctx, after)
+	return cmp.Or(s.all(ctx, after), failure)
 }

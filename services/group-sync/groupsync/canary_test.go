@@ -152,3 +152,21 @@ func TestTrialIsMadeAgainAfterAFailure(t *testing.T) {
 		t.Errorf("%d groups on the target", got)
 	}
 }
+
+// A target that fails on an added member still removes another one, after the trial.
+func TestTrialGoesOnAfterAFailedAddition(t *testing.T) {
+	t.Parallel()
+	b := untried(t, scimtest.Options{}, "")
+	added := b.Link(user, 5).GetResourceId()
+	fails500(b, added)
+	sequence := b.Group(staff, "crew", 1, 2, 3, 5)
+	b.Until(group, staff, func(l *provisioningv1.Link) bool { return l.GetAttempts() > 0 })
+	if diff := cmp.Diff([]string{"u1", "u2", "u3"}, members(b, "crew")); diff != "" {
+		t.Errorf("after one failure: -want +got\n%s", diff)
+	}
+	b.Target.SetFault(nil)
+	b.Until(group, staff, workertest.Applied(sequence))
+	if diff := cmp.Diff([]string{"u1", "u2", "u3", "u5"}, members(b, "crew")); diff != "" {
+		t.Errorf("in the end: -want +got\n%s", diff)
+	}
+}

@@ -1,6 +1,7 @@
 package groupsync
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -144,7 +145,7 @@ func (s *sending) part(ctx context.Context, part []step) error {
 			return err
 		}
 	case !scim.IsRejected(err) || scim.IsUnsupported(err):
-		return err
+		return s.removalsAlone(ctx, part, err)
 	}
 	switch {
 	case members:
@@ -156,6 +157,32 @@ func (s *sending) part(ctx context.Context, part []step) error {
 		return nil
 	}
 	return err
+}
+
+// removalsAlone sends the removals of a part that the target failed to carry out (5xx)
+// in a request of their own: what the target fails on may be an added member or an
+// attribute, and a removal does not wait for those. The failure stays, so that the rest
+// is tried again later.
+func (s *sending) removalsAlone(ctx context.Context, part []step, failure error) error {
+	if !failed(failure) {
+		return failure
+	}
+	removals := slices.DeleteFunc(slices.Clone(part), func(s step) bool { return !s.remove || s.resource == "" })
+	if len(removals) == 0 || len(removals) == len(part) && !s.due {
+		return failure
+	}
+	due := s.due
+	s.due = false
+	err := s.part(ctx, removals)
+	s.due = due
+	return cmp.Or(err, failure)
+}
+
+// failed says that the target answered with a failure of its own, as opposed to no
+// answer and to a target that wants to be left alone for a while.
+func failed(err error) bool {
+	answer, answered := errors.AsType[*scim.Error](err)
+	return answered && answer.Status >= http.StatusInternalServerError && scim.Classify(err) == scim.Temporary
 }
 
 // apart sends the group's own attributes one by one, after the target refused to change
