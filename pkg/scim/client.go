@@ -78,6 +78,7 @@ type Client struct {
 	base    *url.URL
 	http    *http.Client
 	tracer  trace.Tracer
+	walks   *walks
 	// patient calls outwait a target that does not want to be called.
 	patient bool
 }
@@ -101,7 +102,7 @@ func New(cfg Config) (*Client, error) {
 	if own, ok := cfg.Auth.(*ClientCredentials); ok {
 		own.http = client
 	}
-	c := &Client{cfg: cfg, profile: new(atomic.Pointer[Profile]), base: base, http: client, tracer: otel.Tracer(instrumentation)}
+	c := &Client{cfg: cfg, profile: new(atomic.Pointer[Profile]), base: base, http: client, tracer: otel.Tracer(instrumentation), walks: newWalks()}
 	c.profile.Store(&cfg.Profile)
 	return c, nil
 }

@@ -38,12 +38,15 @@ func (c *Client) Capabilities(ctx context.Context) (ServiceProviderConfig, error
 
 func (c *Client) capabilities(ctx context.Context, path string) (ServiceProviderConfig, error) {
 	type supported struct {
-		Supported  bool `json:"supported"`
-		MaxResults int  `json:"maxResults"`
+		Supported bool `json:"supported"`
 	}
 	var spc struct {
-		Patch, Bulk, Filter, ETag, Sort, ChangePassword supported
+		Patch, Bulk, ETag, Sort, ChangePassword supported
 
+		Filter struct {
+			Supported  *bool `json:"supported"` // what is not said is no refusal
+			MaxResults int   `json:"maxResults"`
+		}
 		Pagination struct {
 			Cursor      bool `json:"cursor"`
 			Index       bool `json:"index"`
@@ -55,7 +58,7 @@ func (c *Client) capabilities(ctx context.Context, path string) (ServiceProvider
 	}
 	return ServiceProviderConfig{
 		Patch: spc.Patch.Supported, Bulk: spc.Bulk.Supported, ETag: spc.ETag.Supported, Sort: spc.Sort.Supported,
-		Filter: spc.Filter.Supported, FilterMax: spc.Filter.MaxResults, ChangePassword: spc.ChangePassword.Supported,
+		Filter: spc.Filter.Supported == nil || *spc.Filter.Supported, FilterMax: spc.Filter.MaxResults, ChangePassword: spc.ChangePassword.Supported,
 		CursorOnly: spc.Pagination.Cursor && !spc.Pagination.Index, MaxPage: spc.Pagination.MaxPageSize,
 	}, nil
 }
@@ -90,6 +93,7 @@ type Discovered struct {
 	NoPatch         bool     `json:"no_patch,omitempty"`         // it has no PATCH
 	CursorOnly      bool     `json:"cursor_only,omitempty"`      // it lists by cursor alone
 	MaxPage         int      `json:"max_page,omitempty"`         // resources on one page; 0: not said
+	NoFilter        bool     `json:"no_filter,omitempty"`        // a listing cannot be filtered
 	CaseExact       bool     `json:"case_exact,omitempty"`       // userName is compared exactly
 	RepeatsUserName bool     `json:"repeats_username,omitempty"` // userName is not unique
 	NoGroups        bool     `json:"no_groups,omitempty"`        // it has users alone
@@ -121,7 +125,7 @@ func (c *Client) Discover(ctx context.Context) (Discovered, error) {
 		{"ServiceProviderConfig", func() error {
 			spc, err := c.Capabilities(ctx)
 			if err == nil {
-				d.NoPatch, d.CursorOnly, d.MaxPage = !spc.Patch, spc.CursorOnly, smaller(spc.FilterMax, spc.MaxPage)
+				d.NoPatch, d.NoFilter, d.CursorOnly, d.MaxPage = !spc.Patch, !spc.Filter, spc.CursorOnly, smaller(spc.FilterMax, spc.MaxPage)
 			}
 			return err
 		}},
@@ -177,13 +181,14 @@ type Learned struct {
 	NoUserPatch  bool `json:"no_user_patch,omitempty"`  // PATCH of a user is a 405 or 501
 	NoGroupPatch bool `json:"no_group_patch,omitempty"` // PATCH of a group is
 	MaxMembers   int  `json:"max_members,omitempty"`    // more of them in one request are refused; 0: not known
+	NoFilter     bool `json:"no_filter,omitempty"`      // a filtered listing returns what the filter does not name
 }
 
 // Join is what both know.
 func (l Learned) Join(other Learned) Learned {
 	return Learned{
 		NoUserPatch: l.NoUserPatch || other.NoUserPatch, NoGroupPatch: l.NoGroupPatch || other.NoGroupPatch,
-		MaxMembers: smaller(l.MaxMembers, other.MaxMembers),
+		MaxMembers: smaller(l.MaxMembers, other.MaxMembers), NoFilter: l.NoFilter || other.NoFilter,
 	}
 }
 
@@ -201,6 +206,9 @@ func (p Profile) With(said Discovered, learned Learned) Profile {
 	if said.MaxPage > 0 && open("page_size") {
 		p.PageSize = min(p.PageSize, said.MaxPage)
 	}
+	if said.NoFilter && open("filter") {
+		p.Filter = false
+	}
 	if said.CaseExact && open("case_sensitive") {
 		p.CaseSensitive = true
 	}
@@ -209,6 +217,7 @@ func (p Profile) With(said Discovered, learned Learned) Profile {
 	}
 	p.PatchSupported = p.PatchSupported && !(learned.NoUserPatch && p.Put)
 	p.GroupPatch = p.GroupPatch && !(learned.NoGroupPatch && p.GroupPut)
+	p.Filter = p.Filter && !learned.NoFilter
 	if learned.MaxMembers > 0 {
 		p.MaxMembersPerRequest = min(p.MaxMembersPerRequest, learned.MaxMembers)
 		p.MaxMembersOnCreate = min(p.MaxMembersOnCreate, learned.MaxMembers)

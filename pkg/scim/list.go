@@ -32,6 +32,12 @@ func (c *Client) Find(ctx context.Context, kind Kind, attribute, value string, s
 		return nil, err
 	}
 	values := append([]string{value}, spellings...)
+	if !c.Profile().Filter {
+		found, err := c.findUnfiltered(ctx, kind, p, values)
+		if !is(err, TooMany, Rejected, Unsupported, Incomplete) { // otherwise a filter is all that is left
+			return found, err
+		}
+	}
 	if c.Profile().CaseSensitive && p.String() == "userName" {
 		values = append(values, strings.ToLower(value))
 	}
@@ -47,6 +53,11 @@ func (c *Client) Find(ctx context.Context, kind Kind, attribute, value string, s
 	return nil, nil
 }
 
+// maxOthers is how many resources that a filter does not name may be in its answer
+// before the target counts as one that ignores filters: some compare a part of a value,
+// or another attribute, and return a few.
+const maxOthers = 10
+
 func (c *Client) find(ctx context.Context, kind Kind, p Path, value string, values []string) ([]*Resource, error) {
 	var found []*Resource
 	l := c.listing(kind, ListOptions{})
@@ -54,9 +65,16 @@ func (c *Client) find(ctx context.Context, kind Kind, p Path, value string, valu
 	if kind == KindGroup {
 		l.req.query.Set("excludedAttributes", "members")
 	}
+	others := 0
 	_, err := l.run(ctx, func(r *Resource) error {
-		if r.matches(p, values) {
+		switch {
+		case r.matches(p, values):
 			found = append(found, r)
+		case others == maxOthers:
+			c.ignoresFilters()
+			fallthrough
+		default:
+			others++
 		}
 		return nil
 	})

@@ -93,9 +93,13 @@ type Profile struct {
 	// Unique is the attribute of a user of which the target refuses a second one (409),
 	// so that a user may be created without a look-up first; UniqueNone for none.
 	Unique string `yaml:"unique"`
-	// CaseSensitive says that filters compare userName exactly, so that a look-up tries
-	// it in lower case, too. Polis and scimmy do.
+	// CaseSensitive says that the target compares userName exactly: a look-up tries it
+	// in lower case, too, and comes before a creation, because the target would take a
+	// second user whose name differs in case alone. Polis and scimmy do.
 	CaseSensitive bool `yaml:"case_sensitive"`
+	// Filter says that a listing can be filtered (RFC 7644 section 3.4.2.2). Otherwise a
+	// look-up reads the whole listing, which look-ups at the same time share.
+	Filter bool `yaml:"filter" hash:"-"`
 	// Lookup gives the path by which a filter names an attribute, where it is not the
 	// attribute's own: `emails.value: emails`.
 	Lookup map[string]string `yaml:"lookup"`
@@ -186,6 +190,7 @@ func base() Profile {
 		MembersOnCreate:      true,
 		MembersReadable:      ReadableYes,
 		Unique:               "userName",
+		Filter:               true,
 		ExternalIDAllowed:    true,
 		Delete:               DeleteDeletes,
 		Proof:                ProofByAnswer,

@@ -21,7 +21,7 @@ func (s *Server) serviceProviderConfig() (answer, error) {
 		"schemas":        []string{schemaPrefix + "ServiceProviderConfig"},
 		"patch":          flag(!s.quirks().NoPatch),
 		"bulk":           map[string]any{"supported": false, "maxOperations": 0, "maxPayloadSize": 0},
-		"filter":         map[string]any{"supported": true, "maxResults": s.opts.MaxPage},
+		"filter":         map[string]any{"supported": !s.quirks().NoFilters, "maxResults": s.opts.MaxPage},
 		"changePassword": flag(true),
 		"sort":           flag(false),
 		"etag":           flag(false),

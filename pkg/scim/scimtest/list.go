@@ -25,7 +25,14 @@ func (c call) list() (answer, error) {
 		}
 	}
 	var filter expression
-	if text := c.query.Get("filter"); text != "" && !quirks.IgnoreFilters {
+	text := c.query.Get("filter")
+	switch {
+	case text != "" && quirks.NoFilters:
+		return answer{}, fail(http.StatusNotImplemented, "", "no filters here")
+	case text == "" && quirks.ListByFilterOnly:
+		return answer{}, invalid("tooMany", "a filter is needed")
+	}
+	if text != "" && !quirks.IgnoreFilters {
 		if filter, err = parseFilter(c.typ, text); err != nil {
 			return answer{}, err
 		}

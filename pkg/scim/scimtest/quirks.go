@@ -23,6 +23,10 @@ type Quirks struct {
 	BareConflict          bool     // 409 without scimType
 	CaseSensitiveFilters  bool     // userName eq compares exactly
 	IgnoreFilters         bool     // a filter returns everything
+	NoFilters             bool     // a filter is refused with 501, and ServiceProviderConfig says so
+	ListByFilterOnly      bool     // a listing without a filter is refused: 400 tooMany
+	ExactUserNames        bool     // userName is unique, and compared exactly
+	KeepDeletedMembers    bool     // a group keeps the ids of its deleted members
 	IgnoreProjection      bool     // attributes and excludedAttributes do nothing
 	StuckPaging           bool     // startIndex is ignored
 	AcceptedCreates       bool     // POST answers 202 without a body

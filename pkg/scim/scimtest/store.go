@@ -111,8 +111,9 @@ func (st *store) unique(t *table, attrs map[string]any, self string) error {
 	default:
 		return nil
 	}
-	for id := range t.index[name][indexKey(attrs, name)] {
-		if id != self {
+	exact := name == "userName" && st.quirks().ExactUserNames
+	for id, other := range t.index[name][indexKey(attrs, name)] {
+		if id != self && (!exact || other.attrs[name] == attrs[name]) {
 			scimType := typeUniqueness
 			if st.quirks().BareConflict {
 				scimType = ""
@@ -245,7 +246,9 @@ func (st *store) remove(kind scim.Kind, id string) error {
 	t.leave(r)
 	t.records.remove(id)
 	for _, group := range r.groups.all() {
-		group.members.remove(id)
+		if group.members.remove(id); st.quirks().KeepDeletedMembers {
+			group.members.add(id, nil)
+		}
 		delete(group.again, id)
 		group.modified = time.Now().UTC()
 	}

@@ -1,12 +1,14 @@
 package groupsync_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/rollcall-scim/rollcall/pkg/scim"
 	"github.com/rollcall-scim/rollcall/pkg/scim/scimtest"
 	"github.com/rollcall-scim/rollcall/pkg/worker/workertest"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
@@ -74,6 +76,41 @@ func TestFailureDoesNotHoldUpARemoval(t *testing.T) {
 			}
 			if diff := cmp.Diff(c.want, patches); diff != "" {
 				t.Errorf("sent: -want +got\n%s", diff)
+			}
+		})
+	}
+}
+
+// A target that refuses to list all groups (400 tooMany, RFC 7644 section 3.12), or to
+// filter them, is asked in the way that it takes, and no group is parked.
+func TestTargetTakesOneKindOfLookUp(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		quirks   scimtest.Quirks
+		override string
+	}{
+		"by filter alone":       {scimtest.Quirks{ListByFilterOnly: true}, ""},
+		"without filters alone": {scimtest.Quirks{NoFilters: true}, "filter: false"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := workertest.New(t, "", scimtest.Options{Quirks: c.quirks})
+			b.Override(c.override)
+			b.Start(groupsync.Run)
+			b.Target.Seed(scim.KindGroup, map[string]any{"displayName": "g3"})
+			for n := range 8 {
+				b.Group(staff+n, fmt.Sprintf("g%d", n))
+			}
+			for n := range 8 {
+				l := b.Until(group, staff+n, func(l *provisioningv1.Link) bool {
+					return l.GetProblem() != nil || l.GetResourceId() != "" && l.GetClaim() == nil
+				})
+				if p := l.GetProblem(); p != nil {
+					t.Errorf("g%d: %v %s", n, p.GetKind(), p.GetMessage())
+				}
+			}
+			if got := b.Target.Count(scim.KindGroup); got != 8 {
+				t.Errorf("%d groups", got)
 			}
 		})
 	}

@@ -130,7 +130,7 @@ func newConverger(cfg *connection.Config, name string, c *connection.CompiledCon
 		},
 		target: target, profile: target.Profile, index: x, dryRun: cfg.Connections[name].DryRun, leave: groups.Vanished == connection.VanishedLeave,
 		users: &backlog{bus: b, consumer: worker.ChangesConsumer(directoryv1.Kind_KIND_USER, name, cfg.Hash(name))},
-		names: newNames(target),
+		names: newNames(target, target.Profile),
 	}
 }
 

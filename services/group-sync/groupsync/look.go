@@ -352,7 +352,8 @@ const (
 // a first synchronization, single look-ups the rest. It also lets only one group
 // of a name be looked for and created at a time.
 type names struct {
-	target resources
+	target  resources
+	profile func() scim.Profile
 
 	locks worker.Locks
 
@@ -364,7 +365,9 @@ type names struct {
 	recent  []time.Time
 }
 
-func newNames(target resources) *names { return &names{target: target} }
+func newNames(target resources, profile func() scim.Profile) *names {
+	return &names{target: target, profile: profile}
+}
 
 // find answers from the listing; ok is false where a filter should be used.
 func (n *names) find(ctx context.Context, job *worker.Job, name string) (found []*scim.Resource, ok bool, err error) {
@@ -375,7 +378,7 @@ func (n *names) find(ctx context.Context, job *worker.Job, name string) (found [
 		return nil, false, nil
 	case !fresh:
 		err := n.list(ctx, job)
-		if errors.Is(err, scim.ErrIncomplete) {
+		if errors.Is(err, scim.ErrIncomplete) || scim.IsRejected(err) || scim.IsUnsupported(err) { // by filter, then
 			n.giveUp()
 			return nil, false, nil
 		}
@@ -388,17 +391,17 @@ func (n *names) find(ctx context.Context, job *worker.Job, name string) (found [
 	return slices.Clone(n.byName[folded(name)]), true, nil
 }
 
-// state says whether the listing is fresh, and whether there were enough look-ups
-// lately to be worth one.
+// state says whether the listing is fresh, and whether a look-up is worth one.
 func (n *names) state() (fresh, worth bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := time.Now()
 	n.recent = append(slices.DeleteFunc(n.recent, func(t time.Time) bool { return now.Sub(t) > listingLifetime }), now)
-	return now.Sub(n.listed) <= listingLifetime, len(n.recent) >= listFrom && now.Sub(n.failed) > listingDelay
+	enough := len(n.recent) >= listFrom || !n.profile().Filter // without filters a look-up is a listing
+	return now.Sub(n.listed) <= listingLifetime, enough && now.Sub(n.failed) > listingDelay
 }
 
-// giveUp remembers that a listing did not add up.
+// giveUp remembers that a listing did not add up, or was refused.
 func (n *names) giveUp() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
