@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
@@ -55,6 +56,29 @@ type findings struct {
 	At      time.Time       `json:"at"`
 	Said    scim.Discovered `json:"said"`
 	Learned scim.Learned    `json:"learned"`
+}
+
+// NewInformedReader makes a client that sends nothing but reads, and follows what is
+// known of the target as a running service does: what is stored of it, or else what it
+// says about itself now. A target that does not answer is taken as its profile says.
+func NewInformedReader(ctx context.Context, b *bus.Bus, conn *connection.Connection) (*scim.Client, error) {
+	client, err := NewReader(conn)
+	if err != nil {
+		return nil, err
+	}
+	c := &capabilities{connection: conn.Name, url: conn.Target.URL, bus: b}
+	known, err := c.stored(ctx)
+	if err != nil {
+		client.Close()
+		return nil, err
+	}
+	if known.At.IsZero() {
+		if said, err := client.Discover(ctx); err == nil {
+			known.Said = said
+		}
+	}
+	client.Follow(client.Profile().With(known.Said, known.Learned))
+	return client, nil
 }
 
 func newCapabilities(p *Process, connection, url string, profile scim.Profile) *capabilities {

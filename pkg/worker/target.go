@@ -26,7 +26,8 @@ const (
 // NewTarget makes the SCIM client of a connection's target.
 func NewTarget(c *connection.Connection) (*scim.Client, error) { return newTarget(c, false) }
 
-// NewReader makes a client that sends nothing but reads.
+// NewReader makes a client that sends nothing but reads, and follows the profile
+// alone; see NewInformedReader.
 func NewReader(c *connection.Connection) (*scim.Client, error) { return newTarget(c, true) }
 
 func newTarget(c *connection.Connection, readOnly bool) (*scim.Client, error) {

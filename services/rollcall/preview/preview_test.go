@@ -47,7 +47,7 @@ sources:
 connections:
   wiki:
     source: corp
-    target: {url: "%s", rate: {requests_per_second: 0}}
+    target: {url: "%s", rate: {requests_per_second: 0}, overrides: {%s}}
     guard: {max_removal_percent: 50}
     %s
     users:
@@ -70,6 +70,7 @@ type world struct {
 	bus       *bus.Bus
 	natsURL   string
 	seed      string
+	overrides string // of the target's profile
 	cfg       *connection.Config
 	outcomes  uint64 // sequence of the last outcome that was compared
 }
@@ -91,7 +92,7 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) configure(conn, familyName string) {
 	w.Helper()
-	text := fmt.Appendf(nil, configuration, w.natsURL, w.seed, w.directory.URL, w.directory.ReaderDN, w.target.URL(), conn, familyName)
+	text := fmt.Appendf(nil, configuration, w.natsURL, w.seed, w.directory.URL, w.directory.ReaderDN, w.target.URL(), w.overrides, conn, familyName)
 	cfg, err := connection.Parse(filepath.Base("rollcall.yaml"), text)
 	if err != nil {
 		w.Fatal(err)
@@ -387,6 +388,35 @@ func TestPlanIsWhatRunDoes(t *testing.T) {
 		if n := doing(planned); n != step.want {
 			t.Errorf("%s: %d entries are planned, want %d", step.name, n, step.want)
 		}
+	}
+}
+
+// On a target that compares names exactly a run finds accounts in another spelling, as
+// a plan does, and makes no second ones: one by one, or many.
+func TestPlanOnACaseExactTarget(t *testing.T) {
+	for _, people := range []int{2, 30} {
+		t.Run(fmt.Sprint(people, " people"), func(t *testing.T) {
+			w := newWorld(t)
+			w.target.SetQuirks(scimtest.Quirks{ExactUserNames: true, CaseSensitiveFilters: true})
+			w.overrides = "case_sensitive: true"
+			w.configure("", "user.sn")
+			for n := range people {
+				w.directory.LDIF(t, person(n, ""))
+				w.target.Seed(scim.KindUser, map[string]any{"userName": fmt.Sprintf("U%d", n), "active": true})
+			}
+			planned := w.plan()
+			for _, l := range planned {
+				if l.Action != "adopt" {
+					t.Errorf("planned: %v", l)
+				}
+			}
+			if diff := gocmp.Diff(planned, w.run()); diff != "" {
+				t.Errorf("-plan +run\n%s", diff)
+			}
+			if got := w.target.Count(scim.KindUser); got != people {
+				t.Errorf("%d accounts of %d people", got, people)
+			}
+		})
 	}
 }
 

@@ -54,7 +54,7 @@ func newView(ctx context.Context, cfg *connection.Config, name string, b *bus.Bu
 		resources: map[[directoryv1.IDSize]byte]string{}, ended: map[[directoryv1.IDSize]byte]bool{}, deleted: map[string]bool{}, links: map[directoryv1.Kind]map[[directoryv1.IDSize]byte]*provisioningv1.Link{},
 		result: Connection{Name: name, Entries: []Entry{}},
 	}
-	if v.target, err = worker.NewReader(c); err != nil {
+	if v.target, err = worker.NewInformedReader(ctx, b, c); err != nil {
 		return nil, err
 	}
 	if v.key, err = worker.KnownHashKey(ctx, b); err != nil {
@@ -277,11 +277,15 @@ func (v *view) reader(ctx context.Context, todo []detector.Desired) (reader, err
 			unlinked++
 		}
 	}
-	if unlinked < listFrom {
+	from := listFrom
+	if v.target.Profile().CaseSensitive { // a look-up does not find another spelling, and a run lists, too
+		from = 1
+	}
+	if unlinked < from {
 		return r, nil
 	}
 	listing, err := v.target.ReadAll(ctx, scim.KindUser, scim.ListOptions{}, nil)
-	if errors.Is(err, scim.ErrIncomplete) {
+	if errors.Is(err, scim.ErrIncomplete) || scim.IsRejected(err) || scim.IsUnsupported(err) {
 		return r, nil // one by one, then
 	}
 	if err != nil {

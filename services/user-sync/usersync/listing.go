@@ -119,14 +119,20 @@ func within(ctx context.Context, over <-chan struct{}, d time.Duration) error {
 
 // refresh makes a listing where one is worth while and none is fresh, or waits for the
 // one that is being made.
-func (a *accounts) refresh(ctx context.Context) error {
+func (a *accounts) refresh(ctx context.Context) error { return a.read(ctx, listFrom) }
+
+// ensure is refresh for a user whom only a listing can show.
+func (a *accounts) ensure(ctx context.Context) error { return a.read(ctx, 0) }
+
+// read makes a listing where so many users met an account lately.
+func (a *accounts) read(ctx context.Context, from int) error {
 	a.mu.Lock()
 	if running := a.running; running != nil {
 		a.mu.Unlock()
 		return within(ctx, running, listingLifetime)
 	}
 	a.met = a.recent()
-	if a.fresh() || len(a.met) < listFrom || time.Since(a.failed) < listingDelay {
+	if a.fresh() || len(a.met) < from || time.Since(a.failed) < listingDelay {
 		a.mu.Unlock()
 		return nil
 	}

@@ -193,8 +193,8 @@ func (m *mapper) required(w *wanted, always, onCreate scim.Values) {
 	if id, mapped := values["externalId"].(string); mapped {
 		w.externalID = id
 	}
-	if values["userName"] == nil {
-		w.Missing = append(w.Missing, "userName")
+	if values[userName] == nil {
+		w.Missing = append(w.Missing, userName)
 	}
 	for _, attribute := range m.match {
 		value := matchingValue(values, attribute)

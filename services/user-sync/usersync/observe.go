@@ -51,8 +51,23 @@ func (c *converger) look(ctx context.Context, job *worker.Job, w *wanted) (plan.
 		}
 		if len(observed.Matches) > 0 {
 			w.met = true
-			break
+			return observed, nil
 		}
+	}
+	return c.misspelled(ctx, job, w, observed)
+}
+
+// misspelled searches a listing for a user whom no look-up found: a target that
+// compares exactly does not find a name in a spelling that nobody can guess.
+func (c *converger) misspelled(ctx context.Context, job *worker.Job, w *wanted, observed plan.Observed) (plan.Observed, error) {
+	if c.accounts == nil || !c.profile().CaseSensitive || !slices.ContainsFunc(w.match, func(m matchValue) bool { return m.attribute == userName }) {
+		return observed, nil
+	}
+	if err := c.accounts.ensure(ctx); err != nil {
+		return observed, err
+	}
+	if found, err := c.listed(ctx, job, w); err != nil || found.Looked {
+		return found, err
 	}
 	return observed, nil
 }

@@ -18,6 +18,9 @@ import (
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 )
 
+// userName is the path of a user's name (RFC 7643 section 4.1.1).
+const userName = "userName"
+
 // resources is what the target offers for users.
 type resources interface {
 	reader
@@ -140,6 +143,13 @@ func newConverger(c *connection.Connection, compiled *connection.CompiledConnect
 	}
 }
 
+// looksFirst says whether a look-up has to come before a creation: the target would not
+// refuse a second user of the matching attribute, or only one that is spelled alike.
+func (c *converger) looksFirst() bool {
+	match, profile := c.mapper.match, c.profile()
+	return len(match) != 1 || match[0] != profile.Unique || profile.CaseSensitive && match[0] == userName
+}
+
 // Converge is the table of contents of one user:
 //
 //  1. map the entry to what the target should hold
@@ -180,7 +190,7 @@ func (c *converger) Converge(ctx context.Context, job *worker.Job) error {
 		return err
 	}
 	policy := c.policy
-	policy.LookFirst = len(c.mapper.match) != 1 || c.mapper.match[0] != c.profile().Unique
+	policy.LookFirst = c.looksFirst()
 	return job.Carry(ctx, worker.Decision{ // 4, 5
 		Policy: policy, Desired: wanted.Desired, Observed: observed, Matching: c.matching, DryRun: c.dryRun,
 		Apply: func(ctx context.Context, a plan.Action) error { return c.apply(ctx, job, wanted, a) },

@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/rollcall-scim/rollcall/pkg/scim"
 	"github.com/rollcall-scim/rollcall/pkg/scim/scimtest"
 	"github.com/rollcall-scim/rollcall/pkg/worker/workertest"
 	"github.com/rollcall-scim/rollcall/services/user-sync/usersync"
@@ -77,5 +78,24 @@ func TestMissingPatchIsLearnedOnce(t *testing.T) {
 		if diff := cmp.Diff(want, methods(b)); diff != "" {
 			t.Errorf("change %d (-want +got):\n%s", i+1, diff)
 		}
+	}
+}
+
+// A target that compares names exactly would take a second account in another
+// spelling: the account that is there is found first, in whatever spelling it is.
+func TestCaseExactTargetGetsNoSecondAccount(t *testing.T) {
+	t.Parallel()
+	for _, there := range []string{"Ann.Lee", "ann.lee", "ANN.LEE", "ann.LEE"} {
+		t.Run(there, func(t *testing.T) {
+			t.Parallel()
+			b := workertest.New(t, "", scimtest.Options{Quirks: scimtest.Quirks{ExactUserNames: true, CaseSensitiveFilters: true}})
+			b.Override("case_sensitive: true")
+			id := b.Target.Seed(scim.KindUser, map[string]any{"userName": there})
+			b.Start(usersync.Run)
+			link := b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "Ann.Lee", "", ""))))
+			if link.GetResourceId() != id || b.Target.Count(scim.KindUser) != 1 {
+				t.Errorf("linked to %q of %d accounts, want the one that was there", link.GetResourceId(), b.Target.Count(scim.KindUser))
+			}
+		})
 	}
 }
