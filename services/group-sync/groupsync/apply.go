@@ -104,7 +104,7 @@ func (c *converger) create(ctx context.Context, job *worker.Job, w *wanted) erro
 func (c *converger) body(w *wanted, members []step) (map[string]any, error) {
 	units := make([]scim.Unit, 0, len(w.units)+len(w.onCreate)+1)
 	if c.profile().ExternalIDAllowed {
-		units = append(units, scim.Unit{Path: "externalId", Value: w.externalID})
+		units = append(units, scim.Unit{Path: externalID, Value: w.externalID})
 	}
 	for _, u := range w.units {
 		units = append(units, u)

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -30,7 +31,11 @@ const (
 	canaryRetry = 24 * time.Hour
 )
 
-const vouch = "set target.overrides.member_remove_vouched to true if you know that it removes that one alone"
+// What to do about a target that fails the trial, or cannot be tried.
+const (
+	vouch   = "set target.overrides.member_remove_vouched to true if you know that it removes that one alone"
+	replace = "removals wait; where a PUT of a group sets its members, set target.overrides.group_patch to false, and whole groups are sent"
+)
 
 // canary tries, before the first removal of a member, whether the target removes that
 // one and no other: some drop every member of the group. It does so once for each
@@ -93,9 +98,17 @@ func stayer(w *wanted, a *applied, removed map[string]bool, resource func([]byte
 	return ""
 }
 
+// trial is what a throwaway group is made of.
+type trial struct {
+	victims [2]string // the member that is removed, and the one that has to stay
+	// attributes are those of the group whose members are to be removed: the target may
+	// demand some of them.
+	attributes map[string]any
+}
+
 // vouched says whether removals may be sent; otherwise reason says why not. An error
 // says nothing about the target. With again, a target that failed is tried once more.
-func (k *canary) vouched(ctx context.Context, victims [2]string, again bool) (reason string, err error) {
+func (k *canary) vouched(ctx context.Context, t trial, again bool) (reason string, err error) {
 	if k.profile.MembersReadable == scim.ReadableNo {
 		return "nobody has seen this target remove one member of a group, and its members cannot be read to try it: " + vouch, nil
 	}
@@ -105,7 +118,7 @@ func (k *canary) vouched(ctx context.Context, victims [2]string, again bool) (re
 	failed := k.bus.WithLease(ctx, provisioningv1.BucketTargets, provisioningv1.CanaryKey(k.connection)+".lease", k.owner, canaryLease, func(ctx context.Context) error {
 		tried = true
 		var err error
-		reason, err = k.ask(ctx, victims, again)
+		reason, err = k.ask(ctx, t, again)
 		return err
 	})
 	switch {
@@ -123,7 +136,7 @@ func (k *canary) vouched(ctx context.Context, victims [2]string, again bool) (re
 //  1. what is known already
 //  2. what an interrupted trial left is deleted
 //  3. try, and remember
-func (k *canary) ask(ctx context.Context, victims [2]string, again bool) (reason string, err error) {
+func (k *canary) ask(ctx context.Context, t trial, again bool) (reason string, err error) {
 	key := provisioningv1.CanaryKey(k.connection)
 	last, revision, err := k.known.Get(ctx, key) // 1
 	switch {
@@ -151,11 +164,11 @@ func (k *canary) ask(ctx context.Context, victims [2]string, again bool) (reason
 	if err := keep(); err != nil { // 3
 		return "", err
 	}
-	if err = k.create(ctx, one, victims); err == nil {
+	if err = k.create(ctx, one, t); err == nil {
 		err = keep()
 	}
 	if err == nil {
-		reason, err = k.try(ctx, one, victims)
+		reason, err = k.try(ctx, one, t.victims)
 	}
 	if err != nil && !scim.IsRejected(err) && !scim.IsUnsupported(err) {
 		return "", fmt.Errorf("try the removal of a member on a throwaway group: %w", err)
@@ -173,21 +186,34 @@ func (k *canary) ask(ctx context.Context, victims [2]string, again bool) (reason
 	return reason, keep()
 }
 
-// create makes the throwaway group.
-func (k *canary) create(ctx context.Context, one *provisioningv1.Canary, victims [2]string) error {
-	body := map[string]any{"schemas": []string{scim.SchemaGroup}, displayName: one.GetGroup()}
+// create makes the throwaway group, with as much of the real one as the target takes:
+// it may refuse members in a creation, and keep an attribute unique.
+func (k *canary) create(ctx context.Context, one *provisioningv1.Canary, t trial) error {
+	body := maps.Clone(t.attributes)
+	body[displayName] = one.GetGroup()
+	if body[externalID] != nil {
+		body[externalID] = one.GetGroup()
+	}
 	if k.profile.MembersOnCreate {
-		body["members"] = memberValues(victims[:])
+		body["members"] = memberValues(t.victims[:])
 	}
 	created, err := k.target.Create(ctx, scim.KindGroup, body)
+	if scim.IsRejected(err) && body["members"] != nil {
+		delete(body, "members")
+		created, err = k.target.Create(ctx, scim.KindGroup, body)
+	}
+	if scim.IsConflict(err) {
+		body = map[string]any{displayName: one.GetGroup()}
+		created, err = k.target.Create(ctx, scim.KindGroup, body)
+	}
 	if err != nil {
 		return err
 	}
 	one.ResourceId = created.ID
-	if k.profile.MembersOnCreate {
+	if body["members"] != nil {
 		return nil
 	}
-	_, err = k.target.Patch(ctx, scim.KindGroup, created.ID, []scim.Operation{scim.AddMembers(victims[:])})
+	_, err = k.target.Patch(ctx, scim.KindGroup, created.ID, []scim.Operation{scim.AddMembers(t.victims[:])})
 	return err
 }
 
@@ -203,7 +229,7 @@ func (k *canary) try(ctx context.Context, one *provisioningv1.Canary, victims [2
 		}
 	}
 	if _, err = k.target.Patch(ctx, scim.KindGroup, one.GetResourceId(), []scim.Operation{scim.RemoveMember(victims[0])}); scim.IsRejected(err) {
-		return "this target refuses to remove one member of a group: " + err.Error(), nil
+		return "this target refuses to remove one member of a group: " + replace + ": " + err.Error(), nil
 	}
 	if err != nil {
 		return "", err
@@ -213,9 +239,9 @@ func (k *canary) try(ctx context.Context, one *provisioningv1.Canary, victims [2
 	case err != nil:
 		return "", err
 	case !slices.Contains(after, victims[1]):
-		return "this target removes every member of a group where one is to be removed: removals wait, choose a profile or target.overrides (group_put) for it", nil
+		return "this target removes every member of a group where one is to be removed: " + replace, nil
 	case slices.Contains(after, victims[0]):
-		return "this target does not remove a member of a group, and says that it did: removals wait, choose a profile or target.overrides (group_put) for it", nil
+		return "this target does not remove a member of a group, and says that it did: " + replace, nil
 	}
 	return "", nil
 }
@@ -270,7 +296,11 @@ func (c *converger) sendTried(ctx context.Context, s *sending, steps []step) err
 		return failure
 	}
 	s.due = false // it was sent, or has failed
-	reason, err := c.canary.vouched(ctx, victims, s.job.Asked())
+	attributes, err := c.body(s.w, nil)
+	if err != nil {
+		return worker.Block("groups.attributes: " + err.Error())
+	}
+	reason, err := c.canary.vouched(ctx, trial{victims, attributes}, s.job.Asked())
 	switch {
 	case scim.IsUnsupported(err): // without PATCH the whole group is sent
 		c.noPatch.Store(true)

@@ -170,3 +170,55 @@ func TestTrialGoesOnAfterAFailedAddition(t *testing.T) {
 		t.Errorf("in the end: -want +got\n%s", diff)
 	}
 }
+
+// The throwaway group has the attributes of the real one, because the target may demand
+// them, and nothing that has to be its own.
+func TestTrialCarriesTheMappedAttributes(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "", scimtest.Options{})
+	b.ConfigureGroups(`attributes: {"urn:scimtest:2.0:Group:purpose": {value: '"work"'}}`)
+	b.Override("member_remove_vouched: false")
+	b.Unguarded()
+	provision(t, b, 1, 2, 3)
+	b.Target.SetFault(func(r scimtest.Request) *scimtest.Fault {
+		if r.Method != http.MethodPost || r.Path != "/Groups" {
+			return nil
+		}
+		if !strings.Contains(r.Body, `"purpose":"work"`) {
+			return &scimtest.Fault{Status: http.StatusBadRequest, ScimType: "invalidValue", Detail: "a purpose is needed"}
+		}
+		return nil
+	})
+	b.Start(groupsync.Run)
+	b.Until(group, staff, workertest.Applied(b.Group(staff, "crew", 1, 2, 3)))
+	b.Until(group, staff, workertest.Applied(b.Group(staff, "crew", 1, 2)))
+	var trials []string
+	for _, r := range b.Target.Writes() {
+		if r.Method == http.MethodPost && strings.Contains(r.Body, `"displayName":"rollcall-canary-`) {
+			trials = append(trials, r.Body)
+		}
+	}
+	if len(trials) != 1 || !strings.Contains(trials[0], `"externalId":"rollcall-canary-`) {
+		t.Errorf("trials: %v", trials)
+	}
+	if diff := cmp.Diff([]string{"u1", "u2"}, members(b, "crew")); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// The words about a target that cannot remove one member name the knob that helps: with
+// it, whole groups are sent.
+func TestFailedTrialNamesTheKnob(t *testing.T) {
+	t.Parallel()
+	b := untried(t, scimtest.Options{Quirks: scimtest.Quirks{WipeOnPathRemove: true}}, "")
+	b.Group(staff, "crew", 1, 2, 3)
+	link := b.Until(group, staff, workertest.Parked)
+	if got := link.GetProblem().GetMessage(); !strings.Contains(got, "target.overrides.group_patch to false") {
+		t.Fatalf("reason %q", got)
+	}
+	b.Override("member_remove_vouched: false, group_patch: false")
+	b.Start(groupsync.Run)
+	b.Eventually("the member is removed by a PUT", func() bool {
+		return cmp.Equal([]string{"u1", "u2", "u3"}, members(b, "crew"))
+	})
+}

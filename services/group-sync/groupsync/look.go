@@ -103,7 +103,7 @@ func (c *converger) look(ctx context.Context, job *worker.Job, w *wanted) (plan.
 	observed := plan.Observed{Looked: true}
 	for _, attribute := range c.mapper.match {
 		value := w.name
-		if attribute == "externalId" {
+		if attribute == externalID {
 			value = w.externalID
 		} else if unit, ok := w.units[attribute]; ok && attribute != displayName {
 			value, _ = unit.Value.(string)

@@ -16,6 +16,9 @@ import (
 // displayName is the path of a group's name (RFC 7643 section 4.2).
 const displayName = "displayName"
 
+// externalID is the path of the mark by which a group is known to be an entry's.
+const externalID = "externalId"
+
 // mapper turns a directory group into what the target should hold. It is pure.
 type mapper struct {
 	groups *connection.CompiledGroups
@@ -59,7 +62,7 @@ type wanted struct {
 
 // attributes are the names of the attributes that a group is compared by.
 func (m *mapper) attributes() []string {
-	names := []string{displayName, "externalId"}
+	names := []string{displayName, externalID}
 	for _, a := range m.groups.Attributes {
 		name := a.Path.Attribute
 		if a.Path.URN != "" {
@@ -115,7 +118,7 @@ func (m *mapper) fill(w *wanted, group mapping.Object) error {
 	}
 	for _, a := range m.groups.Attributes {
 		value, err := a.Eval(group)
-		if value == nil && a.Path.String() == "externalId" {
+		if value == nil && a.Path.String() == externalID {
 			value = w.externalID // without a mark nobody could tell whose group it is
 		}
 		switch {
@@ -129,7 +132,7 @@ func (m *mapper) fill(w *wanted, group mapping.Object) error {
 		}
 	}
 	for _, all := range []scim.Values{onCreate, values} {
-		if id, mapped := all["externalId"].(string); mapped {
+		if id, mapped := all[externalID].(string); mapped {
 			w.externalID = id
 		}
 	}

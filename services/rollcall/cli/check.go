@@ -98,6 +98,9 @@ func probeTarget(ctx context.Context, c *connection.Connection) (string, error) 
 		return "", err
 	}
 	defer client.Close()
+	if said, err := client.Discover(ctx); err == nil { // what it does not say is taken from the profile
+		client.Follow(client.Profile().With(said, scim.Learned{}))
+	}
 	_, err = client.Find(ctx, scim.KindUser, "userName", "rollcall-check-nobody")
 	switch {
 	case scim.IsUnauthorized(err):
