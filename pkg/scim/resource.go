@@ -123,6 +123,18 @@ func (r *Resource) MemberIDs() []string {
 	return ids
 }
 
+// MemberNames are the display names of a group's members, by resource id, as far as the
+// target returns them.
+func (r *Resource) MemberNames() map[string]string {
+	names := map[string]string{}
+	for _, v := range list(member(r.Attributes, "members")) {
+		if name := scalar(sub(v, "display")); name != "" {
+			names[scalar(sub(v, "value"))] = name
+		}
+	}
+	return names
+}
+
 // Replacement is the body of a PUT that sets the units, clears the cleared paths and
 // keeps everything else as the target returned it. Attributes that only the
 // target may set are left out.

@@ -20,6 +20,7 @@ const reasonRetry = "retry"
 // a member of a group of which this is true.
 type ParkedEntry struct {
 	Connection string
+	Source     string // of the connection, whose published state has the names
 	Kind       directoryv1.Kind
 	ID         []byte
 	Problem    *provisioningv1.Problem
@@ -32,6 +33,20 @@ type ParkedEntry struct {
 
 // EntryID is the entry id in hex.
 func (p ParkedEntry) EntryID() string { return hex.EncodeToString(p.ID) }
+
+// Names are what people call the entry and its refused member, by the published state of
+// the directory; empty where there is none. They are personal data: see PublishedName.
+func (p ParkedEntry) Names(ctx context.Context, b *bus.Bus) (name, member string, err error) {
+	if name, err = PublishedName(ctx, b, p.Source, p.Kind, p.ID); err != nil || p.Member == nil {
+		return name, "", err
+	}
+	for _, kind := range kinds { // the record of a refusal does not say which
+		if member, err = PublishedName(ctx, b, p.Source, kind, p.Member); err != nil || member != "" {
+			return name, member, err
+		}
+	}
+	return name, "", nil
+}
 
 // State is parked or blocked, refused for a member, or unapplied for an attribute.
 func (p ParkedEntry) State() string {
@@ -74,22 +89,22 @@ func problemName(k provisioningv1.ProblemKind) string {
 // Parked lists a connection's parked and blocked entries, the refused members of its
 // groups and the attributes that the target did not apply, those that have waited
 // longest first.
-func Parked(ctx context.Context, b *bus.Bus, connection string) ([]ParkedEntry, error) {
+func Parked(ctx context.Context, b *bus.Bus, connection, source string) ([]ParkedEntry, error) {
 	var found []ParkedEntry
 	for _, kind := range kinds {
 		err := links.Open(b, nil, connection, "").Each(ctx, kind, func(id []byte, l *provisioningv1.Link) {
 			switch p := l.GetProblem(); p.GetKind() {
 			case provisioningv1.ProblemKind_PROBLEM_KIND_PARKED, provisioningv1.ProblemKind_PROBLEM_KIND_BLOCKED:
-				found = append(found, ParkedEntry{Connection: connection, Kind: kind, ID: id, Problem: p, Attempts: l.GetAttempts()})
+				found = append(found, ParkedEntry{Connection: connection, Source: source, Kind: kind, ID: id, Problem: p, Attempts: l.GetAttempts()})
 			case provisioningv1.ProblemKind_PROBLEM_KIND_RETRYING, provisioningv1.ProblemKind_PROBLEM_KIND_HELD, provisioningv1.ProblemKind_PROBLEM_KIND_UNSPECIFIED:
 			}
 			for _, m := range l.GetRefusedMembers() {
 				found = append(found, ParkedEntry{
-					Connection: connection, Kind: kind, ID: id, Problem: refusedMember(m), Attempts: m.GetTries(), Member: m.GetEntryId(),
+					Connection: connection, Source: source, Kind: kind, ID: id, Problem: refusedMember(m), Attempts: m.GetTries(), Member: m.GetEntryId(),
 				})
 			}
 			for _, u := range l.GetUnapplied() {
-				found = append(found, ParkedEntry{Connection: connection, Kind: kind, ID: id, Problem: unappliedAttribute(u), Attribute: u.GetPath()})
+				found = append(found, ParkedEntry{Connection: connection, Source: source, Kind: kind, ID: id, Problem: unappliedAttribute(u), Attribute: u.GetPath()})
 			}
 		})
 		if err != nil {

@@ -215,7 +215,11 @@ func (c *converger) update(ctx context.Context, job *worker.Job, w *wanted, acti
 		return err
 	}
 	a.record(there)
-	steps, err := c.permitted(ctx, job, w, c.steps(w, a))
+	steps := c.steps(w, a)
+	if err := c.nameReplaced(ctx, job, a, steps); err != nil {
+		return err
+	}
+	steps, err = c.permitted(ctx, job, w, steps)
 	if err != nil {
 		return err
 	}
@@ -259,6 +263,34 @@ func (c *converger) findStrangers(ctx context.Context, job *worker.Job, w *wante
 		return s.ours && known
 	})
 	return there, nil
+}
+
+// nameReplaced finds the ids of members that were created anew, which no link names any
+// more, so that they are removed in the request that adds the new ones: some targets
+// keep the ids of deleted resources in their groups. Where members cannot be read, they
+// stay as they are.
+func (c *converger) nameReplaced(ctx context.Context, job *worker.Job, a *applied, steps []step) error {
+	lost := func(s step) bool { return s.replaced && s.resource == "" }
+	if !slices.ContainsFunc(steps, lost) || !c.reads(a) {
+		return nil
+	}
+	r, readable, err := c.read(ctx, job, job.Record.Link.GetResourceId(), a)
+	if scim.IsNotFound(err) || err == nil && !readable {
+		return nil // the write says so, or nobody can
+	}
+	if err != nil {
+		return err
+	}
+	there := map[string]string{} // resource ids, by hash
+	for _, id := range r.MemberIDs() {
+		there[string(provisioningv1.ResourceHash(id))] = id
+	}
+	for i, s := range steps {
+		if lost(s) {
+			steps[i].resource = there[string(a.find(s.id).GetResourceHash())]
+		}
+	}
+	return nil
 }
 
 // steps are what turns what the target holds into what is wanted, but for what it
@@ -321,7 +353,7 @@ func (c *converger) permitted(ctx context.Context, job *worker.Job, w *wanted, s
 func (c *converger) asked(ctx context.Context, w *wanted, steps []step) ([]bool, error) {
 	asked := make([]bool, len(steps))
 	for i, s := range steps {
-		if !s.remove || s.resource == "" || w.refusals.known(s) != nil {
+		if !s.remove || s.resource == "" || s.replaced || w.refusals.known(s) != nil {
 			continue
 		}
 		ended, err := c.index.ended(ctx, s.id)
@@ -376,14 +408,16 @@ func (c *converger) foretellUpdate(ctx context.Context, job *worker.Job, w *want
 	if err != nil {
 		return nil, err
 	}
-	if !job.Offline() {
-		there, err := c.findStrangers(ctx, job, w, a)
-		if err != nil {
-			return nil, err
-		}
-		a.record(there)
+	if job.Offline() {
+		return c.steps(w, a), nil
 	}
-	return c.steps(w, a), nil
+	there, err := c.findStrangers(ctx, job, w, a)
+	if err != nil {
+		return nil, err
+	}
+	a.record(there)
+	steps := c.steps(w, a)
+	return steps, c.nameReplaced(ctx, job, a, steps)
 }
 
 func (c *converger) foretellOverwrite(ctx context.Context, job *worker.Job, w *wanted, action plan.Action) ([]step, error) {
@@ -403,8 +437,8 @@ func (c *converger) foretellOverwrite(ctx context.Context, job *worker.Job, w *w
 func (c *converger) done(ctx context.Context, job *worker.Job, w *wanted, a *applied, more ...bus.Write) error {
 	l := job.Record.Link
 	l.MembersWithoutLink, l.MembersApplied = uint64(len(w.without)), a.count()
-	l.MemberChunks = uint32(len(a.chunks))                                //nolint:gosec // at most 512
-	l.UnwantedMembers = uint32(w.kept)                                    //nolint:gosec // a number of members
+	l.MemberChunks = uint32(len(a.chunks)) //nolint:gosec // at most 512
+	l.UnwantedMembers = uint32(w.kept)     //nolint:gosec // a number of members
 	w.refusals.store(l)
 	if err := w.refusals.schedule(ctx, job); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package groupsync_test
 
 import (
+	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -89,9 +90,19 @@ func TestComparisonCountsMembers(t *testing.T) {
 	d := comparison(t, b)
 	b.Target.ResetLog()
 	r, got := found(t, d)
-	want := []string{"changed checkers [displayName]", "members staff -1 +2", "missing ", "unknown theirs"}
+	want := []string{"changed checkers [displayName]", "members staff -1 +2", "missing choir", "unknown theirs"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
+	}
+	named := map[string]bool{} // extra or not, by resource id
+	for _, m := range r.Findings[1].Members {
+		named[m.ResourceID] = m.Extra
+		if want, err := hex.DecodeString(m.Entry); err != nil || string(want) != string(workertest.ID(1)) && !m.Extra {
+			t.Errorf("member %+v", m)
+		}
+	}
+	if diff := cmp.Diff(map[string]bool{member(1): false, member(5): true, member(6): true}, named); diff != "" {
+		t.Errorf("members: -want +got\n%s", diff)
 	}
 	if w := writes(b.Target); len(w) > 0 {
 		t.Errorf("a comparison wrote: %v", w)

@@ -103,7 +103,7 @@ func TestNameWithoutEffectIsSaidAndNotRepeated(t *testing.T) {
 	if u := link.GetUnapplied(); len(u) != 1 || u[0].GetPath() != "displayName" || !strings.Contains(u[0].GetReason(), "group_patch") {
 		t.Errorf("not applied: %v", u)
 	}
-	parked, err := worker.Parked(t.Context(), b.Bus, "wiki")
+	parked, err := worker.Parked(t.Context(), b.Bus, "wiki", "corp")
 	if err != nil || len(parked) != 1 || parked[0].State() != "unapplied" {
 		t.Errorf("parked: %v, %v", parked, err)
 	}

@@ -84,6 +84,9 @@ type step struct {
 	stranger, ours bool
 	// counted says that the guard counts it, and held that it waits for approval.
 	counted, held bool
+	// replaced says that the member stays, with another resource: what is removed is an id
+	// that no longer stands for anybody.
+	replaced bool
 	// again says that an addition may have been done before: it is sent so that it
 	// counts once.
 	again bool
@@ -103,7 +106,7 @@ func (s step) weight() int {
 // difference is what turns the applied membership into the wanted one: removals
 // first, then additions, each in the order of the chunks that they stand in, so that
 // a batch touches few of them. A member whose resource is gone was dropped by the
-// target together with it, and a resource that another entry has taken over stays if
+// target together with it (see nameReplaced for those that came back), and a resource that another entry has taken over stays if
 // that one is a member.
 func (a *applied) difference(wanted map[entryID]string, resource func(hash []byte) (string, bool)) []step {
 	keep := make(map[string]bool, len(wanted))
@@ -123,7 +126,7 @@ func (a *applied) difference(wanted map[entryID]string, resource func(hash []byt
 				}
 				continue
 			}
-			s := step{id: id, remove: true}
+			s := step{id: id, remove: true, replaced: stays}
 			if old, known := resource(m.GetResourceHash()); known && !keep[old] {
 				s.resource = old
 			}

@@ -122,12 +122,15 @@ func TestRefusedMemberIsRememberedAndNamed(t *testing.T) {
 	if diff := cmp.Diff([]string{"PATCH /Groups/{id}"}, writes(b.Target)); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
-	found, err := worker.Parked(t.Context(), b.Bus, "wiki")
+	found, err := worker.Parked(t.Context(), b.Bus, "wiki", "corp")
 	if err != nil || len(found) != 1 {
 		t.Fatalf("parked: %v %v", found, err)
 	}
 	if p := found[0]; p.State() != "refused" || !strings.Contains(p.Problem.GetMessage(), hex.EncodeToString(workertest.ID(13))) || p.Problem.GetHttpStatus() != http.StatusBadRequest {
 		t.Errorf("parked: %v %v", p.State(), p.Problem)
+	}
+	if name, member, err := found[0].Names(t.Context(), b.Bus); name != "staff" || member != "" || err != nil { // users were not published
+		t.Errorf("names %q, %q, %v", name, member, err)
 	}
 	summary, problems, err := worker.Summarise(t.Context(), b.Bus, "wiki", group, b.Config.Hash("wiki"))
 	if err != nil || summary.RefusedMembers != 1 || len(problems) != 1 || problems[0].State != "refused" {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -115,7 +116,13 @@ func printDrift(w io.Writer, reports []*worker.DriftReport) error {
 	for _, r := range reports {
 		p.line("%s %s: %d on the target, %d of them ours: %s", r.Connection, r.Kind, r.Listed, r.Compared, r.InWords())
 		if r.Incomplete != "" {
-			p.line("  nothing counts as missing: %s", r.Incomplete)
+			p.line("  the listing is not complete: %s", r.Incomplete)
+		}
+		if r.Unlisted > 0 {
+			p.line("  %d were not in the listing, and were read one by one", r.Unlisted)
+		}
+		if r.Skipped > 0 {
+			p.line("  %d were not compared", r.Skipped)
 		}
 		if r.Pending > 0 {
 			p.line("  %d are being written or looked at again, and were not judged", r.Pending)
@@ -140,15 +147,32 @@ func driftDetail(f worker.Finding) string {
 	}
 	parts = append(parts, f.Reasons...)
 	if f.MembersMissing > 0 {
-		parts = append(parts, fmt.Sprintf("%d missing", f.MembersMissing))
+		parts = append(parts, fmt.Sprintf("%d missing", f.MembersMissing)+membersNamed(f, false))
 	}
 	if f.MembersExtra > 0 {
-		parts = append(parts, fmt.Sprintf("%d too many", f.MembersExtra))
+		parts = append(parts, fmt.Sprintf("%d too many", f.MembersExtra)+membersNamed(f, true))
 	}
 	if f.Repaired {
 		parts = append(parts, "repair requested")
 	}
 	return strings.Join(parts, "; ")
+}
+
+// membersShown is how many members of a group one line names; `-o json` has more.
+const membersShown = 5
+
+// membersNamed are the first members that a group lacks, or has too many: name and id.
+func membersNamed(f worker.Finding, extra bool) string {
+	var named []string
+	for _, m := range f.Members {
+		if m.Extra == extra && len(named) < membersShown {
+			named = append(named, strings.TrimSpace(m.Name+" "+cmp.Or(m.ResourceID, m.Entry)))
+		}
+	}
+	if len(named) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(named, ", ")
 }
 
 // driftLine is the last comparison for `rollcall status`.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -23,7 +24,10 @@ type parkedEntry struct {
 	Connection string    `json:"connection"`
 	Kind       string    `json:"kind"`
 	Entry      string    `json:"entry"`
-	State      string    `json:"state"` // parked, blocked, refused or unapplied
+	Name       string    `json:"name,omitempty"`        // by the published state of the directory
+	Member     string    `json:"member,omitempty"`      // entry of the refused member of a group
+	MemberName string    `json:"member_name,omitempty"` // what that one is called
+	State      string    `json:"state"`                 // parked, blocked, refused or unapplied
 	Since      time.Time `json:"since"`
 	Message    string    `json:"message"`
 	HTTPStatus uint32    `json:"http_status,omitempty"`
@@ -43,10 +47,13 @@ func (a *app) parkedCommand() *cobra.Command {
 			"changes, or when what stood in the way is gone. With -o json, or `show`, also what\n" +
 			"was sent and what the target answered, without masked values and passwords.",
 		Args: cobra.MaximumNArgs(1),
-		RunE: a.ofParked(func(_ context.Context, _ *bus.Bus, found []worker.ParkedEntry, _ []string) error {
+		RunE: a.ofParked(func(ctx context.Context, b *bus.Bus, found []worker.ParkedEntry, _ []string) error {
 			out := make([]parkedEntry, len(found))
 			for i, p := range found {
-				out[i] = describeParked(p)
+				var err error
+				if out[i], err = describeParked(ctx, b, p); err != nil {
+					return err
+				}
 			}
 			return a.print(out, func(w io.Writer) error { return printParked(w, out) })
 		}),
@@ -60,12 +67,15 @@ func (a *app) parkedShowCommand() *cobra.Command {
 		Use:   "show <connection> <entry>",
 		Short: "Show what was sent about an entry and what the target answered",
 		Args:  cobra.ExactArgs(2),
-		RunE: a.ofParked(func(_ context.Context, _ *bus.Bus, found []worker.ParkedEntry, args []string) error {
+		RunE: a.ofParked(func(ctx context.Context, b *bus.Bus, found []worker.ParkedEntry, args []string) error {
 			chosen, err := choose(found, args[0], args[1:])
 			if err != nil {
 				return err
 			}
-			one := describeParked(chosen[0])
+			one, err := describeParked(ctx, b, chosen[0])
+			if err != nil {
+				return err
+			}
 			return a.print(one, func(w io.Writer) error { return showParked(w, one) })
 		}),
 	}
@@ -118,7 +128,7 @@ func (a *app) ofParked(run func(ctx context.Context, b *bus.Bus, found []worker.
 			}
 			var found []worker.ParkedEntry
 			for _, name := range names {
-				more, err := worker.Parked(ctx, b, name)
+				more, err := worker.Parked(ctx, b, name, cfg.Connections[name].Source)
 				if err != nil {
 					return err
 				}
@@ -144,12 +154,23 @@ func choose(found []worker.ParkedEntry, name string, entries []string) ([]worker
 	return chosen, nil
 }
 
-func describeParked(p worker.ParkedEntry) parkedEntry {
+// describeParked is what is shown of a parked entry, with its name.
+func describeParked(ctx context.Context, b *bus.Bus, p worker.ParkedEntry) (parkedEntry, error) {
+	name, memberName, err := p.Names(ctx, b)
 	return parkedEntry{
+		Name: name, Member: hex.EncodeToString(p.Member), MemberName: memberName,
 		Connection: p.Connection, Kind: p.Kind.Token(), Entry: p.EntryID(), State: p.State(), Since: p.Problem.GetFirstAt().AsTime(),
 		Message: p.Problem.GetMessage(), HTTPStatus: p.Problem.GetHttpStatus(), Attempts: p.Attempts,
 		Request: p.Problem.GetRequest(), Answer: p.Problem.GetAnswer(),
+	}, err
+}
+
+// called is the name of an entry as people read it: staff, or staff (member Bob Baker).
+func (e parkedEntry) called() string {
+	if e.MemberName == "" {
+		return e.Name
 	}
+	return strings.TrimSpace(e.Name + " (member " + e.MemberName + ")")
 }
 
 func printParked(w io.Writer, found []parkedEntry) error {
@@ -159,9 +180,9 @@ func printParked(w io.Writer, found []parkedEntry) error {
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	p := &printer{w: t}
-	p.line("CONNECTION\tKIND\tENTRY\tSTATE\tSINCE\tMESSAGE")
+	p.line("CONNECTION\tKIND\tENTRY\tNAME\tSTATE\tSINCE\tMESSAGE")
 	for _, e := range found {
-		p.line("%s\t%s\t%s\t%s\t%s\t%s", e.Connection, e.Kind, e.Entry, e.State, e.Since.Local().Format(time.DateTime), e.Message)
+		p.line("%s\t%s\t%s\t%s\t%s\t%s\t%s", e.Connection, e.Kind, e.Entry, e.called(), e.State, e.Since.Local().Format(time.DateTime), e.Message)
 	}
 	if p.err != nil {
 		return p.err
@@ -171,7 +192,7 @@ func printParked(w io.Writer, found []parkedEntry) error {
 
 func showParked(w io.Writer, e parkedEntry) error {
 	p := &printer{w: w}
-	p.line("%s %s of %s is %s since %s", strings.TrimSuffix(e.Kind, "s"), e.Entry, e.Connection, e.State, e.Since.Local().Format(time.DateTime))
+	p.line("%s %s of %s is %s since %s", strings.TrimSuffix(e.Kind, "s"), strings.TrimSpace(e.Entry+" "+e.called()), e.Connection, e.State, e.Since.Local().Format(time.DateTime))
 	p.line("%s", e.Message)
 	for _, part := range [][2]string{{"sent", e.Request}, {"answer", e.Answer}} {
 		if part[1] == "" {

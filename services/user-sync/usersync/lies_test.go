@@ -140,7 +140,7 @@ func TestAttributeWithoutEffectIsSaidAndNotRepeated(t *testing.T) {
 			if ann, _ := b.Target.User("ann"); ann["title"] != "Chief" || !strings.Contains(textOf(ann["emails"]), "ann@x") {
 				t.Errorf("the rest was not applied: %v", ann)
 			}
-			parked, err := worker.Parked(t.Context(), b.Bus, "wiki")
+			parked, err := worker.Parked(t.Context(), b.Bus, "wiki", "corp")
 			if err != nil || len(parked) != 1 || parked[0].State() != "unapplied" || !strings.Contains(parked[0].Problem.GetMessage(), row.path) {
 				t.Errorf("parked: %v, %v", parked, err)
 			}

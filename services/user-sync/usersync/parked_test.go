@@ -74,7 +74,7 @@ func TestRetryCountsTheAttemptsAnew(t *testing.T) {
 		}
 		return nil
 	})
-	found, err := worker.Parked(t.Context(), b.Bus, "wiki")
+	found, err := worker.Parked(t.Context(), b.Bus, "wiki", "corp")
 	if err != nil || len(found) != 1 {
 		t.Fatalf("parked: %v, %v", found, err)
 	}

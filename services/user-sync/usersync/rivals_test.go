@@ -28,7 +28,7 @@ func TestTwoUsersWithOneUserNameAreBothBlocked(t *testing.T) {
 	if got := b.Target.Users(); len(got) != 0 {
 		t.Errorf("created: %v", got)
 	}
-	parked, err := worker.Parked(t.Context(), b.Bus, "wiki")
+	parked, err := worker.Parked(t.Context(), b.Bus, "wiki", "corp")
 	if err != nil || len(parked) != 2 {
 		t.Errorf("parked: %v, %v", parked, err)
 	}
