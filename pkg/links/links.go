@@ -141,6 +141,13 @@ func (s *Store) Busy(r *Record) bool {
 	return false
 }
 
+// Abandoned says whether a link bears a claim under which another worker, or this one
+// without an answer, may have sent something: it may still arrive at the target.
+func (s *Store) Abandoned(l *provisioningv1.Link) bool {
+	c := l.GetClaim()
+	return c.GetSince() != nil && c.GetOwner() != s.owner
+}
+
 // Claim makes this worker the one that may write to the target for an entry that
 // is not Busy, and stores the writes with the claim, all or none. The error is
 // bus.ErrConflict when the link changed in between.

@@ -23,9 +23,12 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/failpoint"
 )
 
+// DefaultTimeout is how long an HTTP request to a target may last, where Config says
+// nothing.
+const DefaultTimeout = 15 * time.Second
+
 const (
 	instrumentation    = "github.com/rollcall-scim/rollcall/pkg/scim"
-	defaultTimeout     = 15 * time.Second
 	defaultConcurrency = 16
 	defaultUserAgent   = "rollcall"
 )
@@ -140,7 +143,7 @@ func (cfg *Config) setDefaults() {
 		cfg.Concurrency = defaultConcurrency
 	}
 	if cfg.Timeout == 0 {
-		cfg.Timeout = failpoint.Scale(defaultTimeout)
+		cfg.Timeout = failpoint.Scale(DefaultTimeout)
 	}
 	if cfg.UserAgent == "" {
 		cfg.UserAgent = cmp.Or(cfg.Profile.UserAgent, defaultUserAgent)

@@ -42,7 +42,10 @@ type Job struct {
 	repair bool
 	// resumed is set when an earlier worker may have ended in the middle. The link
 	// says so too, because a server that is killed forgets its last deliveries.
-	resumed            bool
+	resumed bool
+	// second is set when the resource is read again after an abandoned write; see
+	// LookAgainAfter.
+	second             bool
 	detected, deadline time.Time
 
 	// approved is set when a person approved in the source what the change removes.
@@ -162,6 +165,9 @@ func (j *Job) Progress(ctx context.Context, writes ...bus.Write) ([]uint64, erro
 func (j *Job) Done(ctx context.Context, writes ...bus.Write) error {
 	l := j.Record.Link
 	l.Claim, l.Problem, l.Attempts, l.GuardCredits, l.Planned = nil, nil, 0, nil, nil
+	if j.second {
+		l.LookAgainAt = nil
+	}
 	l.Epoch, l.Sequence, l.ConfigurationHash = j.worker.epoch, j.Sequence, j.worker.cfg.Hash
 	if j.Outcome.GetAction() > provisioningv1.Action_ACTION_NONE {
 		l.AppliedAt = timestamppb.Now()
@@ -212,6 +218,13 @@ func (j *Job) Links() *links.Store { return j.worker.deps.Links }
 func (j *Job) Newest(ctx context.Context) (uint64, error) {
 	_, sequence, err := j.latest(ctx, j.Record.ID)
 	return sequence, err
+}
+
+// NewestOf is what the newest change of another entry of the same kind says of it;
+// bus.ErrNotFound when there is none.
+func (j *Job) NewestOf(ctx context.Context, id []byte) (directoryv1.Op, error) {
+	op, _, err := j.latest(ctx, id)
+	return directoryv1.Op(directoryv1.Op_value[op]), err
 }
 
 // latest is the operation that the stream holds for an entry of the same kind,

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
@@ -34,6 +35,7 @@ type Process struct {
 	mu        sync.Mutex
 	discovers bool
 	times     BreakerTimes
+	lookAgain time.Duration
 	targets   map[string]*target
 	slots     map[string]chan struct{} // by connection
 }
@@ -87,6 +89,10 @@ func (p *Process) Close() {
 // Limit sets the limits of the breakers; call it before anything else.
 func (p *Process) Limit(times BreakerTimes) { p.times = times }
 
+// LookAgain sets how long after an abandoned write a resource is read again, instead of
+// LookAgainAfter; call it before anything else.
+func (p *Process) LookAgain(after time.Duration) { p.lookAgain = after }
+
 // Discover makes the process ask the targets what they can do and keep what it learns
 // of them, in the background; call it before anything else.
 func (p *Process) Discover() { p.discovers = true }
@@ -131,6 +137,7 @@ func (p *Process) Worker(kind directoryv1.Kind, c *connection.Connection, hash s
 	}
 	cfg := configOf(kind, c, hash, p.owner)
 	cfg.Concurrency = min(cfg.Concurrency, p.places) // more would only wait for a place
+	cfg.LookAgain = p.lookAgain
 	return New(
 		cfg,
 		Deps{Bus: p.bus, Links: p.Links(c.Name), Outcomes: p.outcomes, Slots: p.slotsOf(c.Name), Room: t.share.room, Breaker: t.breaker, Log: p.log},

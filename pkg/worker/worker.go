@@ -6,6 +6,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -57,6 +58,9 @@ type Config struct {
 	Remove plan.Remove
 	// Matching are the paths by which a resource is matched.
 	Matching []string
+	// LookAgain is how long after an abandoned write the resource is read again; see
+	// LookAgainAfter, which holds when it is 0.
+	LookAgain time.Duration
 	// Masked are the paths of attributes whose values are never shown.
 	Masked []string
 }
@@ -98,6 +102,7 @@ func New(cfg Config, deps Deps, converger Converger) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
+	cfg.LookAgain = cmp.Or(cfg.LookAgain, LookAgainAfter)
 	deps.Log = deps.Log.With("connection", cfg.Connection, "kind", cfg.Kind.Token())
 	w := &Worker{cfg: cfg, deps: deps, converger: converger, metrics: m, guard: newGuardian(cfg, deps), mask: newMask(cfg.Masked)}
 	w.guard.judgePending = w.judgePending
@@ -223,6 +228,8 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 		if job == nil {
 			return nil
 		}
+		job.second = secondLookDue(job, d)
+		repair = repair || job.second
 		applied := w.applied(job)
 		if applied && !d.Request && !repair {
 			return job.release(ctx) // who applied it may have ended before it told those who wait
@@ -234,6 +241,9 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 		}
 		if w.deps.Links.Busy(job.Record) {
 			return dispose(links.ErrClaimed, 0).verdict
+		}
+		if err := w.expectLateWrite(ctx, job); err != nil {
+			return err
 		}
 		switch {
 		case d.Request:

@@ -46,6 +46,9 @@ type Bench struct {
 	Config *connection.Config
 	// Breaker are the breaker's limits in what Start starts; zero is production's.
 	Breaker worker.BreakerTimes
+	// LookAgain is after which time what Start starts reads a resource again after an
+	// abandoned write; zero is production's.
+	LookAgain time.Duration
 	// Discover makes what Start starts ask the target what it can do, and learn.
 	Discover bool
 
@@ -178,6 +181,9 @@ func (b *Bench) Start(services ...Run) (stop func()) {
 		b.tb.Fatal(err)
 	}
 	process.Limit(b.Breaker)
+	if b.LookAgain > 0 {
+		process.LookAgain(b.LookAgain)
+	}
 	if b.Discover {
 		process.Discover()
 	}

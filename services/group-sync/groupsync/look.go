@@ -209,6 +209,11 @@ func (c *converger) reexamine(ctx context.Context, job *worker.Job, w *wanted) e
 		}
 	}
 	job.Record.Link.Attributes = holds
+	if c.profile().ExternalIDAllowed {
+		if err := job.NameTwins(ctx, c.target, scim.KindGroup, w.externalID); err != nil {
+			return err
+		}
+	}
 	if !readable {
 		return nil // the record says which members are unsure
 	}

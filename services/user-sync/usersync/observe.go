@@ -140,10 +140,14 @@ func (c *converger) recheck(ctx context.Context, job *worker.Job, w *wanted) err
 	if scim.IsNotFound(err) {
 		return c.giveUp(ctx, job)
 	}
-	if err == nil {
-		c.correct(job.Record.Link, w, r)
+	if err != nil {
+		return err
 	}
-	return err
+	c.correct(job.Record.Link, w, r)
+	if !c.profile().ExternalIDAllowed {
+		return nil
+	}
+	return job.NameTwins(ctx, c.target, scim.KindUser, w.externalID)
 }
 
 // reclaim links the resource that bears this entry's externalId.

@@ -604,6 +604,9 @@ type Link struct {
 	// the reference is not sent. When one gets another resource, this entry is looked at
 	// again.
 	References []*Member `protobuf:"bytes,21,rep,name=references,proto3" json:"references,omitempty"`
+	// When the resource is to be read again, because a request of a worker that ended, or
+	// that got no answer, may still have been in the network; unset when none may.
+	LookAgainAt *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=look_again_at,json=lookAgainAt,proto3" json:"look_again_at,omitempty"`
 	// The resource is inactive, and Rollcall did not disable it: it was inactive when
 	// it was found.
 	FoundInactive bool `protobuf:"varint,30,opt,name=found_inactive,json=foundInactive,proto3" json:"found_inactive,omitempty"`
@@ -782,6 +785,13 @@ func (x *Link) GetRefusedMembers() []*RefusedMember {
 func (x *Link) GetReferences() []*Member {
 	if x != nil {
 		return x.References
+	}
+	return nil
+}
+
+func (x *Link) GetLookAgainAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LookAgainAt
 	}
 	return nil
 }
@@ -2085,8 +2095,7 @@ var File_rollcall_provisioning_v1_provisioning_proto protoreflect.FileDescriptor
 
 const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\n" +
-	"+rollcall/provisioning/v1/provisioning.proto\x12\x18rollcall.provisioning.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%rollcall/directory/v1/directory.proto\"\xd2\n" +
-	"\n" +
+	"+rollcall/provisioning/v1/provisioning.proto\x12\x18rollcall.provisioning.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%rollcall/directory/v1/directory.proto\"\x92\v\n" +
 	"\x04Link\x129\n" +
 	"\x05state\x18\x01 \x01(\x0e2#.rollcall.provisioning.v1.LinkStateR\x05state\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12\x1a\n" +
@@ -2114,7 +2123,8 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\x0frefused_members\x18\x14 \x03(\v2'.rollcall.provisioning.v1.RefusedMemberR\x0erefusedMembers\x12@\n" +
 	"\n" +
 	"references\x18\x15 \x03(\v2 .rollcall.provisioning.v1.MemberR\n" +
-	"references\x12%\n" +
+	"references\x12>\n" +
+	"\rlook_again_at\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampR\vlookAgainAt\x12%\n" +
 	"\x0efound_inactive\x18\x1e \x01(\bR\rfoundInactive\x12;\n" +
 	"\aplanned\x18\x1f \x01(\v2!.rollcall.provisioning.v1.PlannedR\aplanned\x12J\n" +
 	"\tunapplied\x18\x16 \x03(\v2,.rollcall.provisioning.v1.UnappliedAttributeR\tunapplied\x1a=\n" +
@@ -2347,36 +2357,37 @@ var file_rollcall_provisioning_v1_provisioning_proto_depIdxs = []int32{
 	29, // 7: rollcall.provisioning.v1.Link.delete_at:type_name -> google.protobuf.Timestamp
 	12, // 8: rollcall.provisioning.v1.Link.refused_members:type_name -> rollcall.provisioning.v1.RefusedMember
 	15, // 9: rollcall.provisioning.v1.Link.references:type_name -> rollcall.provisioning.v1.Member
-	10, // 10: rollcall.provisioning.v1.Link.planned:type_name -> rollcall.provisioning.v1.Planned
-	11, // 11: rollcall.provisioning.v1.Link.unapplied:type_name -> rollcall.provisioning.v1.UnappliedAttribute
-	29, // 12: rollcall.provisioning.v1.UnappliedAttribute.since:type_name -> google.protobuf.Timestamp
-	29, // 13: rollcall.provisioning.v1.RefusedMember.since:type_name -> google.protobuf.Timestamp
-	29, // 14: rollcall.provisioning.v1.RefusedMember.retry_at:type_name -> google.protobuf.Timestamp
-	2,  // 15: rollcall.provisioning.v1.Claim.intent:type_name -> rollcall.provisioning.v1.Intent
-	29, // 16: rollcall.provisioning.v1.Claim.since:type_name -> google.protobuf.Timestamp
-	3,  // 17: rollcall.provisioning.v1.Problem.kind:type_name -> rollcall.provisioning.v1.ProblemKind
-	29, // 18: rollcall.provisioning.v1.Problem.first_at:type_name -> google.protobuf.Timestamp
-	29, // 19: rollcall.provisioning.v1.Problem.last_at:type_name -> google.protobuf.Timestamp
-	15, // 20: rollcall.provisioning.v1.AppliedMembers.members:type_name -> rollcall.provisioning.v1.Member
-	30, // 21: rollcall.provisioning.v1.Ownership.kind:type_name -> rollcall.directory.v1.Kind
-	29, // 22: rollcall.provisioning.v1.Outcome.at:type_name -> google.protobuf.Timestamp
-	30, // 23: rollcall.provisioning.v1.Outcome.kind:type_name -> rollcall.directory.v1.Kind
-	4,  // 24: rollcall.provisioning.v1.Outcome.action:type_name -> rollcall.provisioning.v1.Action
-	5,  // 25: rollcall.provisioning.v1.Outcome.result:type_name -> rollcall.provisioning.v1.Result
-	14, // 26: rollcall.provisioning.v1.Outcome.problem:type_name -> rollcall.provisioning.v1.Problem
-	29, // 27: rollcall.provisioning.v1.Held.since:type_name -> google.protobuf.Timestamp
-	6,  // 28: rollcall.provisioning.v1.Held.mark:type_name -> rollcall.provisioning.v1.Mark
-	23, // 29: rollcall.provisioning.v1.Window.slots:type_name -> rollcall.provisioning.v1.WindowSlot
-	28, // 30: rollcall.provisioning.v1.WindowSlot.counts:type_name -> rollcall.provisioning.v1.WindowSlot.CountsEntry
-	7,  // 31: rollcall.provisioning.v1.Pause.reason:type_name -> rollcall.provisioning.v1.PauseReason
-	29, // 32: rollcall.provisioning.v1.Pause.since:type_name -> google.protobuf.Timestamp
-	8,  // 33: rollcall.provisioning.v1.Canary.state:type_name -> rollcall.provisioning.v1.CanaryState
-	29, // 34: rollcall.provisioning.v1.Canary.at:type_name -> google.protobuf.Timestamp
-	35, // [35:35] is the sub-list for method output_type
-	35, // [35:35] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	29, // 10: rollcall.provisioning.v1.Link.look_again_at:type_name -> google.protobuf.Timestamp
+	10, // 11: rollcall.provisioning.v1.Link.planned:type_name -> rollcall.provisioning.v1.Planned
+	11, // 12: rollcall.provisioning.v1.Link.unapplied:type_name -> rollcall.provisioning.v1.UnappliedAttribute
+	29, // 13: rollcall.provisioning.v1.UnappliedAttribute.since:type_name -> google.protobuf.Timestamp
+	29, // 14: rollcall.provisioning.v1.RefusedMember.since:type_name -> google.protobuf.Timestamp
+	29, // 15: rollcall.provisioning.v1.RefusedMember.retry_at:type_name -> google.protobuf.Timestamp
+	2,  // 16: rollcall.provisioning.v1.Claim.intent:type_name -> rollcall.provisioning.v1.Intent
+	29, // 17: rollcall.provisioning.v1.Claim.since:type_name -> google.protobuf.Timestamp
+	3,  // 18: rollcall.provisioning.v1.Problem.kind:type_name -> rollcall.provisioning.v1.ProblemKind
+	29, // 19: rollcall.provisioning.v1.Problem.first_at:type_name -> google.protobuf.Timestamp
+	29, // 20: rollcall.provisioning.v1.Problem.last_at:type_name -> google.protobuf.Timestamp
+	15, // 21: rollcall.provisioning.v1.AppliedMembers.members:type_name -> rollcall.provisioning.v1.Member
+	30, // 22: rollcall.provisioning.v1.Ownership.kind:type_name -> rollcall.directory.v1.Kind
+	29, // 23: rollcall.provisioning.v1.Outcome.at:type_name -> google.protobuf.Timestamp
+	30, // 24: rollcall.provisioning.v1.Outcome.kind:type_name -> rollcall.directory.v1.Kind
+	4,  // 25: rollcall.provisioning.v1.Outcome.action:type_name -> rollcall.provisioning.v1.Action
+	5,  // 26: rollcall.provisioning.v1.Outcome.result:type_name -> rollcall.provisioning.v1.Result
+	14, // 27: rollcall.provisioning.v1.Outcome.problem:type_name -> rollcall.provisioning.v1.Problem
+	29, // 28: rollcall.provisioning.v1.Held.since:type_name -> google.protobuf.Timestamp
+	6,  // 29: rollcall.provisioning.v1.Held.mark:type_name -> rollcall.provisioning.v1.Mark
+	23, // 30: rollcall.provisioning.v1.Window.slots:type_name -> rollcall.provisioning.v1.WindowSlot
+	28, // 31: rollcall.provisioning.v1.WindowSlot.counts:type_name -> rollcall.provisioning.v1.WindowSlot.CountsEntry
+	7,  // 32: rollcall.provisioning.v1.Pause.reason:type_name -> rollcall.provisioning.v1.PauseReason
+	29, // 33: rollcall.provisioning.v1.Pause.since:type_name -> google.protobuf.Timestamp
+	8,  // 34: rollcall.provisioning.v1.Canary.state:type_name -> rollcall.provisioning.v1.CanaryState
+	29, // 35: rollcall.provisioning.v1.Canary.at:type_name -> google.protobuf.Timestamp
+	36, // [36:36] is the sub-list for method output_type
+	36, // [36:36] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_rollcall_provisioning_v1_provisioning_proto_init() }

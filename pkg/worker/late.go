@@ -1,0 +1,78 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/scim"
+)
+
+// NetworkMaximum is how long a request is expected to stay in the network, its proxies
+// included, after its sender has gone: the maximum segment lifetime of TCP (RFC 9293
+// section 3.4.2).
+const NetworkMaximum = 2 * time.Minute
+
+// LookAgainAfter is how long after the take-over of an abandoned write the resource is
+// read again: the time-out of an HTTP request, which its sender may have begun as its
+// last act, and NetworkMaximum.
+//
+// Who takes over looks at the target first. A request that is still in the network then
+// arrives after that look, and overwrites what the successor wrote: an older value, or a
+// deletion. The second look compares the resource with what was last applied and repairs
+// it through the same path, guard included.
+const LookAgainAfter = scim.DefaultTimeout + NetworkMaximum
+
+// reasonLate is the reason of the request that comes when a second look is due.
+const reasonLate = "late"
+
+// expectLateWrite schedules a second look where the job takes an abandoned write over.
+// The schedule makes the request; the link holds the time as well, because another
+// request may take the place of that one.
+func (w *Worker) expectLateWrite(ctx context.Context, j *Job) error {
+	if !w.deps.Links.Abandoned(j.Record.Link) {
+		return nil
+	}
+	at := time.Now().Add(w.cfg.LookAgain)
+	if err := j.RequestAt(ctx, reasonLate, at.Add(time.Second)); err != nil { // schedules know whole seconds
+		return err
+	}
+	j.second = false
+	j.Record.Link.LookAgainAt = timestamppb.New(at)
+	j.stored.LookAgainAt = j.Record.Link.GetLookAgainAt()
+	return nil
+}
+
+// secondLookDue says whether the resource is to be read again now: the request for it
+// has come, or its time by this worker's clock.
+func secondLookDue(j *Job, d *bus.Delivery) bool {
+	at := j.Record.Link.GetLookAgainAt()
+	return at != nil && (d.Request && d.Reason() == reasonLate || !time.Now().Before(at.AsTime()))
+}
+
+// NameTwins says in the log where a creation that arrived late has made a second
+// resource of the entry, which bears the same externalId. It is nobody's, and stays:
+// `rollcall drift` shows it as a duplicate. Only a second look asks.
+func (j *Job) NameTwins(ctx context.Context, target finder, kind scim.Kind, externalID string) error {
+	if !j.second || externalID == "" || !j.Record.Linked() {
+		return nil
+	}
+	call, cancel := j.Target(ctx)
+	defer cancel()
+	found, err := target.Find(call, kind, "externalId", externalID)
+	if scim.IsRejected(err) || scim.IsUnsupported(err) {
+		return nil // it cannot search by it
+	}
+	if err != nil {
+		return err
+	}
+	for _, r := range found {
+		if r.ID != j.Record.Link.GetResourceId() {
+			j.Log().WarnContext(ctx, "a creation that arrived late has made a second resource of an entry", "scim_id", r.ID,
+				"linked_scim_id", j.Record.Link.GetResourceId(), "cure", "delete it on the target; `rollcall drift` lists it as a duplicate")
+		}
+	}
+	return nil
+}
