@@ -36,6 +36,9 @@ func diff(m *mirror, mem memory, ids map[ID]struct{}, scope closures, flow func(
 		if ids == nil {
 			visit = suspects(m, kind, mem[kind], closure)
 		}
+		if kind == directoryv1.Kind_KIND_USER {
+			visit = m.referredFirst(visit)
+		}
 		for id := range visit {
 			if err := p.compare(m, id, kind, mem[kind][id], closure); err != nil {
 				return p, err

@@ -1,8 +1,10 @@
 package usersync_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -162,4 +164,32 @@ func TestManagerOutsideTheScopeIsNotSent(t *testing.T) {
 		t.Errorf("references %v", refs)
 	}
 	wantCalls(t, b.Target, "POST /Users")
+}
+
+// A first synchronization, managers before their reports: every report is created with
+// its manager, one request for each, however many are created at the same time.
+func TestReportsAreCreatedWithTheirManagers(t *testing.T) {
+	t.Parallel()
+	b := managing(t)
+	b.Target.SetLatency(20 * time.Millisecond)
+	published := map[int]uint64{}
+	for n := 1; n <= 60; n++ {
+		one := workertest.User(n, fmt.Sprintf("u%d", n), "", "")
+		if n > 1 {
+			one = workertest.Managed(one, n/4) // 1 to 3 have nobody that is known, or u0
+		}
+		published[n] = b.Publish(one)
+	}
+	b.Start(usersync.Run)
+	for n, sequence := range published {
+		b.Until(user, n, workertest.Applied(sequence))
+	}
+	for n := 4; n <= 60; n++ {
+		if got, want := manager(b, fmt.Sprintf("u%d", n)), fmt.Sprintf("u%d", n/4); got != want {
+			t.Errorf("u%d: manager %q, want %s", n, got, want)
+		}
+	}
+	if got := spent(b); got["PATCH"] != 0 || got["POST"] != 60 {
+		t.Errorf("%v, want a POST for each and nothing else", got)
+	}
 }

@@ -117,8 +117,10 @@ type converger struct {
 	// accounts is the listing of the target's users; nil for those who only compare or
 	// foretell.
 	accounts *accounts
-	dryRun   bool
-	profile  func() scim.Profile
+	// creations are those that are under way.
+	creations *creations
+	dryRun    bool
+	profile   func() scim.Profile
 	// deleteAfter is how long after its disabling a user who is gone is deleted; 0:
 	// never.
 	deleteAfter time.Duration
@@ -139,8 +141,17 @@ func newConverger(c *connection.Connection, compiled *connection.CompiledConnect
 			DeleteAfter: users.DeleteAfter > 0, RemoveDisabled: users.Disabled == connection.DisabledRemove,
 			ReactivateOurs: users.Reactivate == connection.ReactivateOurs,
 		},
-		target: target, people: p, rivals: alone{}, dryRun: c.DryRun, profile: target.Profile, deleteAfter: users.DeleteAfter, leave: users.Vanished == connection.VanishedLeave, matching: c.MatchingPaths(directoryv1.Kind_KIND_USER),
+		target: target, people: p, rivals: alone{}, creations: newCreations(), dryRun: c.DryRun, profile: target.Profile, deleteAfter: users.DeleteAfter, leave: users.Vanished == connection.VanishedLeave, matching: c.MatchingPaths(directoryv1.Kind_KIND_USER),
 	}
+}
+
+// resourceOf is the resource of an entry whose job has ended; empty where it failed, or
+// the entry has none.
+func resourceOf(job *worker.Job, failed error) string {
+	if failed != nil || !job.Record.Linked() {
+		return ""
+	}
+	return job.Record.Link.GetResourceId()
 }
 
 // looksFirst says whether a look-up has to come before a creation: the target would not
@@ -153,17 +164,25 @@ func (c *converger) looksFirst() bool {
 // Converge is the table of contents of one user:
 //
 //  1. map the entry to what the target should hold
-//  2. after an abandoned write, look at the target first
-//  3. where most users turn out to be there already, find her in a listing of all
-//  4. decide
-//  5. carry the decision out, or look and decide again
-func (c *converger) Converge(ctx context.Context, job *worker.Job) error {
+//  2. where the user has to be created, wait for a manager that is being created
+//  3. after an abandoned write, look at the target first
+//  4. where most users turn out to be there already, find the user in a listing of all
+//  5. decide
+//  6. carry the decision out, or look and decide again
+func (c *converger) Converge(ctx context.Context, job *worker.Job) (failed error) {
 	if err := c.people.ready(ctx); err != nil {
 		return err
 	}
 	wanted, err := c.mapper.wanted(job.Change, job.Set, referring{people: c.people, link: job.Record.Link}) // 1
 	if err != nil {
 		return err
+	}
+	if c.seeks(job, wanted) { // 2
+		own, end := c.creations.begin(entryID(job.Record.ID))
+		defer func() { end(resourceOf(job, failed)) }()
+		if wanted, err = c.awaitReferred(ctx, job, own, wanted); err != nil {
+			return err
+		}
 	}
 	wanted.leaveOut(job)
 	if wanted.InScope && !job.Foretelling() {
@@ -176,9 +195,9 @@ func (c *converger) Converge(ctx context.Context, job *worker.Job) error {
 	}
 	var observed plan.Observed
 	switch {
-	case job.Abandoned(): // 2
+	case job.Abandoned(): // 3
 		observed, err = c.reexamine(ctx, job, wanted)
-	case c.seeks(job, wanted): // 3
+	case c.seeks(job, wanted): // 4
 		var leave func(met bool)
 		if leave, err = c.accounts.enter(ctx); err != nil {
 			return err
@@ -191,7 +210,7 @@ func (c *converger) Converge(ctx context.Context, job *worker.Job) error {
 	}
 	policy := c.policy
 	policy.LookFirst = c.looksFirst()
-	return job.Carry(ctx, worker.Decision{ // 4, 5
+	return job.Carry(ctx, worker.Decision{ // 5, 6
 		Policy: policy, Desired: wanted.Desired, Observed: observed, Matching: c.matching, DryRun: c.dryRun,
 		Apply: func(ctx context.Context, a plan.Action) error { return c.apply(ctx, job, wanted, a) },
 		Look:  func(ctx context.Context) (plan.Observed, error) { return c.look(ctx, job, wanted) },
