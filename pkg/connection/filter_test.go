@@ -112,18 +112,6 @@ func TestParseDuration(t *testing.T) {
 	}
 }
 
-func TestNearest(t *testing.T) {
-	t.Parallel()
-	words := []string{"users", "groups", "guard", "ldap", "id"}
-	for word, want := range map[string]string{
-		"user": "users", "gropus": "groups", "GUARD": "guard", "x": "", "something": "", "2": "", "": "",
-	} {
-		if got := nearest(word, words); got != want {
-			t.Errorf("nearest(%q) = %q, want %q", word, got, want)
-		}
-	}
-}
-
 // TestKeysAreThoseOfTheTypes keeps the table and the Go types together.
 func TestKeysAreThoseOfTheTypes(t *testing.T) {
 	t.Parallel()

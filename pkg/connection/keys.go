@@ -132,6 +132,7 @@ func keys() []key {
 		{path: over + "lookup", meaning: "SCIM path to the path by which a filter names it, where they differ: `emails.value: emails`."},
 		{path: over + "lookup.<path>", meaning: "The path in the filter.", form: formPath},
 		{path: over + "external_id", meaning: "The target keeps externalId as it was sent."},
+		{path: over + "attributes", meaning: "Attributes that the target has besides those of RFC 7643: a mapping of them is no misspelling.", form: formPath},
 		{path: over + "drop", meaning: "Attributes that are never sent.", form: formPath},
 		{path: over + "immutable", meaning: "Attributes that are sent at the creation alone.", form: formPath},
 		{path: over + "proof", meaning: "What shows that a PATCH, PUT or DELETE was done: the answer, which is 204, the resource, or for DELETE nothing; or the status alone, for a target that answers with something else and is known never to answer 2xx to what it refused.", enum: []string{scim.ProofByAnswer, scim.ProofByStatus}},

@@ -178,7 +178,7 @@ func targetID(address string) string {
 
 func (v *validator) users(key string, c *Connection) {
 	u := &c.Users
-	mapped := v.attributes(key+".attributes", u.Attributes, false)
+	mapped := v.attributes(key+".attributes", u.Attributes, &c.Target, scim.KindUser)
 	if !slices.ContainsFunc(mapped, func(p scim.Path) bool { return p.String() == "userName" }) {
 		v.fault(key+".attributes", "userName is not mapped, and SCIM requires it", "add userName: user.uid")
 	}
@@ -199,7 +199,7 @@ func (v *validator) users(key string, c *Connection) {
 
 func (v *validator) groups(key string, c *Connection, s *Source) {
 	g := c.Groups
-	mapped := v.attributes(key+".attributes", g.Attributes, true)
+	mapped := v.attributes(key+".attributes", g.Attributes, &c.Target, scim.KindGroup)
 	mapped = append(mapped, scim.Path{Attribute: "displayName"})
 	v.match(key+".match", g.Match, mapped, &c.Target)
 	if strings.TrimSpace(g.Name) == "" {
@@ -230,7 +230,7 @@ func (v *validator) members(key string, g *GroupPolicy, s *Source) {
 }
 
 // attributes checks the paths of a mapping among themselves and returns them.
-func (v *validator) attributes(key string, attributes map[string]Attribute, groups bool) []scim.Path {
+func (v *validator) attributes(key string, attributes map[string]Attribute, target *Target, kind scim.Kind) []scim.Path {
 	var paths []scim.Path
 	written := map[string]string{}
 	for _, name := range inOrder(v, key, attributes) {
@@ -239,9 +239,12 @@ func (v *validator) attributes(key string, attributes map[string]Attribute, grou
 			v.fault(key+"."+name, err.Error(), "write a SCIM path such as name.givenName")
 			continue
 		}
-		if problem, cure := reservedPath(path, groups); problem != "" {
+		if problem, cure := reservedPath(path, kind == scim.KindGroup); problem != "" {
 			v.fault(key+"."+name, problem, cure)
 			continue
+		}
+		if problem, hint := misspelt(path, target, kind); problem != "" {
+			v.fault(key+"."+name, problem, hint)
 		}
 		if other, ok := written[path.String()]; ok {
 			v.fault(key+"."+name, "is the same attribute as "+other, "keep one of them")

@@ -98,6 +98,9 @@ type Discovered struct {
 	RepeatsUserName bool     `json:"repeats_username,omitempty"` // userName is not unique
 	NoGroups        bool     `json:"no_groups,omitempty"`        // it has users alone
 	Silent          []string `json:"silent,omitempty"`           // what it does not say
+	// Attributes are those of /Schemas in lower case, each behind its schema's URN and a
+	// colon, sub-attributes behind a dot; none where it does not say.
+	Attributes []string `json:"attributes,omitempty"`
 }
 
 // schemaList is an answer of /Schemas or /ResourceTypes.
@@ -109,6 +112,10 @@ type schemaList struct {
 			Name       string `json:"name"`
 			CaseExact  *bool  `json:"caseExact"`
 			Uniqueness string `json:"uniqueness"`
+
+			SubAttributes []struct {
+				Name string `json:"name"`
+			} `json:"subAttributes"`
 		} `json:"attributes"`
 	} `json:"Resources"`
 }
@@ -142,6 +149,7 @@ func (c *Client) Discover(ctx context.Context) (Discovered, error) {
 	}
 	d.readTypes(types, c.cfg.GroupsPath)
 	d.readSchemas(schemas)
+	d.readAttributes(schemas)
 	return d, nil
 }
 

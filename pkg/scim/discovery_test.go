@@ -3,6 +3,7 @@ package scim_test
 import (
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -48,7 +49,10 @@ func TestDiscover(t *testing.T) {
 			"a name that is not unique",
 			map[string]string{"/Schemas": `{"Resources":[{"id":"` + scim.SchemaUser +
 				`","attributes":[{"name":"userName","caseExact":true,"uniqueness":"none"}]}]}`},
-			scim.Discovered{CaseExact: true, RepeatsUserName: true, Silent: []string{"ServiceProviderConfig", "ResourceTypes"}},
+			scim.Discovered{
+				CaseExact: true, RepeatsUserName: true, Silent: []string{"ServiceProviderConfig", "ResourceTypes"},
+				Attributes: []string{strings.ToLower(scim.SchemaUser) + ":username"},
+			},
 		},
 		{
 			"rubbish",
@@ -90,6 +94,10 @@ func TestDiscoverASilentTarget(t *testing.T) {
 func TestDiscoverOurOwn(t *testing.T) {
 	t.Parallel()
 	got, err := newClient(t, scimtest.NewServer(t, scimtest.Options{}).URL()).Discover(t.Context())
+	if len(got.Attributes) == 0 {
+		t.Error("the attributes of /Schemas are lost")
+	}
+	got.Attributes = nil
 	if diff := cmp.Diff(scim.Discovered{MaxPage: 1000}, got); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}

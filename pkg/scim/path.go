@@ -48,15 +48,6 @@ func (p Path) String() string {
 	return b.String()
 }
 
-// Known says whether the attribute stands in the core schemas or in the
-// enterprise extension; one in another extension cannot be judged and is known.
-func (p Path) Known() bool {
-	if p.URN != "" && p.URN != SchemaEnterpriseUser {
-		return true
-	}
-	return lookUp(p.URN, p.Attribute) != nil
-}
-
 // ParsePath reads an attribute path. Names of known attributes are brought to
 // their canonical case and the URN of a core schema is dropped.
 func ParsePath(s string) (Path, error) {

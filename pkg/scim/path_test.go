@@ -82,19 +82,6 @@ func TestParsePathRefuses(t *testing.T) {
 	}
 }
 
-func TestPathKnown(t *testing.T) {
-	t.Parallel()
-	for in, want := range map[string]bool{
-		"userName": true, "usrName": false, enterprise + ":department": true,
-		enterprise + ":departement": false, "urn:acme:scim:2.0:Badge:colour": true,
-	} {
-		p, err := scim.ParsePath(in)
-		if err != nil || p.Known() != want {
-			t.Errorf("%s: Known() = %v, %v; want %v", in, p.Known(), err, want)
-		}
-	}
-}
-
 func TestUnitPath(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{

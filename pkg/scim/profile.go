@@ -2,6 +2,7 @@ package scim
 
 import (
 	"cmp"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -105,6 +106,9 @@ type Profile struct {
 	Lookup map[string]string `yaml:"lookup"`
 	// ExternalIDAllowed says that the target keeps externalId as it was sent.
 	ExternalIDAllowed bool `yaml:"external_id"`
+	// Attributes are those that the target has besides the ones of RFC 7643, so that a
+	// mapping of them is no misspelling.
+	Attributes []string `yaml:"attributes" hash:"-"`
 	// Drop are the attributes that are never sent.
 	Drop []string `yaml:"drop"`
 	// Immutable are the attributes that are sent when a resource is created and never
@@ -256,6 +260,11 @@ func (p Profile) lookedUpBy(attribute Path) Path {
 
 // Drops says that an attribute is never sent.
 func (p Profile) Drops(path Path) bool { return names(p.Drop, path) }
+
+// Has says that the profile names an attribute as one of the target's own.
+func (p Profile) Has(path Path) bool {
+	return names(slices.Concat(p.Attributes, p.PatchOnly, p.Immutable, p.Drop, slices.Collect(maps.Keys(p.Lookup))), path)
+}
 
 // Keeps says that an attribute of a user cannot be changed once it was set.
 func (p Profile) Keeps(path Path) bool {

@@ -40,7 +40,7 @@ func ProfileNames() []string { return slices.Sorted(maps.Keys(builtIn())) }
 
 func (p Profile) clone() Profile {
 	p.Fixed, p.PatchOnly, p.Drop = slices.Clone(p.Fixed), slices.Clone(p.PatchOnly), slices.Clone(p.Drop)
-	p.Immutable, p.Lookup = slices.Clone(p.Immutable), maps.Clone(p.Lookup)
+	p.Immutable, p.Lookup, p.Attributes = slices.Clone(p.Immutable), maps.Clone(p.Lookup), slices.Clone(p.Attributes)
 	return p
 }
 
@@ -89,7 +89,7 @@ func parseProfile(name string, data []byte) (Profile, error) {
 
 // check reports what a profile's text gets past the YAML decoder.
 func (p Profile) check() error {
-	paths := slices.Concat(p.PatchOnly, p.Drop, p.Immutable, slices.Collect(maps.Keys(p.Lookup)), slices.Collect(maps.Values(p.Lookup)), []string{p.Unique})
+	paths := slices.Concat(p.PatchOnly, p.Attributes, p.Drop, p.Immutable, slices.Collect(maps.Keys(p.Lookup)), slices.Collect(maps.Values(p.Lookup)), []string{p.Unique})
 	for _, one := range paths {
 		if _, err := ParsePath(one); err != nil {
 			return fmt.Errorf("profile %s: %w", p.Name, err)

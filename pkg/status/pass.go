@@ -11,7 +11,8 @@ import (
 )
 
 // Pass is the result of the last full read of a source, which its detector keeps.
-// What is held is what is held now.
+// What is held and the warnings are those of now; before the first full read there
+// may be warnings alone, and At is zero.
 type Pass struct {
 	At         time.Time `json:"at"`
 	Mode       string    `json:"mode"`             // of detection
@@ -22,7 +23,10 @@ type Pass struct {
 	Published  int       `json:"published"`
 	Held       int       `json:"held"`
 	HeldReason string    `json:"held_reason,omitempty"`
-	TookMillis int64     `json:"took_ms"`
+	// Warnings say what is probably wrong with the source or its configuration, each
+	// with the key and the remedy, for as long as it holds.
+	Warnings   []string `json:"warnings,omitempty"`
+	TookMillis int64    `json:"took_ms"`
 }
 
 // Keep makes p the last pass of a source.

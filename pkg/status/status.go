@@ -34,6 +34,8 @@ type Source struct {
 	LastPass *Pass  `json:"last_pass,omitempty"` // nil: it was never read
 	Overdue  bool   `json:"overdue,omitempty"`   // the last full read is older than it may become
 	Held     int    `json:"held"`                // waits for a person
+	// Warnings say what is probably wrong, each with the key and the remedy.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Connection is where a connection stands.
@@ -44,6 +46,8 @@ type Connection struct {
 	DryRun bool `json:"dry_run,omitempty"`
 	// FirstRun says that nothing is disabled or deleted yet without approval.
 	FirstRun bool `json:"first_run,omitempty"`
+	// Warnings say what is probably wrong, each with the key and the remedy.
+	Warnings []string `json:"warnings,omitempty"`
 	// Refused says why the configuration cannot become current.
 	Refused  string             `json:"refused,omitempty"`
 	Paused   *Pause             `json:"paused,omitempty"`
@@ -99,9 +103,12 @@ func readSource(ctx context.Context, b *bus.Bus, source *connection.Source) (*So
 	}
 	pass, err := LastPass(ctx, b, name)
 	if err == nil {
-		one.LastPass = &pass
-		every := source.Detection.SweepInterval
-		one.Overdue = every > 0 && time.Since(pass.At) > 2*every
+		one.Warnings = pass.Warnings
+		if !pass.At.IsZero() {
+			one.LastPass = &pass
+			every := source.Detection.SweepInterval
+			one.Overdue = every > 0 && time.Since(pass.At) > 2*every
+		}
 	} else if !errors.Is(err, bus.ErrNotFound) {
 		return nil, err
 	}
@@ -128,6 +135,9 @@ func readConnection(ctx context.Context, cfg *connection.Config, b *bus.Bus, nam
 		return nil, err
 	}
 	one.Paused = PauseOf(pause)
+	if one.Warnings, err = worker.UnknownAttributes(ctx, b, cfg.Connections[name]); err != nil {
+		return nil, err
+	}
 	if one.Drift, err = lastDrift(ctx, b, name); err != nil {
 		return nil, err
 	}

@@ -35,7 +35,8 @@ type capabilities struct {
 	owner      string
 	bus        *bus.Bus
 	log        *slog.Logger
-	profile    scim.Profile // as configured
+	profile    scim.Profile                                     // as configured
+	mapped     func(scim.Discovered) (unknown, unsure []string) // what the target says of the mapping
 	follow     func(scim.Profile)
 	ask        func(context.Context) (scim.Discovered, error)
 
@@ -81,9 +82,10 @@ func NewInformedReader(ctx context.Context, b *bus.Bus, conn *connection.Connect
 	return client, nil
 }
 
-func newCapabilities(p *Process, connection, url string, profile scim.Profile) *capabilities {
+func newCapabilities(p *Process, of *connection.Connection, profile scim.Profile) *capabilities {
 	c := &capabilities{
-		connection: connection, url: url, owner: p.owner, bus: p.bus, log: p.log.With("connection", connection), profile: profile,
+		connection: of.Name, url: of.Target.URL, owner: p.owner, bus: p.bus, log: p.log.With("connection", of.Name), profile: profile,
+		mapped: of.CheckAttributes,
 		lesson: make(chan struct{}, 1), news: make(chan struct{}), ready: make(chan struct{}),
 	}
 	c.ctx, c.stop = context.WithCancel(context.Background())
@@ -124,9 +126,15 @@ func (c *capabilities) watch() {
 
 // take makes the client follow what is stored.
 func (c *capabilities) take(_, text string) {
-	k := c.read(text)
+	k := readFindings(text, c.url)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if k.At != c.known.At && !k.At.IsZero() {
+		unknown, _ := c.mapped(k.Said)
+		for _, line := range unknown {
+			c.log.WarnContext(c.ctx, "the configuration is probably wrong", "warning", line)
+		}
+	}
 	if k.At != c.known.At && !c.known.At.IsZero() { // asked anew: what was learned before has ended
 		c.lessons = k.Learned
 	}
@@ -219,17 +227,33 @@ func (c *capabilities) stored(ctx context.Context) (findings, error) {
 	if err != nil {
 		return findings{}, fmt.Errorf("read what is known of the target: %w", err)
 	}
-	return c.read(text), nil
+	return readFindings(text, c.url), nil
 }
 
-// read reads what is stored. What cannot be read, and what is about another address,
-// is as nothing.
-func (c *capabilities) read(text string) findings {
+// readFindings reads what is stored. What cannot be read, and what is about another
+// address, is as nothing.
+func readFindings(text, url string) findings {
 	var k findings
-	if json.Unmarshal([]byte(text), &k) != nil || k.URL != c.url {
+	if json.Unmarshal([]byte(text), &k) != nil || k.URL != url {
 		return findings{}
 	}
 	return k
+}
+
+// UnknownAttributes returns a line, with the key and the remedy, for each attribute of
+// a connection's mapping that the target does not have, by what it said about itself
+// when a worker asked it last; none before that.
+func UnknownAttributes(ctx context.Context, b *bus.Bus, c *connection.Connection) ([]string, error) {
+	text, err := b.Text(ctx, provisioningv1.BucketTargets, capabilitiesKey(c.Name))
+	if err != nil && !errors.Is(err, bus.ErrNotFound) {
+		return nil, fmt.Errorf("read what is known of the target: %w", err)
+	}
+	k := readFindings(text, c.Target.URL)
+	if k.At.IsZero() {
+		return nil, nil
+	}
+	unknown, _ := c.CheckAttributes(k.Said)
+	return unknown, nil
 }
 
 func (c *capabilities) put(ctx context.Context, k findings) error {

@@ -43,7 +43,7 @@ func (p *Process) openTarget(c *connection.Connection) (*target, error) {
 		t.breaker.Observe(call)
 	}
 	if p.discovers {
-		t.capabilities = newCapabilities(p, c.Name, c.Target.URL, cfg.Profile)
+		t.capabilities = newCapabilities(p, c, cfg.Profile)
 		cfg.Learned = t.capabilities.learned
 	}
 	if t.client, err = scim.New(cfg); err != nil {

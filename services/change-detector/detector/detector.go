@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,6 +57,7 @@ type directory interface {
 	Watch(ctx context.Context, sink ldapsource.Sink) error
 	Confirm(ctx context.Context, absent, canaries []ID) ([]*ldapsource.Entry, error)
 	Holders(ctx context.Context, dns []string) ([]*ldapsource.Entry, error)
+	CheckAttributes(ctx context.Context) error
 }
 
 // detector watches one source.
@@ -65,6 +67,7 @@ type detector struct {
 	cfg         *connection.Config
 	generation  string // of the source's part of the configuration
 	rules       *rules
+	scopes      []connectionScope
 	directory   directory
 	generations *generations
 	limits      guard.Limits
@@ -105,14 +108,20 @@ func (d *detector) prepare(set mapping.Set) error {
 	if err != nil {
 		return err
 	}
-	d.rules, d.directory = rules, directory
+	d.rules, d.scopes, d.directory = rules, scopesOf(d.cfg, compiled, d.name), directory
 	return nil
 }
 
-// open makes the reader of a source, for an attribute set.
+// open makes the reader of a source, for an attribute set: what the configuration
+// needs, and what was read before.
 func open(cfg *connection.Config, name string, set mapping.Set, log *slog.Logger) (*ldapsource.Source, error) {
 	source := cfg.Sources[name]
-	deps := ldapsource.Deps{Log: log}
+	needed := cfg.AttributeSet(name)
+	deps := ldapsource.Deps{
+		Log:    log,
+		Former: slices.DeleteFunc(set.Attributes(), needed.Contains),
+		Keys:   func(attribute string) []string { return cfg.Readers(name, attribute) },
+	}
 	if !source.LDAP.BindPassword.IsZero() {
 		deps.Password = func(context.Context) (string, error) { return source.LDAP.BindPassword.Resolve() }
 	}
@@ -170,7 +179,8 @@ func patience() *backoff.ExponentialBackOff {
 
 // hold is the table of contents of a detector that has the lease:
 //
-//  1. choose the attribute set, and store it, so that workers know what was read
+//  1. refuse a configuration that names attributes which the directory does not know;
+//     choose the attribute set, and store it, so that workers know what was read
 //  2. make the configuration of the connections current that need no more than what
 //     was published before; the others follow the first full pass
 //  3. take the fences, so that a former holder cannot publish any more, and
@@ -179,7 +189,11 @@ func patience() *backoff.ExponentialBackOff {
 //  5. watch the directory: read it whole, prove that, compare, publish; then follow
 //  6. when the connection breaks, wait and watch again; the mirror is kept
 func (d *detector) hold(ctx context.Context, worked func()) error {
-	former, known, err := d.readSet(ctx) // 1
+	if err := d.checkSchema(ctx); err != nil { // 1
+		d.interrupted(ctx, err)
+		return err
+	}
+	former, known, err := d.readSet(ctx)
 	if err != nil {
 		return fmt.Errorf("choose the attribute set: %w", err)
 	}
@@ -209,6 +223,7 @@ func (d *detector) hold(ctx context.Context, worked func()) error {
 		return err
 	}, retry, func(err error, wait time.Duration) { // 6
 		d.metrics.sessionFailed(ctx)
+		s.interrupted(ctx, err)
 		d.log.ErrorContext(ctx, "directory session ended, reading again", "error", err, "wait", wait.Round(time.Millisecond).String())
 	})
 }

@@ -33,25 +33,25 @@ type Desired struct {
 var errPreviewed = errors.New("previewed")
 
 // Preview reads a source whole and returns what it wants of every entry that is
-// published or would be. Nothing is published, counted or held, and no lease is
-// taken.
-func Preview(ctx context.Context, cfg *connection.Config, source string, b *bus.Bus, log *slog.Logger) ([]Desired, error) {
+// published or would be, and what was found on the way. Nothing is published, counted
+// or held, and no lease is taken.
+func Preview(ctx context.Context, cfg *connection.Config, source string, b *bus.Bus, log *slog.Logger) ([]Desired, Found, error) {
 	d, err := newDetector(cfg, source, b, log)
 	if err != nil {
-		return nil, err
+		return nil, Found{}, err
 	}
 	former, known, err := d.formerSet(ctx)
 	if err != nil {
-		return nil, err
+		return nil, Found{}, err
 	}
 	if known {
 		if err := d.prepare(cfg.AttributeSet(source).Union(former)); err != nil {
-			return nil, err
+			return nil, Found{}, err
 		}
 	}
 	memory, err := remember(ctx, b, source)
 	if err != nil {
-		return nil, err
+		return nil, Found{}, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	var running sync.WaitGroup
@@ -61,12 +61,13 @@ func Preview(ctx context.Context, cfg *connection.Config, source string, b *bus.
 	p := &preview{session: openSession(d, &publisher{detector: d, memory: memory, would: would}, func() {}), would: would}
 	defer p.close()
 	if err := p.attend(ctx, &running, cancel); err != nil {
-		return nil, err
+		return nil, Found{}, err
 	}
 	if err := d.directory.Watch(ctx, p); !errors.Is(err, errPreviewed) {
-		return nil, err
+		return nil, Found{}, err
 	}
-	return p.desired(ctx)
+	desired, err := p.desired(ctx)
+	return desired, d.found(p.mirror, &p.scope), err
 }
 
 // preview is a session that ends when everything was read and compared once.

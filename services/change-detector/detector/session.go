@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -318,16 +319,19 @@ func (s *session) reread(ctx context.Context) error {
 	return nil
 }
 
-// report says what a full pass found, and afterwards what is held meanwhile.
+// report says what a full pass found, and afterwards what is held and what is
+// probably wrong meanwhile.
 func (s *session) report(ctx context.Context) {
+	warnings := s.look(ctx)
 	switch {
 	case s.full:
 		s.last = s.summary(ctx)
-	case s.last.Held == s.waiting && s.last.HeldReason == s.whyNot():
+	case s.last.Held == s.waiting && s.last.HeldReason == s.whyNot() && slices.Equal(s.last.Warnings, warnings):
 		return
 	default:
 		s.last.Held, s.last.HeldReason = s.waiting, s.whyNot()
 	}
+	s.last.Warnings = warnings
 	if err := s.last.Keep(ctx, s.bus, s.name); err != nil {
 		s.log.WarnContext(ctx, "store the result of the pass", "error", err)
 	}

@@ -65,6 +65,9 @@ func (v *visible) Holders(_ context.Context, dns []string) ([]*ldapsource.Entry,
 	return groups, v.fails
 }
 
+// CheckAttributes knows every attribute.
+func (v *visible) CheckAttributes(context.Context) error { return v.fails }
+
 var _ directory = (*visible)(nil)
 
 // newSession is a session of source x on a bus of its own, which has published

@@ -206,19 +206,26 @@ func TestSearchBases(t *testing.T) {
 	}
 }
 
-func TestCheckAttributes(t *testing.T) {
+func TestAttributesThatTheSchemaDoesNotKnowAreRefused(t *testing.T) {
 	t.Parallel()
 	srv := ldaptest.Start(t, ldaptest.Options{})
 	cfg := config(srv)
-	s, err := New(cfg, []string{"uid", "mail", "shoeSize", "surname", "cn;lang-fr"}, source(t, cfg).deps)
+	deps := source(t, cfg).deps
+	deps.Former = []string{"formerly"}
+	deps.Keys = func(attribute string) []string { return []string{"key.of." + attribute} }
+	s, err := New(cfg, []string{"uid", "mail", "displayNmae", "shoeSize", "surname", "cn;lang-fr", "formerly"}, deps)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := s.CheckAttributes(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	const want = "displaynmae (key.of.displaynmae): did you mean displayname?; " +
+		"shoesize (key.of.shoesize): correct it there, or add the attribute to the directory's schema; " +
+		"surname (key.of.surname): the directory calls it sn, write that name"
+	if err := s.CheckAttributes(t.Context()); !errors.Is(err, ErrUnknownAttribute) || !strings.HasSuffix(err.Error(), ": "+want) {
+		t.Errorf("got  %v\nwant %s", err, want)
 	}
-	if diff := cmp.Diff([]string{"shoesize", "surname (sn)"}, got); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+	// A session refuses it, too, before it reports any entry.
+	r := &recorder{mirror: map[ID]*Entry{}, settled: make(chan state, 1)}
+	if err := s.Watch(t.Context(), r); !errors.Is(err, ErrUnknownAttribute) || len(r.log) > 0 {
+		t.Errorf("a session ended with %v after %v, want a refusal before anything is reported", err, r.log)
 	}
 }

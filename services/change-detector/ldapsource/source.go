@@ -115,6 +115,12 @@ type Deps struct {
 	// Password resolves ldap.bind_password at each connect; nil for an anonymous
 	// source or one that binds by its client certificate.
 	Password func(context.Context) (string, error)
+	// Former are lower-case attributes that only an earlier configuration named: they
+	// are read, and the schema need not know them.
+	Former []string
+	// Keys returns the configuration keys that read a lower-case attribute, for
+	// errors; nil for none.
+	Keys func(attribute string) []string
 }
 
 // Source reads one configured source.

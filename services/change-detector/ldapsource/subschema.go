@@ -2,32 +2,71 @@ package ldapsource
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/go-ldap/ldap/v3"
+
+	"github.com/rollcall-scim/rollcall/pkg/spelling"
 )
 
-// CheckAttributes returns those of the attributes to be read that the server's
-// schema does not know under this name; where it knows them under another one,
-// that one stands behind in brackets.
-func (s *Source) CheckAttributes(ctx context.Context) ([]string, error) {
+// ErrUnknownAttribute says that the configuration names an attribute that the
+// directory's schema does not know. Such an attribute is absent from every entry, so
+// that a mapping of it would clear what the target has: the source is refused.
+var ErrUnknownAttribute = errors.New("the directory's schema does not know an attribute that the configuration names")
+
+// CheckAttributes connects and compares the attributes that the configuration names
+// with the server's schema. It returns ErrUnknownAttribute, with the keys and the
+// remedy, for those that the schema does not know under this name; any other error
+// says that the schema cannot be read, which proves nothing about the attributes.
+func (s *Source) CheckAttributes(ctx context.Context) error {
 	c, err := s.dial(ctx, s.where())
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer c.close()
 	server, err := s.rootDSE(c)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	schema, err := s.readSchema(c, server)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return s.unknown(schema), nil
+	return s.checkAttributes(schema)
+}
+
+// checkAttributes refuses the attributes that the schema does not know, all at once.
+func (s *Source) checkAttributes(schema *Schema) error {
+	var lines []string
+	for _, one := range s.unknown(schema) {
+		lines = append(lines, s.refusal(one))
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrUnknownAttribute, strings.Join(lines, "; "))
+}
+
+// refusal names an unknown attribute, the keys that read it and the remedy.
+func (s *Source) refusal(one unknownAttribute) string {
+	keys := []string{"sources." + s.cfg.Name}
+	if s.deps.Keys != nil {
+		if readers := s.deps.Keys(one.name); len(readers) > 0 {
+			keys = readers
+		}
+	}
+	hint := "correct it there, or add the attribute to the directory's schema"
+	switch {
+	case one.canonical != "":
+		hint = "the directory calls it " + one.canonical + ", write that name"
+	case one.nearest != "":
+		hint = "did you mean " + one.nearest + "?"
+	}
+	return fmt.Sprintf("%s (%s): %s", one.name, strings.Join(keys, ", "), hint)
 }
 
 // readSchema reads what the server says about its attributes and classes.
@@ -90,10 +129,16 @@ func (s *Source) learn(ctx context.Context, server *Server) error {
 	return s.mark(ctx, c, server)
 }
 
-// learnSchema reads the schema. Where it cannot be read, the one of the session
-// before stays, or filters are evaluated by the well-known attributes.
+// learnSchema reads the schema, and refuses a configuration that names attributes
+// which it does not know. Where it cannot be read, the one of the session before
+// stays, or filters are evaluated by the well-known attributes.
 func (s *Source) learnSchema(ctx context.Context, c *conn, server *Server) error {
 	schema, err := s.readSchema(c, server)
+	if err == nil {
+		if err := s.checkAttributes(schema); err != nil {
+			return err
+		}
+	}
 	switch {
 	case err == nil && s.schema.Load() != nil && s.schema.Load().schema.Equal(schema):
 		return nil
@@ -109,16 +154,30 @@ func (s *Source) learnSchema(ctx context.Context, c *conn, server *Server) error
 	return nil
 }
 
-func (s *Source) unknown(schema *Schema) []string {
-	var unknown []string
-	for _, name := range append([]string{s.id.attribute}, slices.Sorted(maps.Keys(s.visible))...) {
+// unknownAttribute is an attribute of the configuration that a schema does not know
+// under this name.
+type unknownAttribute struct {
+	name      string
+	canonical string // what the directory calls it; empty when it does not know it at all
+	nearest   string // a name that is spelt alike, or empty
+}
+
+// unknown are the attributes that the configuration names and the schema does not
+// know. What only an earlier configuration read is not judged.
+func (s *Source) unknown(schema *Schema) []unknownAttribute {
+	var unknown []unknownAttribute
+	names := append([]string{strings.ToLower(s.id.attribute)}, slices.Sorted(maps.Keys(s.visible))...)
+	for _, name := range slices.Compact(names) {
+		if slices.Contains(s.deps.Former, name) {
+			continue
+		}
 		switch canonical := schema.canonical(baseName(name)); canonical {
 		case baseName(name):
 		case "":
-			unknown = append(unknown, name)
+			unknown = append(unknown, unknownAttribute{name: name, nearest: spelling.Nearest(baseName(name), slices.Sorted(maps.Keys(schema.types)))})
 		default:
-			unknown = append(unknown, fmt.Sprintf("%s (%s)", name, canonical))
+			unknown = append(unknown, unknownAttribute{name: name, canonical: canonical})
 		}
 	}
-	return slices.Compact(unknown)
+	return unknown
 }

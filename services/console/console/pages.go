@@ -147,12 +147,18 @@ func (v *verdict) source(s status.Source) {
 	case s.Overdue:
 		v.add("Source %s: it was last read whole at %s. Does the directory answer? See `rollcall check`.", s.Name, when(s.LastPass.At))
 	}
+	for _, w := range s.Warnings {
+		v.add("Source %s: %s.", s.Name, w)
+	}
 	if s.Held > 0 {
 		v.add("Source %s: %d removals are held; see `rollcall held`.", s.Name, s.Held)
 	}
 }
 
 func (v *verdict) connection(c status.Connection) {
+	for _, w := range c.Warnings {
+		v.add("Connection %s: %s.", c.Name, w)
+	}
 	if c.Refused != "" {
 		v.add("Connection %s: its configuration is refused: %s.", c.Name, c.Refused)
 	} else if c.Generation == 0 {

@@ -24,9 +24,9 @@ func TestPageShowsAll(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 3, 2, 8, 15, 0, 0, time.UTC)
 	s := &status.Status{
-		Sources: []status.Source{{Name: "corp", Detector: "one", LastPass: &status.Pass{At: at, Mode: "usn", Users: 12, Groups: 3, HeldReason: "too many"}, Held: 7}},
+		Sources: []status.Source{{Name: "corp", Detector: "one", LastPass: &status.Pass{At: at, Mode: "usn", Users: 12, Groups: 3, HeldReason: "too many"}, Held: 7, Warnings: []string{"no group cn=staff"}}},
 		Connections: []status.Connection{{
-			Name: "wiki", Generation: 2, DryRun: true, FirstRun: true, Refused: "another source", Paused: &status.Pause{Reason: "outage", Message: "502", Since: at},
+			Name: "wiki", Generation: 2, Warnings: []string{"no attribute titel"}, DryRun: true, FirstRun: true, Refused: "another source", Paused: &status.Pause{Reason: "outage", Message: "502", Since: at},
 			Users: &worker.Summary{Active: 4, RefusedMembers: 1}, Drift: []*worker.DriftReport{drifted(false)},
 			Problems: []worker.ProblemOf{{Kind: "users", Entry: "0102", State: "parked", Message: "400 Bad Request"}},
 		}},
@@ -35,7 +35,7 @@ func TestPageShowsAll(t *testing.T) {
 	defer server.Close()
 	page := get(t, server.URL+"/")
 	for _, want := range []string{
-		"Something waits for a person.", "held: too many", "dry run: nothing is sent", "first run: nothing is disabled or deleted", "refused: another source",
+		"Something waits for a person.", "held: too many", "warning: no group cn=staff", "warning: no attribute titel", "dry run: nothing is sent", "first run: nothing is disabled or deleted", "refused: another source",
 		"paused (outage) since 2026-03-02 08:15:00 UTC: 502", "users compared with the target", "1 missing", "Not applied in wiki", "<code>0102</code>", "400 Bad Request",
 	} {
 		if !strings.Contains(page.body, want) {
@@ -74,6 +74,8 @@ func TestJudge(t *testing.T) {
 		{"drift", wiki(func(c *status.Connection) { c.Drift = []*worker.DriftReport{drifted(false)} }), "person", "", "Connection wiki: users were not as they were left (1 missing); see `rollcall drift wiki`."},
 		{"drift that is repaired", wiki(func(c *status.Connection) { c.Drift = []*worker.DriftReport{drifted(true)} }), "ok", "", ""},
 		{"held in the source", status.Status{Sources: []status.Source{{Name: "corp", Detector: "one", LastPass: &status.Pass{}, Held: 7}}}, "person", "", "Source corp: 7 removals are held; see `rollcall held`."},
+		{"a mistake in the source", status.Status{Sources: []status.Source{{Name: "corp", Detector: "one", LastPass: &status.Pass{}, Warnings: []string{"no group cn=staff"}}}}, "person", "", "Source corp: no group cn=staff."},
+		{"a mistake in the connection", wiki(func(c *status.Connection) { c.Warnings = []string{"no attribute titel"} }), "person", "", "Connection wiki: no attribute titel."},
 		{"held in the connection", wiki(func(c *status.Connection) { c.Groups.Held = 2 }), "person", "", "Connection wiki: removals of 2 groups are held; see `rollcall held`."},
 		{"parked and blocked", wiki(func(c *status.Connection) { c.Users.Parked = 1; c.Users.Blocked = 2 }), "person", "", "Connection wiki: 3 users cannot be applied; see `rollcall parked`."},
 		{"attributes without effect", wiki(func(c *status.Connection) { c.Users.Unapplied = 2 }), "person", "", "Connection wiki: the target did not apply 2 attributes of users; see `rollcall parked`."},

@@ -13,27 +13,33 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rollcall-scim/rollcall/pkg/connection"
-	"github.com/rollcall-scim/rollcall/pkg/scim"
-	"github.com/rollcall-scim/rollcall/pkg/worker"
-	"github.com/rollcall-scim/rollcall/services/change-detector/detector"
 	"github.com/rollcall-scim/rollcall/services/rollcall/allinone"
 )
 
 // finding is one line of check.
 type finding struct {
-	What   string `json:"what"`
-	OK     bool   `json:"ok"`
-	Detail string `json:"detail"`
+	What string `json:"what"`
+	OK   bool   `json:"ok"`
+	// Warning says that something could not be checked, which is no failure.
+	Warning bool   `json:"warning,omitempty"`
+	Detail  string `json:"detail"`
+
+	// configuration says that the configuration is what is wrong.
+	configuration bool
 }
 
-const checkTimeout = 20 * time.Second
+// checkTimeout bounds a check; a directory of 100,000 entries is read in ten seconds.
+const checkTimeout = 5 * time.Minute
 
 func (a *app) checkCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check",
 		Short: "Check configuration, secrets, directories, NATS and targets, one line each",
-		Long:  "Check configuration, secrets, directories, NATS and targets, one line each. Nothing\nis written anywhere. Exits with 1 where something is wrong.",
-		Args:  cobra.NoArgs,
+		Long: "Check configuration, secrets, directories, NATS and targets, and say what is found:\n" +
+			"users and groups in scope of each source and connection, and the totals of the\n" +
+			"targets. Directories are read whole; nothing is written anywhere.\n\n" +
+			"Exits with 3 where the configuration is wrong, and with 1 where something else is:\na server does not answer, a scope group is missing, a filter matches nothing.",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.load()
 			if err != nil {
@@ -47,41 +53,55 @@ func (a *app) checkCommand() *cobra.Command {
 }
 
 func (a *app) check(ctx context.Context, cfg *connection.Config) error {
-	findings := []finding{{"configuration", true, a.file}, secrets(cfg)}
+	findings := []finding{{What: "configuration", OK: true, Detail: a.file}, secrets(cfg)}
+	sources := map[string]*surveyed{}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Sources)) {
-		detail, err := detector.Probe(ctx, cfg, name)
-		findings = append(findings, result("source "+name, detail, err))
+		sources[name] = survey(ctx, cfg, name)
+		findings = append(findings, sources[name].findings...)
 	}
 	findings = append(findings, nats(ctx, cfg))
 	for _, name := range slices.Sorted(maps.Keys(cfg.Connections)) {
-		detail, err := probeTarget(ctx, cfg.Connections[name])
-		findings = append(findings, result("target "+name, detail, err))
+		c := cfg.Connections[name]
+		findings = append(findings, checkTarget(ctx, c)...)
+		findings = append(findings, sources[c.Source].inScope(c)...)
 	}
-	bad := slices.ContainsFunc(findings, func(f finding) bool { return !f.OK })
 	printed := a.print(findings, func(w io.Writer) error { return table(w, findings) })
-	if printed == nil && bad {
-		return errFound
+	if printed != nil {
+		return printed
 	}
-	return printed
+	return verdictOf(findings)
+}
+
+// verdictOf is nil where nothing is wrong. A configuration that is wrong comes first:
+// it is the cause of other failures.
+func verdictOf(findings []finding) error {
+	var verdict error
+	for _, f := range findings {
+		switch {
+		case f.OK:
+		case f.configuration:
+			return errFoundInConfiguration
+		default:
+			verdict = errFound
+		}
+	}
+	return verdict
 }
 
 func result(what, detail string, err error) finding {
 	if err != nil {
-		return finding{what, false, strings.ReplaceAll(err.Error(), "\n", "; ")}
+		return finding{What: what, Detail: strings.ReplaceAll(err.Error(), "\n", "; "), configuration: isConfiguration(err)}
 	}
-	return finding{what, true, detail}
+	return finding{What: what, OK: true, Detail: detail}
 }
 
 func secrets(cfg *connection.Config) finding {
-	if err := cfg.ResolveAll(); err != nil {
-		return result("secrets", "", err)
-	}
-	return finding{"secrets", true, "all resolved"}
+	return result("secrets", "all resolved", cfg.ResolveAll())
 }
 
 func nats(ctx context.Context, cfg *connection.Config) finding {
 	if cfg.NATS.URL == "" {
-		return finding{"nats", true, "embedded, data in " + cfg.NATS.DataDir}
+		return finding{What: "nats", OK: true, Detail: "embedded, data in " + cfg.NATS.DataDir}
 	}
 	b, err := allinone.Attach(ctx, cfg)
 	if err != nil {
@@ -91,32 +111,15 @@ func nats(ctx context.Context, cfg *connection.Config) finding {
 	return result("nats", cfg.NATS.URL, b.Ready(ctx))
 }
 
-// probeTarget reads one page of users: it proves the URL and the credentials.
-func probeTarget(ctx context.Context, c *connection.Connection) (string, error) {
-	client, err := worker.NewReader(c)
-	if err != nil {
-		return "", err
-	}
-	defer client.Close()
-	if said, err := client.Discover(ctx); err == nil { // what it does not say is taken from the profile
-		client.Follow(client.Profile().With(said, scim.Learned{}))
-	}
-	_, err = client.Find(ctx, scim.KindUser, "userName", "rollcall-check-nobody")
-	switch {
-	case scim.IsUnauthorized(err):
-		return "", fmt.Errorf("%w; check connections.%s.target.auth", err, c.Name)
-	case err != nil:
-		return "", fmt.Errorf("%w; check connections.%s.target.url", err, c.Name)
-	}
-	return c.Target.URL + " answers", nil
-}
-
 func table(w io.Writer, findings []finding) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, f := range findings {
 		mark := "ok"
-		if !f.OK {
+		switch {
+		case !f.OK:
 			mark = "FAIL"
+		case f.Warning:
+			mark = "warn"
 		}
 		if _, err := fmt.Fprintf(t, "%s\t%s\t%s\n", mark, f.What, f.Detail); err != nil {
 			return err

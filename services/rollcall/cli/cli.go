@@ -17,6 +17,7 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/service"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
+	"github.com/rollcall-scim/rollcall/services/change-detector/ldapsource"
 	"github.com/rollcall-scim/rollcall/services/rollcall/allinone"
 )
 
@@ -26,9 +27,12 @@ const (
 	exitConfiguration = 3
 )
 
-// errFound says that a command did its work and found something wrong; its
-// output has said what.
-var errFound = errors.New("found problems")
+// errFound and errFoundInConfiguration say that a command did its work and found
+// something wrong, in the second case with the configuration; its output has said what.
+var (
+	errFound                = errors.New("found problems")
+	errFoundInConfiguration = errors.New("found problems in the configuration")
+)
 
 // app is what every command needs.
 type app struct {
@@ -44,22 +48,37 @@ func Main(args []string, out, errOut io.Writer) int {
 	defer stop()
 	root := newRoot(out, errOut)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	return exitCode(root.ExecuteContext(ctx), errOut)
+}
+
+// exitCode says what is wrong, where the output of the command has not, and returns
+// the exit code: the same one for the same fault, whatever the command.
+func exitCode(err error, errOut io.Writer) int {
 	var faults connection.Faults
 	switch {
 	case err == nil:
 		return 0
 	case errors.Is(err, errFound):
 		return exitFailure
+	case errors.Is(err, errFoundInConfiguration):
+		return exitConfiguration
 	case errors.Is(err, errChanges):
 		return exitChanges
 	case errors.As(err, &faults):
 		_, _ = fmt.Fprintln(errOut, err)
-		return exitConfiguration
 	default:
 		_, _ = fmt.Fprintln(errOut, "rollcall:", err)
-		return exitFailure
 	}
+	if isConfiguration(err) {
+		return exitConfiguration
+	}
+	return exitFailure
+}
+
+// isConfiguration says that an error is a fault of the configuration.
+func isConfiguration(err error) bool {
+	var faults connection.Faults
+	return errors.As(err, &faults) || errors.Is(err, ldapsource.ErrUnknownAttribute)
 }
 
 func newRoot(out, errOut io.Writer) *cobra.Command {

@@ -34,7 +34,7 @@ func (a *app) planCommand() *cobra.Command {
 		Long: "Show what `rollcall run` would do right now: a summary, then each entry. Directories\n" +
 			"and targets are read, nothing is written to them, and nothing is published. It works\n" +
 			"before the first run, while Rollcall runs, and with an edited file beside a running\n" +
-			"Rollcall.\n\nExits with 0 where nothing would change, with 2 where something would.",
+			"Rollcall.\n\nExits with 0 where nothing would change, with 2 where something would, and with 1\nwhere something is probably wrong: a scope group that is missing, a filter that\nmatches nothing.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.load()
@@ -63,7 +63,14 @@ func (a *app) planCommand() *cobra.Command {
 	return cmd
 }
 
+// changes says whether a plan has something to do, or, first of all, something that is
+// probably wrong.
 func changes(plans []preview.Connection) error {
+	for _, p := range plans {
+		if len(p.Warnings) > 0 {
+			return errFound
+		}
+	}
 	for _, p := range plans {
 		if len(p.Entries) > 0 {
 			return errChanges
@@ -112,6 +119,7 @@ func printPlans(w io.Writer, plans []preview.Connection, brief bool) error {
 	p := &printer{w: t}
 	for _, c := range plans {
 		p.line("%s: %s", c.Name, summary(c))
+		p.warnings(c.Warnings)
 		if brief {
 			continue
 		}

@@ -41,6 +41,7 @@ func printStatus(w io.Writer, s *status.Status) error {
 		}
 		if one.LastPass == nil {
 			p.line("%s\t%s\tnever\t-\t-\t%d", one.Name, holder, one.Held)
+			p.warnings(one.Warnings)
 			continue
 		}
 		l := one.LastPass
@@ -51,6 +52,7 @@ func printStatus(w io.Writer, s *status.Status) error {
 		if l.HeldReason != "" {
 			p.line("  held: %s", l.HeldReason)
 		}
+		p.warnings(one.Warnings)
 	}
 	p.line("")
 	p.line("CONNECTION\tKIND\tACTIVE\tDISABLED\tREMOVED\tBACKLOG\tHELD\tPARKED\tBLOCKED\tRETRYING")
@@ -63,6 +65,7 @@ func printStatus(w io.Writer, s *status.Status) error {
 		if one.FirstRun {
 			p.line("  first run: nothing is disabled or deleted without approval until all entries were looked at")
 		}
+		p.warnings(one.Warnings)
 		if one.Refused != "" {
 			p.line("  refused: %s", one.Refused)
 		}
@@ -89,6 +92,12 @@ type printer struct {
 func (p *printer) line(format string, args ...any) {
 	if p.err == nil {
 		_, p.err = fmt.Fprintf(p.w, format+"\n", args...)
+	}
+}
+
+func (p *printer) warnings(warnings []string) {
+	for _, w := range warnings {
+		p.line("  WARNING: %s", w)
 	}
 }
 

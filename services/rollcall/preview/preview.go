@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
@@ -60,6 +61,8 @@ type Connection struct {
 	Entries   []Entry `json:"entries"`
 	// Refused says why the configuration would not become current.
 	Refused string `json:"refused,omitempty"`
+	// Warnings say what is probably wrong, each with the key and the remedy.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Run is the table of contents of a preview:
@@ -69,12 +72,13 @@ type Connection struct {
 //  3. the same of its groups, with the members that they would have
 func Run(ctx context.Context, cfg *connection.Config, b *bus.Bus, log *slog.Logger) ([]Connection, error) {
 	sources := map[string][]detector.Desired{}
+	warnings := map[string][]string{}
 	for name := range cfg.Sources {
-		desired, err := detector.Preview(ctx, cfg, name, b, log) // 1
+		desired, found, err := detector.Preview(ctx, cfg, name, b, log) // 1
 		if err != nil {
 			return nil, fmt.Errorf("sources.%s: %w", name, err)
 		}
-		sources[name] = desired
+		sources[name], warnings[name] = desired, found.Warnings
 	}
 	return Connections(ctx, cfg, b, sources)
 }
@@ -87,13 +91,35 @@ func Connections(ctx context.Context, cfg *connection.Config, b *bus.Bus, source
 		if err != nil {
 			return nil, fmt.Errorf("connections.%s: %w", name, err)
 		}
+		unknown := v.unknownAttributes(ctx)
 		one, err := v.run(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("connections.%s: %w", name, err)
 		}
+		one.Warnings = append(concerning(name, warnings[cfg.Connections[name].Source]), unknown...)
 		all = append(all, *one)
 	}
 	return all, nil
+}
+
+// concerning are the warnings of a source that concern a connection: all but those of
+// other connections.
+func concerning(name string, warnings []string) []string {
+	return slices.DeleteFunc(slices.Clone(warnings), func(w string) bool {
+		return strings.HasPrefix(w, "connections.") && !strings.HasPrefix(w, "connections."+name+".")
+	})
+}
+
+// unknownAttributes are those of the mapping that the target does not have, by what it
+// says about itself. A target that says nothing contradicts nothing; one that does not
+// answer ends the preview where its users are read.
+func (v *view) unknownAttributes(ctx context.Context) []string {
+	said, err := v.target.Discover(ctx)
+	if err != nil {
+		return nil
+	}
+	unknown, _ := v.connection.CheckAttributes(said)
+	return unknown
 }
 
 // run is steps 2 and 3 for one connection.
