@@ -78,7 +78,8 @@ type Bus struct {
 const requestTimeout = 5 * time.Second
 
 // Connect opens the connection and waits until the server answers. It
-// reconnects by itself for ever afterwards.
+// reconnects by itself for ever afterwards. ErrTooOld means that the server must not
+// be used.
 func Connect(ctx context.Context, cfg Config) (*Bus, error) {
 	b := &Bus{cfg: cfg, log: cfg.Log, tracer: cfg.Tracer}
 	if b.log == nil {
@@ -94,6 +95,10 @@ func Connect(ctx context.Context, cfg Config) (*Bus, error) {
 	nc, err := nats.Connect(cfg.URL, options...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS at %q: %w; check nats.url and nats.credentials", cfg.URL, err)
+	}
+	if err := checkVersion(nc.ConnectedServerVersion()); err != nil {
+		nc.Close()
+		return nil, err
 	}
 	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(requestTimeout))
 	if err != nil {
@@ -122,7 +127,12 @@ func (b *Bus) options() ([]nats.Option, error) {
 				b.log.Warn("nats connection lost, reconnecting", "error", err)
 			}
 		}),
-		nats.ReconnectHandler(func(*nats.Conn) { b.log.Info("nats connection is back") }),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			b.log.Info("nats connection is back")
+			if err := checkVersion(nc.ConnectedServerVersion()); err != nil {
+				b.log.Error("the nats server is too old, and the next start refuses it", "error", err)
+			}
+		}),
 	}
 	if b.cfg.InProcess != nil {
 		options = append(options, nats.InProcessServer(b.cfg.InProcess))

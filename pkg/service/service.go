@@ -169,7 +169,7 @@ const (
 // Connect opens the bus of a service that runs alone, adds it to the readiness probe
 // and sets the streams up. It waits for a NATS that is not there yet, which is not
 // rare where both start at the same time, until ctx ends; only a configuration that
-// cannot be right is an error.
+// cannot be right, and a server that is too old, are errors.
 func Connect(ctx context.Context, env *Env, name string) (*bus.Bus, error) {
 	return connect(ctx, env, name, (*bus.Bus).Setup)
 }
@@ -207,6 +207,9 @@ func connect(ctx context.Context, env *Env, name string, prepare func(*bus.Bus, 
 // open is one attempt at connect.
 func open(ctx context.Context, env *Env, name string, prepare func(*bus.Bus, context.Context) error) (*bus.Bus, error) {
 	b, err := Dial(ctx, env.Config, name, env.Log)
+	if errors.Is(err, bus.ErrTooOld) {
+		return nil, backoff.Permanent(err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package service
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/bus/bustest"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 )
 
@@ -63,6 +65,15 @@ func TestConnectRefusesWhatCannotBeRight(t *testing.T) {
 	env := &Env{Config: &connection.Config{}, Log: slog.New(slog.DiscardHandler), checks: map[string]func() error{}}
 	if _, err := Connect(t.Context(), env, "test"); err == nil || !strings.Contains(err.Error(), "nats.url") {
 		t.Errorf("without an address: %v", err)
+	}
+}
+
+// A server that is too old is no reason to wait.
+func TestConnectRefusesAnOldServer(t *testing.T) {
+	t.Parallel()
+	env := &Env{Config: &connection.Config{NATS: connection.NATS{URL: bustest.Greeter(t, "2.14.1")}}, Log: slog.New(slog.DiscardHandler), checks: map[string]func() error{}}
+	if _, err := Connect(t.Context(), env, "test"); !errors.Is(err, bus.ErrTooOld) {
+		t.Errorf("%v, want %v", err, bus.ErrTooOld)
 	}
 }
 
