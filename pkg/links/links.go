@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -46,6 +47,7 @@ type Store struct {
 
 	mu      sync.Mutex
 	foreign map[string]sighting
+	pruned  time.Time // when old sightings were dropped last
 }
 
 // sighting is a foreign claim as it was first seen, by our own clock.
@@ -131,6 +133,7 @@ func (s *Store) Busy(r *Record) bool {
 	}
 	seen, known := s.foreign[key]
 	if !known || seen.revision != r.revision {
+		s.prune()
 		s.foreign[key] = sighting{revision: r.revision, since: time.Now()}
 		return true
 	}
@@ -146,6 +149,21 @@ func (s *Store) Busy(r *Record) bool {
 func (s *Store) Abandoned(l *provisioningv1.Link) bool {
 	c := l.GetClaim()
 	return c.GetSince() != nil && c.GetOwner() != s.owner
+}
+
+// sightingLife is how long a sighting is kept, in leases: an entry that is not asked for
+// again meanwhile was finished by its worker, and another replica was told.
+const sightingLife = 10
+
+// prune drops, once in a lease, the sightings of entries that are not asked for any
+// more; s.mu is held. A claim that is seen again after that waits for another lease.
+func (s *Store) prune() {
+	lease := failpoint.Scale(Lease)
+	if time.Since(s.pruned) < lease {
+		return
+	}
+	s.pruned = time.Now()
+	maps.DeleteFunc(s.foreign, func(_ string, one sighting) bool { return time.Since(one.since) > sightingLife*lease })
 }
 
 // Claim makes this worker the one that may write to the target for an entry that

@@ -14,8 +14,7 @@ import (
 // again that held its name for another entry.
 func (m *mirror) touchHolders(e *entry) {
 	m.touchKeys(e)
-	m.former[e.name].mark(m.reread)
-	delete(m.former, e.name)
+	m.former.take(e.name, m.reread)
 }
 
 // touchKeys looks again at the groups that hold an entry.
@@ -254,6 +253,8 @@ func (m *mirror) bury(e *entry) {
 	m.touchKeys(e)
 	m.touchReferrers(e.name)
 	m.unindex(e)
+	delete(m.asked, e.id)
+	delete(m.rules.complained, e.id)
 	if owned {
 		m.swapName(e.name, "")
 	}
@@ -280,7 +281,7 @@ func (m *mirror) swapName(from, to string) {
 		m.moved[from] = to
 	}
 	for id := range m.referrers[from].all() {
-		m.former.add(from, id)
+		m.hadName(from, id)
 	}
 	m.touchReferrers(from)
 	if m.rules.memberValues != membersByID && m.rules.memberValues != membersByUID {
@@ -308,7 +309,7 @@ func (m *mirror) swapMember(group ID, from, to string) {
 		m.holders.add(to, group)
 		m.suspects[group] = time.Now().Add(renameLag)
 	}
-	m.former.add(from, group)
+	m.hadName(from, group)
 	m.dirty[group] = struct{}{}
 }
 
@@ -325,7 +326,7 @@ func (m *mirror) swapJoined(user ID, from, to string) {
 	if to != "" {
 		m.joiners.add(to, user)
 	}
-	m.former.add(from, user)
+	m.hadName(from, user)
 	m.dirty[user] = struct{}{}
 }
 

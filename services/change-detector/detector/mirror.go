@@ -82,7 +82,7 @@ type mirror struct {
 	// former are entries that held a name whose entry went away or was renamed. A
 	// server may have cleaned them up in silence, so that they are read again
 	// before an entry that takes the name becomes a member.
-	former idIndex
+	former formerHolders
 	// renames are the names that entries had until a moment ago. A server follows a
 	// rename in its groups a moment later and in silence; a group that is written
 	// within that moment is sent with the former name.
@@ -126,7 +126,7 @@ type mirror struct {
 func newMirror(r *rules) *mirror {
 	return &mirror{
 		rules: r, entries: map[ID]*entry{}, ghosts: map[ID]*entry{}, byName: map[string]*entry{}, byUID: map[string]ID{},
-		holders: idIndex{}, joiners: idIndex{}, referrers: idIndex{}, moved: map[string]string{}, former: idIndex{}, below: map[string]int{},
+		holders: idIndex{}, joiners: idIndex{}, referrers: idIndex{}, moved: map[string]string{}, former: newFormerHolders(), below: map[string]int{},
 		renames: map[string]rename{}, suspects: map[ID]time.Time{}, replaced: map[ID]ID{}, dirty: map[ID]struct{}{}, reread: map[ID]struct{}{},
 		newcomers: map[ID]struct{}{}, asked: map[ID]struct{}{},
 	}
@@ -136,6 +136,7 @@ func newMirror(r *rules) *mirror {
 func (m *mirror) Begin() {
 	m.reading = true
 	m.reads++
+	m.former.begin()
 }
 
 // see notes that an entry was put in this full read.
@@ -282,6 +283,7 @@ func (m *mirror) Complete() {
 		}
 	}
 	m.reading, m.full = false, true
+	m.former.complete()
 	clear(m.moved)
 	clear(m.asked)
 	m.doubtStrangers(time.Now())

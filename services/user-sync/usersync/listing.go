@@ -43,6 +43,8 @@ type accounts struct {
 
 	mu      sync.Mutex
 	listing *scim.Listing // nil: none
+	// gone are accounts that went away since the listing began; nil while none is made
+	// or kept.
 	gone    map[string]struct{}
 	listed  time.Time
 	failed  time.Time
@@ -146,9 +148,10 @@ func (a *accounts) read(ctx context.Context, from int) error {
 	a.running = nil
 	switch {
 	case ctx.Err() != nil:
+		a.gone = nil
 		return ctx.Err()
 	case err != nil:
-		a.failed = time.Now()
+		a.gone, a.failed = nil, time.Now()
 		a.log.InfoContext(ctx, "the target's users are looked up one by one: their listing cannot be used", "error", err)
 	default:
 		a.listing, a.listed = listing, time.Now()
@@ -161,8 +164,12 @@ func (a *accounts) read(ctx context.Context, from int) error {
 func (a *accounts) forget(listing *scim.Listing) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.listing == listing {
-		a.listing = nil
+	if a.listing != listing {
+		return
+	}
+	a.listing = nil
+	if a.running == nil {
+		a.gone = nil
 	}
 }
 
