@@ -19,19 +19,32 @@ import (
 // maxFile bounds a configuration file.
 const maxFile = 4 << 20
 
+// ErrUnreadable means that the configuration file cannot be read.
+var ErrUnreadable = errors.New("the configuration cannot be read")
+
 // Load reads and checks the file at path. What is wrong with it comes back as
-// Faults, all at once. Secrets are not read; see ResolveAll.
+// Faults, all at once; ErrUnreadable means that there is no such file, or no right to
+// read it. Secrets are not read; see ResolveAll.
 func Load(path string) (*Config, error) {
 	f, err := os.Open(path) //nolint:gosec // the path is the operator's
 	if err != nil {
-		return nil, fmt.Errorf("open configuration: %w", err)
+		return nil, fmt.Errorf("%w: %w%s", ErrUnreadable, err, whence(path))
 	}
 	defer f.Close() //nolint:errcheck // only read
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}
 	return Parse(filepath.Base(path), data)
+}
+
+// whence names the working directory, where a path is relative to it.
+func whence(path string) string {
+	here, err := os.Getwd()
+	if err != nil || filepath.IsAbs(path) {
+		return ""
+	}
+	return ", in " + here
 }
 
 // Parse checks a configuration and fills in its defaults and presets. The name

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -105,7 +106,7 @@ func resolveFile(path string) (string, error) {
 func readSecret(path string) (string, error) {
 	f, err := os.Open(path) //nolint:gosec // the path is the operator's
 	if err != nil {
-		return "", fmt.Errorf("open secret: %w; create the file or give this user access to it", err)
+		return "", fmt.Errorf("open secret: %w; create the file or give this user access to it%s", err, elsewhere(path))
 	}
 	defer f.Close() //nolint:errcheck // only read
 	data, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
@@ -120,6 +121,16 @@ func readSecret(path string) (string, error) {
 		return "", fmt.Errorf("the secret file %s is empty; write the secret into it", path)
 	}
 	return value, nil
+}
+
+// elsewhere is the remedy for a relative path that is read from another working
+// directory.
+func elsewhere(path string) string {
+	here, err := os.Getwd()
+	if err != nil || filepath.IsAbs(path) {
+		return ""
+	}
+	return ", or write an absolute path: this one is relative to the working directory, " + here
 }
 
 // String returns *** in place of the secret.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/ext"
 
+	"github.com/rollcall-scim/rollcall/pkg/spelling"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 )
 
@@ -149,7 +151,7 @@ func check(kind directoryv1.Kind, source string) (*checked, error) {
 		return nil, err
 	}
 	tree, issues := env.compile(source)
-	if err := issuesError(kind, issues); err != nil {
+	if err := issuesError(kind, source, issues); err != nil {
 		return nil, err
 	}
 	c := &checked{env: env, ast: tree, kind: kind, source: source}
@@ -173,13 +175,13 @@ func (c *checked) plan() (*Expression, error) {
 }
 
 // issuesError turns CEL's issues into faults with the words of this project.
-func issuesError(kind directoryv1.Kind, issues *cel.Issues) error {
+func issuesError(kind directoryv1.Kind, source string, issues *cel.Issues) error {
 	if issues.Err() == nil {
 		return nil
 	}
 	var faults []*SourceError
 	for _, issue := range issues.Errors() {
-		problem, cure := explain(kind, issue)
+		problem, cure := explain(kind, source, issue)
 		faults = append(faults, &SourceError{
 			Line:    max(issue.Location.Line(), 1),
 			Column:  max(issue.Location.Column(), 0) + 1,
@@ -191,10 +193,17 @@ func issuesError(kind directoryv1.Kind, issues *cel.Issues) error {
 }
 
 // explain rewrites the messages that a person meets most.
-func explain(kind directoryv1.Kind, issue *common.Error) (problem, cure string) {
+func explain(kind directoryv1.Kind, source string, issue *common.Error) (problem, cure string) {
 	message, _, _ := strings.Cut(issue.Message, "\n")
 	name := kindName(kind)
+	function := calledIn(source, message)
 	switch {
+	case function != "":
+		message = "there is no function " + function
+		if meant := spelling.Nearest(function, functionNames()); meant != "" {
+			return message, "did you mean " + meant + "?"
+		}
+		return message, "docs/configuration.md lists the functions"
 	case strings.HasPrefix(message, "undeclared reference to 'user'"), strings.HasPrefix(message, "undeclared reference to 'group'"):
 		return message, "the entry is named " + name + " here"
 	case strings.HasPrefix(message, "undeclared reference to"):
@@ -208,6 +217,27 @@ func explain(kind directoryv1.Kind, issue *common.Error) (problem, cure string) 
 	default:
 		return message, ""
 	}
+}
+
+// undeclared takes the name out of CEL's message about one that it does not know.
+var undeclared = regexp.MustCompile(`^undeclared reference to '([^']*)'`)
+
+// calledIn is the name that a message says is not declared, where the source calls it
+// as a function; empty where it does not.
+func calledIn(source, message string) string {
+	found := undeclared.FindStringSubmatch(message)
+	if found == nil || !regexp.MustCompile(`(^|[^\w])`+regexp.QuoteMeta(found[1])+`\s*\(`).MatchString(source) {
+		return ""
+	}
+	return found[1]
+}
+
+func functionNames() []string {
+	var names []string
+	for _, f := range Functions() {
+		names = append(names, f.Name)
+	}
+	return names
 }
 
 // refusedResult says why a result of type t cannot become a SCIM value.

@@ -28,12 +28,15 @@ import (
 // Version is stamped by the build.
 var Version = "dev" //nolint:gochecknoglobals // the linker writes it
 
-// Exit codes.
+// Exit codes, as those of `rollcall`, where 2 says that there is something to do.
 const (
-	ExitOK = iota
-	ExitFailure
-	ExitConfiguration
+	ExitOK            = 0
+	ExitFailure       = 1
+	ExitConfiguration = 3
 )
+
+// ErrConfiguration means that a service cannot run with its configuration.
+var ErrConfiguration = errors.New("the configuration cannot be right")
 
 const (
 	headerTimeout   = 5 * time.Second
@@ -88,6 +91,9 @@ func main(name, purpose string, args []string, out io.Writer, run func(ctx conte
 	defer stop()
 	if err := Run(ctx, name, cfg, run); err != nil {
 		_, _ = fmt.Fprintf(out, "%s: %v\n", name, err)
+		if errors.Is(err, ErrConfiguration) {
+			return ExitConfiguration
+		}
 		return ExitFailure
 	}
 	return ExitOK
@@ -156,7 +162,7 @@ func (e *Env) readiness(w http.ResponseWriter, _ *http.Request) {
 }
 
 var (
-	errNoNATS      = errors.New("nats.url: is empty; a service that runs alone needs an external NATS (only `rollcall run` has one embedded)")
+	errNoNATS      = fmt.Errorf("%w: nats.url: is empty; a service that runs alone needs an external NATS (only `rollcall run` has one embedded)", ErrConfiguration)
 	errUnconnected = errors.New("the connection to NATS is down")
 )
 
@@ -237,7 +243,7 @@ func credentials(n connection.NATS) (string, error) {
 	}
 	text, err := n.Credentials.Resolve()
 	if err != nil {
-		return "", fmt.Errorf("nats.credentials: %w", err)
+		return "", fmt.Errorf("%w: nats.credentials: %w", ErrConfiguration, err)
 	}
 	return text, nil
 }

@@ -48,21 +48,79 @@ type Server struct {
 func Start(cfg Config) (*Server, error) {
 	run := filepath.Join(cfg.DataDir, "run")
 	if err := os.MkdirAll(run, 0o700); err != nil {
-		return nil, fmt.Errorf("create data directory: %w; set nats.data_dir to a directory that this user can write", err)
+		return nil, unwritable("create", err)
 	}
-	lock := flock.New(filepath.Join(cfg.DataDir, "LOCK"))
-	locked, err := lock.TryLock()
+	lock, err := tryLock(cfg.DataDir)
 	if err != nil {
-		return nil, fmt.Errorf("lock data directory: %w; set nats.data_dir to a directory that this user can write", err)
-	}
-	if !locked {
-		return nil, fmt.Errorf("%w: %s; stop the other `rollcall run`, or give this one its own nats.data_dir", ErrLocked, cfg.DataDir)
+		return nil, err
 	}
 	s := &Server{lock: lock, run: run}
 	if err := s.start(cfg); err != nil {
 		return nil, errors.Join(err, lock.Unlock())
 	}
 	return s, nil
+}
+
+const lockFile = "LOCK"
+
+// tryLock locks a data directory; ErrLocked means that another process has.
+func tryLock(dataDir string) (*flock.Flock, error) {
+	lock := flock.New(filepath.Join(dataDir, lockFile))
+	locked, err := lock.TryLock()
+	if err != nil {
+		return nil, unwritable("lock", err)
+	}
+	if !locked {
+		return nil, fmt.Errorf("%w: %s; stop the other `rollcall run`, or give this one its own nats.data_dir", ErrLocked, absolute(dataDir))
+	}
+	return lock, nil
+}
+
+func unwritable(what string, err error) error {
+	return fmt.Errorf("%s data directory: %w; set nats.data_dir to a directory that this user can write", what, err)
+}
+
+// absolute is the whole path of a directory, which a relative one is only together
+// with the working directory.
+func absolute(dir string) string {
+	if whole, err := filepath.Abs(dir); err == nil {
+		return whole
+	}
+	return dir
+}
+
+// Inspect says whether a server could start on a data directory: ErrLocked means that
+// one runs there. It leaves nothing behind.
+func Inspect(dataDir string) error {
+	dir := absolute(dataDir)
+	for { // the directory, or the one in which it would be created
+		info, err := os.Stat(dir)
+		if err == nil && !info.IsDir() {
+			return unwritable("use", fmt.Errorf("%s is no directory", dir)) //nolint:err113 // said once, to an operator
+		}
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, os.ErrNotExist) || dir == filepath.Dir(dir) {
+			return unwritable("read", err)
+		}
+		dir = filepath.Dir(dir)
+	}
+	probe, err := os.MkdirTemp(dir, ".rollcall-check-")
+	if err != nil {
+		return unwritable("write to", err)
+	}
+	if err := os.Remove(probe); err != nil {
+		return unwritable("write to", err)
+	}
+	if _, err := os.Stat(filepath.Join(dataDir, lockFile)); errors.Is(err, os.ErrNotExist) {
+		return nil // no server ever ran there
+	}
+	lock, err := tryLock(dataDir)
+	if err != nil {
+		return err
+	}
+	return lock.Unlock()
 }
 
 func (s *Server) start(cfg Config) error {
@@ -142,9 +200,18 @@ func (s *Server) Close() {
 func Running(dataDir string) (url, seed string, err error) {
 	address, err := os.ReadFile(filepath.Join(dataDir, "run", addressFile)) //nolint:gosec // the directory is the operator's configuration
 	if err != nil {
-		return "", "", fmt.Errorf("find a running Rollcall in %s: %w; start `rollcall run` or set nats.url", dataDir, err)
+		return "", "", fmt.Errorf("find a running Rollcall in %s: %w; start `rollcall run`, or set nats.url%s", absolute(dataDir), err, elsewhere(dataDir))
 	}
 	return string(trimNewline(address)), filepath.Join(dataDir, "run", seedFile), nil
+}
+
+// elsewhere is the remedy for a relative data directory that was looked for from
+// another working directory.
+func elsewhere(dataDir string) string {
+	if filepath.IsAbs(dataDir) {
+		return ""
+	}
+	return fmt.Sprintf("; nats.data_dir %s is relative to the working directory: change to the one in which `rollcall run` was started, or write an absolute path", dataDir)
 }
 
 func trimNewline(b []byte) []byte {

@@ -6,10 +6,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
+	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/go-ldap/ldap/v3"
@@ -175,11 +178,35 @@ func (s *Source) secure(ctx context.Context, c *conn, u *url.URL, timeout time.D
 	defer cancel()
 	encrypted := tls.Client(c.raw, config)
 	if err := encrypted.HandshakeContext(ctx); err != nil {
-		return s.tlsFault(c.url, err)
+		return s.handshakeFault(c.url, err)
 	}
 	c.Conn = ldap.NewConn(encrypted, true)
 	c.Start()
 	return nil
+}
+
+// handshakeFault tells a port that does not speak TLS from the start, which answers in
+// another protocol or hangs up, from a certificate that is not accepted.
+func (s *Source) handshakeFault(at string, err error) error {
+	if _, other := errors.AsType[tls.RecordHeaderError](err); other || hungUp(err) {
+		return fmt.Errorf("start TLS with %s: %w: the port does not speak TLS from the start; write the port of ldaps (636), or ldap:// with start_tls: true, in %s",
+			at, err, s.key("ldap.urls"))
+	}
+	return s.tlsFault(at, err)
+}
+
+// clearFault adds to a request without TLS that got no answer of LDAP that the port may
+// want it.
+func (s *Source) clearFault(at string, err error) error {
+	answer, is := errors.AsType[*ldap.Error](err)
+	if !strings.HasPrefix(at, "ldap:") || s.cfg.LDAP.StartTLS || is && answer.ResultCode < ldap.ErrorNetwork {
+		return err
+	}
+	return fmt.Errorf("%w; where the port speaks TLS from the start, write ldaps:// in %s", err, s.key("ldap.urls"))
+}
+
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 func (s *Source) tlsFault(at string, err error) error {
@@ -230,7 +257,7 @@ func (s *Source) bind(ctx context.Context, c *conn) error {
 		return fmt.Errorf("%s: it is empty, and an empty password binds as nobody", s.key("ldap.bind_password"))
 	}
 	if err := c.within(func() error { return c.Bind(dn, password) }); err != nil {
-		return fmt.Errorf("bind %s to %s: %w", dn, c.url, s.cure(err, ""))
+		return fmt.Errorf("bind %s to %s: %w", dn, c.url, s.clearFault(c.url, s.cure(err, "")))
 	}
 	return nil
 }

@@ -28,6 +28,21 @@ func TestProbe(t *testing.T) {
 	}
 }
 
+// The wrong port is told from a wrong certificate, and from wrong credentials.
+func TestWrongPortIsNamed(t *testing.T) {
+	t.Parallel()
+	srv := ldaptest.Start(t, ldaptest.Options{TLS: true})
+	for _, test := range []struct{ name, url, want string }{
+		{"ldaps on the port of ldap", "ldaps" + strings.TrimPrefix(srv.URL, "ldap"), "the port does not speak TLS from the start; write the port of ldaps (636), or ldap:// with start_tls: true, in sources.corp.ldap.urls"},
+		{"ldap on the port of ldaps", "ldap" + strings.TrimPrefix(srv.TLSURL, "ldaps"), "write ldaps:// in sources.corp.ldap.urls"},
+	} {
+		_, err := source(t, config(srv, func(c *connection.Source) { c.LDAP.URLs = []string{test.url} })).Probe(t.Context())
+		if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "ca_file") || strings.Contains(err.Error(), "bind_dn") {
+			t.Errorf("%s: %v, want %q", test.name, err, test.want)
+		}
+	}
+}
+
 func TestProbe_mode(t *testing.T) {
 	t.Parallel()
 	plain := ldaptest.Start(t, ldaptest.Options{NoSync: true})

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rollcall-scim/rollcall/pkg/connection"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	"github.com/rollcall-scim/rollcall/services/rollcall/allinone"
 )
 
@@ -53,16 +55,31 @@ func (a *app) checkCommand() *cobra.Command {
 }
 
 func (a *app) check(ctx context.Context, cfg *connection.Config) error {
-	findings := []finding{{What: "configuration", OK: true, Detail: a.file}, secrets(cfg)}
+	unread := secretsOf(cfg)
+	findings := []finding{{What: "configuration", OK: true, Detail: a.file}, result("secrets", "all resolved", unread.orNil())}
+	dataDir, running := checkDataDir(cfg)
+	findings = append(append(findings, dataDir...), checkPorts(ctx, cfg, running)...)
 	sources := map[string]*surveyed{}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Sources)) {
+		if unread.below("sources." + name + ".") {
+			findings = append(findings, finding{What: "source " + name, Detail: notAsked, configuration: true})
+			continue
+		}
 		sources[name] = survey(ctx, cfg, name)
 		findings = append(findings, sources[name].findings...)
 	}
-	findings = append(findings, nats(ctx, cfg))
+	if unread.below("nats.") {
+		findings = append(findings, finding{What: "nats", Detail: notAsked, configuration: true})
+	} else {
+		findings = append(findings, checkNATS(ctx, cfg)...)
+	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Connections)) {
 		c := cfg.Connections[name]
-		findings = append(findings, checkTarget(ctx, c)...)
+		if unread.below("connections." + name + ".") {
+			findings = append(findings, finding{What: "target " + name, Detail: notAsked, configuration: true})
+		} else {
+			findings = append(findings, checkTarget(ctx, c)...)
+		}
 		findings = append(findings, sources[c.Source].inScope(c)...)
 	}
 	printed := a.print(findings, func(w io.Writer) error { return table(w, findings) })
@@ -95,20 +112,51 @@ func result(what, detail string, err error) finding {
 	return finding{What: what, OK: true, Detail: detail}
 }
 
-func secrets(cfg *connection.Config) finding {
-	return result("secrets", "all resolved", cfg.ResolveAll())
+// unreadable are the secrets that cannot be read.
+type unreadable connection.Faults
+
+// notAsked is said of what is not asked because its secret cannot be read: its
+// answer would blame something else.
+const notAsked = "not asked: its secret cannot be read, see above"
+
+func secretsOf(cfg *connection.Config) unreadable {
+	var faults connection.Faults
+	_ = errors.As(cfg.ResolveAll(), &faults) // it returns nothing else
+	return unreadable(faults)
 }
 
-func nats(ctx context.Context, cfg *connection.Config) finding {
+func (u unreadable) orNil() error {
+	if len(u) == 0 {
+		return nil
+	}
+	return connection.Faults(u)
+}
+
+// below says whether one of the secrets stands below a key.
+func (u unreadable) below(prefix string) bool {
+	return slices.ContainsFunc(u, func(f connection.Fault) bool { return strings.HasPrefix(f.Key, prefix) })
+}
+
+// checkNATS connects to an external NATS and looks for the streams; the embedded one
+// starts with `rollcall run`.
+func checkNATS(ctx context.Context, cfg *connection.Config) []finding {
 	if cfg.NATS.URL == "" {
-		return finding{What: "nats", OK: true, Detail: "embedded, data in " + cfg.NATS.DataDir}
+		return []finding{result("nats", "embedded", nil)}
 	}
 	b, err := allinone.Attach(ctx, cfg)
 	if err != nil {
-		return result("nats", "", err)
+		return []finding{result("nats", "", err)}
 	}
 	defer b.Close()
-	return result("nats", cfg.NATS.URL, b.Ready(ctx))
+	if err := b.Ready(ctx); err != nil {
+		return []finding{result("nats", "", err)}
+	}
+	findings := []finding{result("nats", cfg.NATS.URL, nil)}
+	clock, err := b.Clock(ctx, directoryv1.Kind_KIND_USER.Stream())
+	if err != nil {
+		return append(findings, result("clock", "", err))
+	}
+	return append(findings, skewed("NATS", time.Until(clock.Now()))...)
 }
 
 func table(w io.Writer, findings []finding) error {

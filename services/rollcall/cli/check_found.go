@@ -81,7 +81,11 @@ func checkTarget(ctx context.Context, c *connection.Connection) []finding {
 		totals = append(totals, number+" "+strings.ToLower(kind.String())+"s")
 	}
 	detail := c.Target.URL + " answers; it has " + strings.Join(totals, ", ")
-	return append([]finding{result(what, detail, nil)}, checkMapping(ctx, what, c, client)...)
+	findings := append([]finding{result(what, detail, nil)}, checkMapping(ctx, what, c, client)...)
+	if ahead, said, err := client.Clock(ctx); said && err == nil {
+		findings = append(findings, skewed(what, ahead)...)
+	}
+	return findings
 }
 
 // checkMapping compares the attributes of the mapping with those that the target has.

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/bus/embedded"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/service"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
@@ -34,6 +35,9 @@ var (
 	errFoundInConfiguration = errors.New("found problems in the configuration")
 )
 
+// errUsage says that a flag is wrong.
+var errUsage = errors.New("wrong usage")
+
 // app is what every command needs.
 type app struct {
 	file   string
@@ -42,7 +46,8 @@ type app struct {
 }
 
 // Main runs the command line and returns the exit code: 0 for success, 1 for a
-// failure, 2 where a plan has something to do or a target differs, 3 for a fault in the configuration.
+// failure, 2 where a plan has something to do or a target differs, 3 for a fault in the
+// configuration, a secret that cannot be read included, or in the flags.
 func Main(args []string, out, errOut io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -78,7 +83,8 @@ func exitCode(err error, errOut io.Writer) int {
 // isConfiguration says that an error is a fault of the configuration.
 func isConfiguration(err error) bool {
 	var faults connection.Faults
-	return errors.As(err, &faults) || errors.Is(err, ldapsource.ErrUnknownAttribute)
+	return errors.As(err, &faults) || errors.Is(err, connection.ErrUnreadable) || errors.Is(err, service.ErrConfiguration) ||
+		errors.Is(err, ldapsource.ErrUnknownAttribute) || errors.Is(err, errUsage)
 }
 
 func newRoot(out, errOut io.Writer) *cobra.Command {
@@ -92,6 +98,7 @@ func newRoot(out, errOut io.Writer) *cobra.Command {
 	}
 	root.SetOut(out)
 	root.SetErr(errOut)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
 	root.PersistentFlags().StringVarP(&a.file, "config", "c", "rollcall.yaml", "configuration file")
 	root.PersistentFlags().StringVarP(&a.format, "output", "o", "text", "output format: text or json")
 	root.AddCommand(a.runCommand(), a.setupCommand(), a.checkCommand(), a.statusCommand(),
@@ -102,7 +109,7 @@ func newRoot(out, errOut io.Writer) *cobra.Command {
 func (a *app) load() (*connection.Config, error) {
 	cfg, err := connection.Load(a.file)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("%w; write one with `rollcall config defaults > rollcall.yaml`, or name it with --config", err)
+		return nil, fmt.Errorf("%w; change to the directory where it is, name it with --config, or write one with `rollcall config defaults > rollcall.yaml`", err)
 	}
 	return cfg, err
 }
@@ -135,6 +142,11 @@ func (a *app) runCommand() *cobra.Command {
 			}
 			if err := cfg.ResolveAll(); err != nil {
 				return err
+			}
+			if cfg.NATS.URL == "" { // before a port is blamed that the other one listens on
+				if err := embedded.Inspect(cfg.NATS.DataDir); err != nil {
+					return fmt.Errorf("nats.data_dir: %w", err)
+				}
 			}
 			return service.Run(cmd.Context(), "rollcall", cfg, allinone.Run)
 		},

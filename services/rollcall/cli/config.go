@@ -67,7 +67,7 @@ func (a *app) validate() error {
 		return err
 	})
 	if printed == nil && len(faults) > 0 {
-		return fmt.Errorf("%w: %d faults in %s", errFound, len(faults), a.file)
+		return errFoundInConfiguration
 	}
 	return printed
 }

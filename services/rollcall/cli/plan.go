@@ -44,7 +44,7 @@ func (a *app) planCommand() *cobra.Command {
 			if err := cfg.ResolveAll(); err != nil {
 				return err
 			}
-			b, closeBus, err := memory(cmd.Context(), cfg)
+			b, closeBus, err := memory(cmd.Context(), cfg, cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
@@ -80,8 +80,9 @@ func changes(plans []preview.Connection) error {
 }
 
 // memory is the bus with what is remembered: that of a Rollcall that runs, that of
-// one that ran here before, or an empty one.
-func memory(ctx context.Context, cfg *connection.Config) (*bus.Bus, func(), error) {
+// one that ran here before, or an empty one, of which notes is told: from another working
+// directory a relative data directory is another one.
+func memory(ctx context.Context, cfg *connection.Config, notes io.Writer) (*bus.Bus, func(), error) {
 	b, err := allinone.Attach(ctx, cfg)
 	if err == nil {
 		return b, b.Close, nil
@@ -95,6 +96,11 @@ func memory(ctx context.Context, cfg *connection.Config) (*bus.Bus, func(), erro
 			return nil, nil, fmt.Errorf("make a scratch directory: %w", err)
 		}
 		remove = func() { _ = os.RemoveAll(dir) }
+		whole, err := filepath.Abs(cfg.NATS.DataDir)
+		if err != nil {
+			whole = cfg.NATS.DataDir
+		}
+		_, _ = fmt.Fprintf(notes, "rollcall: no Rollcall has run with nats.data_dir %s, so that this is the plan of a first run\n", whole)
 	}
 	server, err := embedded.Start(embedded.Config{DataDir: dir})
 	if err != nil {
