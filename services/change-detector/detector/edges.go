@@ -254,6 +254,7 @@ func (m *mirror) bury(e *entry) {
 	m.touchReferrers(e.name)
 	m.unindex(e)
 	delete(m.asked, e.id)
+	delete(m.askAgain, e.id)
 	delete(m.rules.complained, e.id)
 	if owned {
 		m.swapName(e.name, "")

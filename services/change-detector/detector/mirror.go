@@ -94,7 +94,7 @@ type mirror struct {
 	// strangers are the member names of groups that no full read brought an entry for,
 	// and that their groups were read again for.
 	strangers map[string]struct{}
-	// newcomers are entries that appeared outside of a full read. They are gathered at
+	// newcomers are entries that appeared after the first full read. They are gathered at
 	// a time, and then those whose groups to ask for, by DN. Those that were asked for
 	// since the last full read are newcomers again when their name changes: the server
 	// may have had the next name already, and then nobody held the one asked for.
@@ -102,6 +102,10 @@ type mirror struct {
 	gathered  time.Time
 	ask       []string
 	asked     map[ID]struct{}
+	// askAgain are newcomers, and readAgain groups that named a stranger, that are asked
+	// for and read a second time, and when: a server that rewrites members in silence has
+	// had the time then, also one that is busy.
+	askAgain, readAgain map[ID]time.Time
 	// replaced are the entries whose name another one took, and which: who is gone
 	// then came back under another id.
 	replaced map[ID]ID
@@ -112,6 +116,7 @@ type mirror struct {
 	texts textShelf
 
 	reading bool   // since Begin
+	whole   bool   // a full read has ended
 	reads   uint32 // full reads that began
 	dirty   map[ID]struct{}
 	reread  map[ID]struct{} // entries to read again
@@ -128,7 +133,7 @@ func newMirror(r *rules) *mirror {
 		rules: r, entries: map[ID]*entry{}, ghosts: map[ID]*entry{}, byName: map[string]*entry{}, byUID: map[string]ID{},
 		holders: idIndex{}, joiners: idIndex{}, referrers: idIndex{}, moved: map[string]string{}, former: newFormerHolders(), below: map[string]int{},
 		renames: map[string]rename{}, suspects: map[ID]time.Time{}, replaced: map[ID]ID{}, dirty: map[ID]struct{}{}, reread: map[ID]struct{}{},
-		newcomers: map[ID]struct{}{}, asked: map[ID]struct{}{},
+		newcomers: map[ID]struct{}{}, asked: map[ID]struct{}{}, askAgain: map[ID]time.Time{}, readAgain: map[ID]time.Time{},
 	}
 }
 
@@ -282,7 +287,7 @@ func (m *mirror) Complete() {
 			m.Gone(id)
 		}
 	}
-	m.reading, m.full = false, true
+	m.reading, m.full, m.whole = false, true, true
 	m.former.complete()
 	clear(m.moved)
 	clear(m.asked)

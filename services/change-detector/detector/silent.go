@@ -10,11 +10,12 @@ import (
 // gatherLag is how long newcomers gather before anybody asks for their groups.
 const gatherLag = time.Second
 
-// welcome notes an entry that appears by itself, not in a full read. Where it was
-// moved in, or comes back, groups may hold it already that were sent with its former
-// name: the server follows the move in silence.
+// welcome notes an entry that appears after the first full read, by itself or in a later
+// one. Where it was moved in, or comes back, groups may hold it already that were sent
+// with its former name: the server follows the move in silence, and may not have done so
+// when a full read came to the group.
 func (m *mirror) welcome(e *entry) {
-	if m.reading || !e.class.user && !e.class.group || m.rules.memberValues == membersByID || m.rules.memberValues == membersByUID {
+	if !m.whole || !e.class.user && !e.class.group || m.rules.memberValues == membersByID || m.rules.memberValues == membersByUID {
 		return
 	}
 	if len(m.newcomers) == 0 {
@@ -30,8 +31,8 @@ func (m *mirror) welcomeAgain(e *entry) {
 	}
 }
 
-// doubtStrangers has groups read again in a moment whose members a full read did not
-// bring. Who was renamed, or whose container was, between the reading of the group and
+// doubtStrangers has groups read again whose members a full read did not bring: in a
+// moment, and when a busy server has had the time. Who was renamed, or whose container was, between the reading of the group and
 // of the member stands in the group under a name that nobody has, and no server says so
 // afterwards. A name that stays is somebody whom we do not read: it is asked for once.
 func (m *mirror) doubtStrangers(now time.Time) {
@@ -51,13 +52,14 @@ func (m *mirror) doubtStrangers(now time.Time) {
 			if _, due := m.suspects[id]; !due {
 				m.suspects[id] = now.Add(gatherLag)
 			}
+			m.readAgain[id] = now.Add(renameLag)
 		}
 	}
 	m.strangers = strangers
 }
 
 // recheck marks the suspects whose moment is over to be read again, and the newcomers
-// that have gathered to be asked for.
+// that have gathered to be asked for, and both a second time when that is due.
 func (m *mirror) recheck(now time.Time) {
 	for id, at := range m.suspects {
 		if !now.Before(at) {
@@ -65,16 +67,39 @@ func (m *mirror) recheck(now time.Time) {
 			m.reread[id] = struct{}{}
 		}
 	}
+	for id, at := range m.readAgain {
+		if !now.Before(at) {
+			delete(m.readAgain, id)
+			m.reread[id] = struct{}{}
+		}
+	}
+	for id, at := range m.askAgain {
+		if !now.Before(at) {
+			delete(m.askAgain, id)
+			m.askFor(id)
+		}
+	}
 	if len(m.newcomers) > 0 && !now.Before(m.gathered) {
 		for id := range m.newcomers {
-			if e := m.entries[id]; e != nil {
-				m.ask = append(m.ask, e.dn())
+			if m.askFor(id) {
 				m.asked[id] = struct{}{}
+				m.askAgain[id] = now.Add(renameLag)
 			}
 		}
-		slices.Sort(m.ask)
 		clear(m.newcomers)
 	}
+	slices.Sort(m.ask)
+	m.ask = slices.Compact(m.ask)
+}
+
+// askFor has the groups of an entry asked for, if it is still there.
+func (m *mirror) askFor(id ID) bool {
+	e := m.entries[id]
+	if e == nil {
+		return false
+	}
+	m.ask = append(m.ask, e.dn())
+	return true
 }
 
 // nextLook is when recheck has something to do; the zero time for never.
@@ -83,9 +108,11 @@ func (m *mirror) nextLook() time.Time {
 	if len(m.newcomers) > 0 {
 		first = m.gathered
 	}
-	for _, at := range m.suspects {
-		if first.IsZero() || at.Before(first) {
-			first = at
+	for _, all := range []map[ID]time.Time{m.suspects, m.readAgain, m.askAgain} {
+		for _, at := range all {
+			if first.IsZero() || at.Before(first) {
+				first = at
+			}
 		}
 	}
 	return first
@@ -106,6 +133,9 @@ func (s *session) silent(ctx context.Context) error {
 		return fmt.Errorf("ask for the groups of %d new entries: %w", len(s.mirror.ask), err)
 	}
 	for _, g := range groups {
+		if s.mirror.entries[g.ID] == nil {
+			continue // it comes, or comes back, with everything else: its members may be new, too
+		}
 		g.Version = "" // members change without a new version
 		s.mirror.Put(g)
 	}
