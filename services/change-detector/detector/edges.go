@@ -65,6 +65,7 @@ func (m *mirror) relate(old, fresh *entry) {
 	copy(is.members[len(is.members)-tail:], was.members[len(was.members)-tail:])
 	m.unhold(was, head, tail)
 	gained := is.members[head : len(is.members)-tail]
+	m.puzzle(is, gained)
 	for i, key := range gained {
 		if known := m.byName[key]; known != nil && known.name == key {
 			gained[i] = known.name // one string for all who hold it
@@ -255,6 +256,7 @@ func (m *mirror) bury(e *entry) {
 	m.unindex(e)
 	delete(m.asked, e.id)
 	delete(m.askAgain, e.id)
+	delete(m.puzzling, e.id)
 	delete(m.rules.complained, e.id)
 	if owned {
 		m.swapName(e.name, "")

@@ -77,6 +77,43 @@ func TestGroupsOfStrangersAreReadAgainTwice(t *testing.T) {
 	}
 }
 
+// Between two answers ann's container was moved away, joined a group there, and came
+// back: nobody saw that she was gone, and the group was sent with the name that she had
+// there. The server rewrites it in silence, so that it is read again.
+func TestGroupThatNamedSomebodyElsewhereIsReadAgain(t *testing.T) {
+	t.Parallel()
+	const unit = "ou=unit," + people
+	for name, back := range map[string]func(m *mirror){
+		"with the container": func(m *mirror) { m.Put(ent(2, "ou=new,"+people, "objectclass", "organizationalUnit")) },
+		"alone":              func(m *mirror) { m.Put(ent(1, "uid=ann,"+people, "uid", "ann")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMirror(testRules(t, connection.NestedFlatten, nil, false))
+			m.Begin()
+			m.Put(ent(2, unit, "objectclass", "organizationalUnit"))
+			m.Put(ent(1, "uid=ann,"+unit, "uid", "ann"))
+			m.Put(ent(9, "cn=staff,"+groupsBase, "objectclass", "groupOfNames"))
+			m.Complete()
+			settleLooks(m)
+			m.Put(lateServer("uid=ann,ou=unit,ou=away,dc=x"))
+			if n := settleLooks(m); n != 0 {
+				t.Errorf("the group is read again %d times, and nothing was renamed", n)
+			}
+			back(m)
+			if n := settleLooks(m); n != 2 {
+				t.Errorf("the group is read again %d times, want in a moment and when the server has had the time", n)
+			}
+			m.Put(lateServer(m.entries[makeID(1)].dn())) // what the second read brings
+			back(m)
+			m.Put(ent(2, "ou=newer,"+people, "objectclass", "organizationalUnit"))
+			if len(m.puzzling) != 0 {
+				t.Errorf("groups that name nobody unknown are read again: %v", m.puzzling)
+			}
+		})
+	}
+}
+
 // settleLooks lets time go by until nothing is due, and says how often something was to
 // be read again.
 func settleLooks(m *mirror) (reads int) {

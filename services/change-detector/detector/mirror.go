@@ -94,6 +94,10 @@ type mirror struct {
 	// strangers are the member names of groups that no full read brought an entry for,
 	// and that their groups were read again for.
 	strangers map[string]struct{}
+	// puzzling are groups that were sent outside of a full read with a member name that
+	// nobody has. Somebody may have been away under it who was never reported gone: when
+	// an entry gets another name, they are read again.
+	puzzling map[ID]struct{}
 	// newcomers are entries that appeared after the first full read. They are gathered at
 	// a time, and then those whose groups to ask for, by DN. Those that were asked for
 	// since the last full read are newcomers again when their name changes: the server
@@ -133,7 +137,7 @@ func newMirror(r *rules) *mirror {
 		rules: r, entries: map[ID]*entry{}, ghosts: map[ID]*entry{}, byName: map[string]*entry{}, byUID: map[string]ID{},
 		holders: idIndex{}, joiners: idIndex{}, referrers: idIndex{}, moved: map[string]string{}, former: newFormerHolders(), below: map[string]int{},
 		renames: map[string]rename{}, suspects: map[ID]time.Time{}, replaced: map[ID]ID{}, dirty: map[ID]struct{}{}, reread: map[ID]struct{}{},
-		newcomers: map[ID]struct{}{}, asked: map[ID]struct{}{}, askAgain: map[ID]time.Time{}, readAgain: map[ID]time.Time{},
+		puzzling: map[ID]struct{}{}, newcomers: map[ID]struct{}{}, asked: map[ID]struct{}{}, askAgain: map[ID]time.Time{}, readAgain: map[ID]time.Time{},
 	}
 }
 
@@ -233,6 +237,7 @@ func (m *mirror) replace(old, fresh *entry) {
 		m.welcome(fresh)
 	} else if old.name != fresh.name {
 		m.welcomeAgain(fresh)
+		m.doubtPuzzling(time.Now())
 	}
 	if old == nil || old.class != fresh.class || old.name != fresh.name || old.uid != fresh.uid {
 		m.touchHolders(fresh)
@@ -291,6 +296,7 @@ func (m *mirror) Complete() {
 	m.former.complete()
 	clear(m.moved)
 	clear(m.asked)
+	clear(m.puzzling)
 	m.doubtStrangers(time.Now())
 	m.shelf, m.texts = shelf[entry]{}, textShelf{}
 }

@@ -58,6 +58,32 @@ func (m *mirror) doubtStrangers(now time.Time) {
 	m.strangers = strangers
 }
 
+// puzzle notes whether a group that is sent by itself names somebody whom nobody has;
+// gained are the names that it did not have before. What it had before is known to the
+// full read that brought it, or was noted then.
+func (m *mirror) puzzle(g *entry, gained []string) {
+	if !m.whole || m.reading || m.rules.memberValues == membersByID || m.rules.memberValues == membersByUID {
+		return
+	}
+	unknown := func(key string) bool { return m.byName[key] == nil }
+	if slices.ContainsFunc(gained, unknown) {
+		m.puzzling[g.id] = struct{}{}
+	} else if _, noted := m.puzzling[g.id]; noted && !slices.ContainsFunc(g.members, unknown) {
+		delete(m.puzzling, g.id)
+	}
+}
+
+// doubtPuzzling has the puzzling groups read again, because an entry got another name: in
+// a moment, and when a busy server has had the time.
+func (m *mirror) doubtPuzzling(now time.Time) {
+	for id := range m.puzzling {
+		if _, due := m.suspects[id]; !due {
+			m.suspects[id] = now.Add(gatherLag)
+		}
+		m.readAgain[id] = now.Add(renameLag)
+	}
+}
+
 // recheck marks the suspects whose moment is over to be read again, and the newcomers
 // that have gathered to be asked for, and both a second time when that is due.
 func (m *mirror) recheck(now time.Time) {
