@@ -37,17 +37,22 @@ func TestAccountsThatAreGoneAreForgottenWithTheListing(t *testing.T) {
 			if err := a.refresh(t.Context()); err != nil {
 				t.Fatal(err)
 			}
+			gone := func() int {
+				a.mu.Lock()
+				defer a.mu.Unlock()
+				return len(a.gone)
+			}
 			a.drop("while it is kept")
-			if kept := target.err == nil; (len(a.gone) == 1) != kept {
-				t.Errorf("%d accounts are noted as gone, and a listing is kept: %v", len(a.gone), kept)
+			if kept := target.err == nil; (gone() == 1) != kept {
+				t.Errorf("%d accounts are noted as gone, and a listing is kept: %v", gone(), kept)
 			}
 			<-time.After(2 * listingLifetime)
 			synctest.Wait()
 			for n := range 1000 {
 				a.drop(fmt.Sprint("later ", n))
 			}
-			if len(a.gone) != 0 {
-				t.Errorf("%d accounts are kept that went away after the listing", len(a.gone))
+			if n := gone(); n != 0 {
+				t.Errorf("%d accounts are kept that went away after the listing", n)
 			}
 		})
 	}
