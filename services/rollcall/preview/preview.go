@@ -80,7 +80,11 @@ func Run(ctx context.Context, cfg *connection.Config, b *bus.Bus, log *slog.Logg
 		}
 		sources[name], warnings[name] = desired, found.Warnings
 	}
-	return Connections(ctx, cfg, b, sources)
+	all, err := Connections(ctx, cfg, b, sources)
+	for i, c := range all {
+		all[i].Warnings = append(concerning(c.Name, warnings[cfg.Connections[c.Name].Source]), c.Warnings...)
+	}
+	return all, err
 }
 
 // Connections is Run for sources that were read already, by name.
@@ -96,7 +100,7 @@ func Connections(ctx context.Context, cfg *connection.Config, b *bus.Bus, source
 		if err != nil {
 			return nil, fmt.Errorf("connections.%s: %w", name, err)
 		}
-		one.Warnings = append(concerning(name, warnings[cfg.Connections[name].Source]), unknown...)
+		one.Warnings = unknown
 		all = append(all, *one)
 	}
 	return all, nil
