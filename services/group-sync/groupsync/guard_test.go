@@ -127,6 +127,9 @@ func TestMassDeletionOfGroupsIsHeld(t *testing.T) {
 	for n := range 12 {
 		b.Until(group, 100+n, workertest.Applied(b.Group(100+n, fmt.Sprintf("g%d", n))))
 	}
+	for n := range 5 {
+		b.Until(group, 100+n, workertest.Applied(b.Publish(workertest.Gone(directoryv1.Kind_KIND_GROUP, 100+n))))
+	}
 	for n := range 12 {
 		b.Publish(workertest.Gone(directoryv1.Kind_KIND_GROUP, 100+n))
 	}

@@ -141,6 +141,8 @@ func (w *randomWorld) quirks() (scimtest.Quirks, string) {
 		return scimtest.Quirks{MembersOnRequest: true, RefuseMembersOnCreate: true}, "members_readable: on-request, members_on_create: false"
 	case 4:
 		return scimtest.Quirks{DuplicateUserNames: true}, "unique: none"
+	case 6:
+		return scimtest.Quirks{CaseSensitiveFilters: true}, "case_sensitive: true"
 	case 5:
 		return scimtest.Quirks{HideMembers: true}, `members_readable: "no"`
 	}

@@ -43,6 +43,13 @@ func active(b *workertest.Bench) int {
 	return n
 }
 
+// leaveByOne removes people one after the other, each when the former is gone.
+func leaveByOne(b *workertest.Bench, count int) {
+	for n := range count {
+		b.Until(user, n, workertest.Applied(b.Publish(workertest.Gone(user, n))))
+	}
+}
+
 // leave removes users 0 to n-1 from the directory.
 func leave(b *workertest.Bench, n int) {
 	for i := range n {
@@ -56,6 +63,7 @@ func TestMoreRemovalsThanTheWindowAllowsAreHeld(t *testing.T) {
 	b.Start(usersync.Run)
 	b.Start(usersync.Run) // both replicas share the window
 	people(b, 20)
+	leaveByOne(b, 5)
 	leave(b, 9)
 	done := func(l *provisioningv1.Link) bool {
 		return workertest.Waiting(l) || l.GetState() == provisioningv1.LinkState_LINK_STATE_DISABLED
@@ -87,15 +95,42 @@ func TestMoreRemovalsThanTheWindowAllowsAreHeld(t *testing.T) {
 	}
 }
 
+// A pass over the limit is held whole, and not only from the sixth removal on.
+func TestPassOverTheLimitIsHeldWhole(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	stop := b.Start(usersync.Run)
+	people(b, 20)
+	stop()
+	leave(b, 9)
+	b.Publish(workertest.User(19, "u19", "Boss", "u19@x"))
+	b.Start(usersync.Run)
+	b.Start(usersync.Run) // both replicas judge it once
+	for n := range 9 {
+		b.Until(user, n, workertest.Waiting)
+	}
+	if n := active(b); n != 20 {
+		t.Errorf("%d users are active, want 20", n)
+	}
+	b.Eventually("what is no removal flows", func() bool {
+		u, _ := b.Target.User("u19")
+		return u["title"] == "Boss"
+	})
+	// One that leaves after that is judged by itself.
+	b.Until(user, 18, workertest.Applied(b.Publish(workertest.Gone(user, 18))))
+	if n := active(b); n != 19 {
+		t.Errorf("%d users are active, want 19", n)
+	}
+}
+
 func TestRejectedRemovalIsNotDone(t *testing.T) {
 	t.Parallel()
 	b := workertest.New(t, "remove: delete", scimtest.Options{})
 	b.Start(usersync.Run)
 	people(b, 6)
-	leave(b, 6)
-	for n := range 6 {
-		b.Until(user, n, func(l *provisioningv1.Link) bool { return workertest.Waiting(l) || l.GetResourceId() == "" })
-	}
+	leaveByOne(b, 5)
+	b.Publish(workertest.Gone(user, 5))
+	b.Until(user, 5, workertest.Waiting)
 	waiting := b.Held(user)
 	if len(waiting) != 1 {
 		t.Fatalf("%d removals are held, want 1", len(waiting))
