@@ -104,7 +104,7 @@ func ResourceOf(l *provisioningv1.Link, dryRun bool) string {
 func Forget(l *provisioningv1.Link) {
 	l.State, l.ResourceId, l.Attributes = provisioningv1.LinkState_LINK_STATE_NONE, "", nil
 	l.ForeignValues, l.MembersApplied, l.MembersWithoutLink, l.UnwantedMembers = nil, 0, 0, 0
-	l.DeleteAt, l.RefusedMembers, l.Unapplied, l.FoundInactive = nil, nil, nil, false
+	l.DeleteAt, l.RefusedMembers, l.Unapplied, l.FoundInactive, l.Adopting = nil, nil, nil, false, false
 }
 
 // Get reads the entry's link.

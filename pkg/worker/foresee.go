@@ -152,10 +152,17 @@ func (w *Worker) forecastOf(ctx context.Context, s *bus.Stored, record *links.Re
 	if err != nil {
 		return Forecast{}, err
 	}
-	return Foresee(ctx, w.converger, &Job{
+	j := &Job{
 		Change: change, Sequence: s.Sequence, Set: set, Record: record, worker: w, offline: true,
 		Outcome: &provisioningv1.Outcome{}, stored: record.Link, wasAt: record.Link.GetSequence(), wasHeld: wasHeld(record.Link),
-	})
+	}
+	f, err := Foresee(ctx, w.converger, j)
+	for i := range f.removals {
+		if v, err := w.guard.stays(ctx, j, f.removals[i].removal); err == nil { // what is held already is not held for others
+			f.removals[i].reason = v
+		}
+	}
+	return f, err
 }
 
 // Foresee is what a converger would do about a job, if the guard held nothing. Nothing

@@ -61,7 +61,6 @@ type Job struct {
 	firstRun       bool
 	wasAt          uint64 // sequence of the link before
 	givenUp        bool   // see GivenUp
-	tookOver       bool   // a resource was adopted by this job
 	// problemBefore is the entry's problem when the job began.
 	problemBefore *provisioningv1.Problem
 	// also is what the action does beside what the outcome names.
@@ -76,12 +75,8 @@ type Job struct {
 }
 
 // adopting says whether what is done belongs to the adoption of a resource: there is no
-// link yet, or its adoption was begun under this configuration and is not finished.
-func (j *Job) adopting() bool {
-	l := j.Record.Link
-	return j.tookOver || !j.Record.Linked() ||
-		l.GetOrigin() == provisioningv1.Origin_ORIGIN_ADOPTED && l.GetConfigurationHash() != j.worker.cfg.Hash
-}
+// link yet, or its adoption is not finished.
+func (j *Job) adopting() bool { return !j.Record.Linked() || j.Record.Link.GetAdopting() }
 
 // Linked is the link in the words of the plan.
 func (j *Job) Linked() plan.Linked {
@@ -164,7 +159,7 @@ func (j *Job) Progress(ctx context.Context, writes ...bus.Write) ([]uint64, erro
 // is written when the link says so already.
 func (j *Job) Done(ctx context.Context, writes ...bus.Write) error {
 	l := j.Record.Link
-	l.Claim, l.Problem, l.Attempts, l.GuardCredits, l.Planned = nil, nil, 0, nil, nil
+	l.Claim, l.Problem, l.Attempts, l.GuardCredits, l.Planned, l.Adopting = nil, nil, 0, nil, nil, false
 	if j.second {
 		l.LookAgainAt = nil
 	}

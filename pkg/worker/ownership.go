@@ -97,7 +97,7 @@ func (j *Job) TakeOver(ctx context.Context, resourceID string) (writes []bus.Wri
 	if err != nil {
 		return nil, false, err
 	}
-	writes, j.tookOver = append(writes, own), true
+	writes, j.Record.Link.Adopting = append(writes, own), true
 	j.givenUp = o.id == nil && o.revision > 0
 	if o.former == nil || o.former.Link.GetResourceId() != resourceID {
 		return writes, false, nil
@@ -330,7 +330,7 @@ func (j *Job) Link(ctx context.Context, resourceID string, state provisioningv1.
 		return err
 	}
 	l := j.Record.Link
-	l.State, l.ResourceId, l.Attributes = state, resourceID, attributes
+	l.State, l.ResourceId, l.Attributes, l.Adopting = state, resourceID, attributes, false
 	l.Origin = provisioningv1.Origin_ORIGIN_CREATED
 	return j.Claim(ctx, provisioningv1.Intent_INTENT_UPDATE, writes...)
 }

@@ -533,7 +533,10 @@ func (w *randomWorld) forgive(planned, done []line, before map[string][]string, 
 			if more := l.Removed - plans[l.Entry].Removed; more > 0 && more <= ended {
 				l.Removed -= more
 			}
-			if _, known := plans[l.Entry]; !known && l == (line{Entry: l.Entry, Action: "update"}) {
+			if plans[l.Entry].Action == "" && l.Action == "update" && l.Attributes == "" && l.Added+l.Removed == 0 {
+				l.Action = ""
+			}
+			if _, known := plans[l.Entry]; !known && l == (line{Entry: l.Entry}) {
 				continue
 			}
 		}

@@ -610,6 +610,8 @@ type Link struct {
 	// The resource is inactive, and Rollcall did not disable it: it was inactive when
 	// it was found.
 	FoundInactive bool `protobuf:"varint,30,opt,name=found_inactive,json=foundInactive,proto3" json:"found_inactive,omitempty"`
+	// The adoption of the resource was begun and is not finished.
+	Adopting bool `protobuf:"varint,32,opt,name=adopting,proto3" json:"adopting,omitempty"`
 	// What a dry run would make of the entry; unset where none was made.
 	Planned *Planned `protobuf:"bytes,31,opt,name=planned,proto3" json:"planned,omitempty"`
 	// Attributes that the target did not apply, sorted by path. They are left out of what
@@ -799,6 +801,13 @@ func (x *Link) GetLookAgainAt() *timestamppb.Timestamp {
 func (x *Link) GetFoundInactive() bool {
 	if x != nil {
 		return x.FoundInactive
+	}
+	return false
+}
+
+func (x *Link) GetAdopting() bool {
+	if x != nil {
+		return x.Adopting
 	}
 	return false
 }
@@ -2095,7 +2104,7 @@ var File_rollcall_provisioning_v1_provisioning_proto protoreflect.FileDescriptor
 
 const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\n" +
-	"+rollcall/provisioning/v1/provisioning.proto\x12\x18rollcall.provisioning.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%rollcall/directory/v1/directory.proto\"\x92\v\n" +
+	"+rollcall/provisioning/v1/provisioning.proto\x12\x18rollcall.provisioning.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%rollcall/directory/v1/directory.proto\"\xae\v\n" +
 	"\x04Link\x129\n" +
 	"\x05state\x18\x01 \x01(\x0e2#.rollcall.provisioning.v1.LinkStateR\x05state\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12\x1a\n" +
@@ -2125,7 +2134,8 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"references\x18\x15 \x03(\v2 .rollcall.provisioning.v1.MemberR\n" +
 	"references\x12>\n" +
 	"\rlook_again_at\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampR\vlookAgainAt\x12%\n" +
-	"\x0efound_inactive\x18\x1e \x01(\bR\rfoundInactive\x12;\n" +
+	"\x0efound_inactive\x18\x1e \x01(\bR\rfoundInactive\x12\x1a\n" +
+	"\badopting\x18  \x01(\bR\badopting\x12;\n" +
 	"\aplanned\x18\x1f \x01(\v2!.rollcall.provisioning.v1.PlannedR\aplanned\x12J\n" +
 	"\tunapplied\x18\x16 \x03(\v2,.rollcall.provisioning.v1.UnappliedAttributeR\tunapplied\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
