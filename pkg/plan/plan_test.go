@@ -19,7 +19,7 @@ var (
 	purging    = plan.Policy{Create: true, Update: true, Remove: plan.RemoveDisable, DeleteAfter: true}
 	disabledOK = plan.Policy{Create: true, Update: true, Remove: plan.RemoveDisable, ProvisionDisabled: true}
 	ours       = plan.Policy{Create: true, Update: true, Remove: plan.RemoveDisable, ReactivateOurs: true}
-	// users.disabled: remove, with each users.remove
+	// users.disabled: remove, with each users.remove.
 	endDisable = plan.Policy{Create: true, Update: true, Remove: plan.RemoveDisable, RemoveDisabled: true}
 	endDelete  = plan.Policy{Create: true, Update: true, Remove: plan.RemoveDelete, RemoveDisabled: true}
 	endCreates = plan.Policy{Create: true, Update: true, Remove: plan.RemoveDelete, RemoveDisabled: true, ProvisionDisabled: true}

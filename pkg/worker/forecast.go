@@ -145,7 +145,7 @@ func (j *Job) planned() (*provisioningv1.Planned, error) {
 	sum := sha256.New()
 	sum.Write(text)
 	for _, ids := range [][]string{f.Added, f.Removed} {
-		fmt.Fprintf(sum, "%q", slices.Sorted(slices.Values(ids)))
+		sum.Write(fmt.Appendf(nil, "%q", slices.Sorted(slices.Values(ids))))
 	}
 	p.Digest = sum.Sum(nil)[:16]
 	return p, nil

@@ -184,7 +184,7 @@ func (j *Job) membersRemoval(resources []string, unmanaged bool) removal {
 func membersHash(resources []string) []byte {
 	sum := sha256.New()
 	for _, id := range slices.Sorted(slices.Values(resources)) {
-		fmt.Fprintf(sum, "%d:%s", len(id), id)
+		sum.Write(fmt.Appendf(nil, "%d:%s", len(id), id))
 	}
 	return sum.Sum(nil)[:16]
 }

@@ -23,7 +23,7 @@ type Previewer struct{ worker *Worker }
 
 // NewPreviewer makes a previewer, which knows what was foreseen of this configuration.
 func NewPreviewer(ctx context.Context, b *bus.Bus, kind directoryv1.Kind, c *connection.Connection, hash string, converger Converger) (*Previewer, error) {
-	w, err := New(configOf(kind, c, hash, ""), Deps{Bus: b, Links: links.Open(b, nil, c.Name, ""), Log: slog.New(slog.DiscardHandler)}, converger)
+	w, err := New(configOf(kind, c, hash, ""), Deps{Bus: b, Links: links.Open(b, nil, c.Name, ""), Log: slog.New(slog.DiscardHandler)}, converger) //nolint:contextcheck // a metric needs none
 	if err != nil {
 		return nil, err
 	}

@@ -323,7 +323,7 @@ func (c *converger) permitted(ctx context.Context, job *worker.Job, w *wanted, s
 			strangers++
 		}
 	}
-	job.Record.Link.UnwantedMembers, w.kept = uint32(strangers), 0 //nolint:gosec // a number of members
+	job.Record.Link.UnwantedMembers, w.kept = uint32(strangers), 0
 	for _, unmanaged := range []bool{false, true} {
 		var resources []string
 		for i := range steps {

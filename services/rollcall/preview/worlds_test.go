@@ -63,7 +63,7 @@ func TestPlanIsWhatADryRunRecordsAndARunDoes(t *testing.T) {
 		first, count = seed, 1
 	}
 	for n := range count {
-		seed := first + uint64(n) //nolint:gosec // not negative
+		seed := first + uint64(n)
 		t.Run(fmt.Sprintf("WORLD_SEED=%d", seed), func(t *testing.T) {
 			t.Parallel()
 			newRandomWorld(t, seed).play()
@@ -110,7 +110,7 @@ var uids = []string{"ann", "bob", "cid", "dan", "eve", "fay", "gil", "hal", "ida
 func newRandomWorld(t *testing.T, seed uint64) *randomWorld {
 	t.Helper()
 	w := &randomWorld{
-		T: t, rand: rand.New(rand.NewPCG(seed, 0)), //nolint:gosec // a test
+		T: t, rand: rand.New(rand.NewPCG(seed, 0)),
 		people: map[int]*human{}, teams: map[int]*team{}, published: map[int]uint64{}, changed: map[int]bool{},
 	}
 	quirks, overrides := w.quirks()
@@ -277,7 +277,7 @@ func (w *randomWorld) desired() []detector.Desired {
 
 // publish publishes what changed.
 func (w *randomWorld) publish() {
-	w.T.Helper()
+	w.Helper()
 	for _, n := range w.numbers() {
 		if w.published[n] > 0 && !w.changed[n] {
 			continue
@@ -292,7 +292,7 @@ func (w *randomWorld) publish() {
 
 // plan is what a plan says, with the members behind its numbers, by group.
 func (w *randomWorld) plan() (lines []line, entries []preview.Entry) {
-	w.T.Helper()
+	w.Helper()
 	all, err := preview.Connections(w.Context(), w.Config, w.Bus, map[string][]detector.Desired{"corp": w.desired()})
 	if err != nil {
 		w.Fatal(err)
@@ -306,7 +306,7 @@ func (w *randomWorld) plan() (lines []line, entries []preview.Entry) {
 // work lets the services work until nothing is left to do, and returns what they did or
 // would have done.
 func (w *randomWorld) work(result provisioningv1.Result) []line {
-	w.T.Helper()
+	w.Helper()
 	stop := w.Start(usersync.Run, groupsync.Run)
 	w.settle()
 	stop()
@@ -324,7 +324,7 @@ func (w *randomWorld) work(result provisioningv1.Result) []line {
 
 // settle waits until nothing waits for a worker, and nothing was written for a while.
 func (w *randomWorld) settle() {
-	w.T.Helper()
+	w.Helper()
 	const still = 200 * time.Millisecond // longer than requests are gathered
 	var known uint64
 	since := time.Now()
@@ -345,7 +345,7 @@ func (w *randomWorld) settle() {
 }
 
 func (w *randomWorld) backlog() (total uint64) {
-	w.T.Helper()
+	w.Helper()
 	for _, kind := range []directoryv1.Kind{directoryv1.Kind_KIND_USER, directoryv1.Kind_KIND_GROUP} {
 		for stream, name := range map[string]string{
 			kind.Stream():                 worker.ChangesConsumer(kind, "wiki", w.Config.Hash("wiki")),
@@ -380,7 +380,7 @@ func (w *randomWorld) members() map[string][]string {
 
 // predicted is what the members of groups are after a plan.
 func (w *randomWorld) predicted(before map[string][]string, entries []preview.Entry) map[string][]string {
-	w.T.Helper()
+	w.Helper()
 	after := maps.Clone(before)
 	gone := map[string]bool{}
 	for _, e := range entries {
@@ -419,7 +419,7 @@ func (w *randomWorld) predicted(before map[string][]string, entries []preview.En
 
 // resource is the id of an entry's resource now, where the plan could not know it.
 func (w *randomWorld) resource(kind directoryv1.Kind, entry, known string) string {
-	w.T.Helper()
+	w.Helper()
 	if known != "" {
 		return known
 	}
@@ -436,7 +436,7 @@ func (w *randomWorld) resource(kind directoryv1.Kind, entry, known string) strin
 
 // same compares two opinions.
 func (w *randomWorld) same(what string, a, b []line) {
-	w.T.Helper()
+	w.Helper()
 	if diff := gocmp.Diff(a, b); diff != "" {
 		w.Errorf("%s\n%s", what, diff)
 	}
@@ -444,7 +444,7 @@ func (w *randomWorld) same(what string, a, b []line) {
 
 // sameMembers compares the members of every group with those that a plan predicted.
 func (w *randomWorld) sameMembers(what string, before map[string][]string, entries []preview.Entry) {
-	w.T.Helper()
+	w.Helper()
 	if w.quirk.HideMembers || w.quirk.MembersOnRequest {
 		return
 	}
@@ -500,7 +500,7 @@ func (w *randomWorld) shared(h *human) bool {
 // forgive takes out of what a run did that an entry is still blocked, and the removals of members that were deleted as users
 // in the same step, and that a plan leaves to that: whichever comes first is right.
 func (w *randomWorld) forgive(planned, done []line, before map[string][]string, entries []preview.Entry) []line {
-	w.T.Helper()
+	w.Helper()
 	gone := map[string]bool{}
 	for _, e := range entries {
 		if e.Kind == "users" && e.Action == "delete" {
@@ -602,7 +602,7 @@ func (w *randomWorld) mutate() {
 
 // approve approves everything that is held; then a plan has nothing more to do.
 func (w *randomWorld) approve() {
-	w.T.Helper()
+	w.Helper()
 	for range 3 { // what was approved of a user may change its groups
 		if len(w.Held(directoryv1.Kind_KIND_USER))+len(w.Held(directoryv1.Kind_KIND_GROUP)) == 0 {
 			break

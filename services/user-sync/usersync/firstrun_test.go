@@ -12,12 +12,12 @@ import (
 )
 
 // begin publishes what a first full read brings and starts the service.
-func begin(t *testing.T, b *workertest.Bench) (stop func()) {
+func begin(t *testing.T, b *workertest.Bench) {
 	t.Helper()
 	if err := worker.FirstPass(t.Context(), b.Bus, "wiki"); err != nil {
 		t.Fatal(err)
 	}
-	return b.Start(usersync.Run)
+	b.Start(usersync.Run)
 }
 
 func isActive(b *workertest.Bench, name string) bool {

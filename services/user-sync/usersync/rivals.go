@@ -37,6 +37,7 @@ type rivals interface {
 type alone struct{}
 
 func (alone) sharing(context.Context, *worker.Job, []matchValue) ([]entryID, error) { return nil, nil }
+
 func (alone) change(context.Context, entryID) (*directoryv1.Change, mapping.Set, error) {
 	return nil, nil, nil
 }
