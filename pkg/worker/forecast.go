@@ -92,7 +92,7 @@ func (f *Forecast) settle() {
 }
 
 // foretell says what would be done. A dry run is judged and recorded like a run; where
-// it would do nothing, that is done.
+// it would do nothing, that is committed.
 func (j *Job) foretell(ctx context.Context, d Decision, action plan.Action) error {
 	f, err := j.forecastOf(ctx, d, action)
 	if err != nil {
@@ -109,14 +109,26 @@ func (j *Job) foretell(ctx context.Context, d Decision, action plan.Action) erro
 	}
 	f.settle()
 	j.forecast = f
-	if (f.Kind == plan.DoNothing || f.Kind == plan.Blocked) && f.HeldAction == "" {
+	switch {
+	case f.Kind == plan.Blocked && f.HeldAction == "":
 		return d.Apply(ctx, f.Action)
+	case f.Kind == plan.DoNothing && f.HeldAction == "":
+		return j.nothing(ctx)
 	}
 	j.Note(f.Action)
 	j.Outcome.Action = max(j.Outcome.GetAction(), provisioningv1.Action_ACTION_NONE)
 	j.Outcome.MembersAdded, j.Outcome.MembersRemoved = uint32(len(f.Added)), uint32(len(f.Removed)) //nolint:gosec // counts
 	j.Outcome.HeldAction, j.Outcome.HeldReason = f.HeldAction, f.HeldReason
 	return ErrDryRun
+}
+
+// nothing commits that a run would do nothing. It does not ask the converger, which
+// would look again and might find something to send.
+func (j *Job) nothing(ctx context.Context) error {
+	if j.Record.Link.GetState() == provisioningv1.LinkState_LINK_STATE_UNSPECIFIED {
+		j.Record.Link.State = provisioningv1.LinkState_LINK_STATE_NONE
+	}
+	return j.Done(ctx)
 }
 
 // planned is the resource that the entry would have, and a digest of what was found
