@@ -80,6 +80,13 @@ func (j *Job) Owner(ctx context.Context, resourceID string) (string, error) {
 	return hex.EncodeToString(o.id), nil
 }
 
+// WasOwned says whether a resource belongs, or ever belonged, to another entry: what is
+// known of it from before may have been changed by Rollcall since.
+func (j *Job) WasOwned(ctx context.Context, resourceID string) (bool, error) {
+	id, revision, err := j.Links().Owner(ctx, j.Record.Kind, resourceID)
+	return revision > 0 && !bytes.Equal(id, j.Record.ID), err
+}
+
 // TakeOver makes the writes that give a resource to this entry: its ownership and,
 // where a former owner is gone, that owner's link without it. relinked says that
 // there was one.

@@ -249,16 +249,20 @@ func (c *converger) seeks(job *worker.Job, w *wanted) bool {
 	return plan.Decide(c.policy, w.Desired, job.Linked(), plan.Observed{}).Kind != plan.DoNothing
 }
 
-// listed is what the listing says of a user, where it names one account that nobody
-// owns; otherwise nobody looked. A user that is disabled in the directory and in no
+// listed is what the listing says of a user, where it names one account that no entry
+// owns or owned: what Rollcall had, it may have changed since. Otherwise nobody looked. A user that is disabled in the directory and in no
 // listing needs no look-up: nothing would be created.
 func (c *converger) listed(ctx context.Context, job *worker.Job, w *wanted) (plan.Observed, error) {
 	r, absent := c.accounts.find(w.match)
 	if r == nil {
 		return plan.Observed{Looked: absent && !w.Enabled && !c.policy.ProvisionDisabled}, nil
 	}
+	owned, err := job.WasOwned(ctx, r.ID)
+	if err != nil || owned {
+		return plan.Observed{}, err
+	}
 	m, err := c.examine(ctx, job, w, r)
-	if err != nil || m.Owner != "" {
+	if err != nil {
 		return plan.Observed{}, err
 	}
 	w.met, w.listed = true, r.ID

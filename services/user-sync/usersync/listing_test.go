@@ -189,3 +189,21 @@ func TestListedAccountThatHasEnded(t *testing.T) {
 		}
 	}
 }
+
+// A listing is not believed of an account that Rollcall had: it was disabled since the
+// listing was made, and its user returns under a new entry id.
+func TestListingIsNotBelievedOfWhatWasOwned(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	b.Unguarded()
+	b.Start(usersync.Run)
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "", ""))))
+	for n := 10; n < 20; n++ { // each is looked for, and so a listing is made
+		b.Until(user, n, workertest.Applied(b.Publish(off(workertest.User(n, fmt.Sprintf("u%d", n), "", "")))))
+	}
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.Gone(user, 1))))
+	b.Until(user, 2, workertest.Applied(b.Publish(workertest.User(2, "ann", "", ""))))
+	if ann, _ := b.Target.User("ann"); ann["active"] != true {
+		t.Errorf("ann is back, and her account is not active: %v", ann)
+	}
+}
