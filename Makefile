@@ -50,6 +50,12 @@ test: deps ## Run every test with the race detector (RUN=TestName, PKG=./pkg/bus
 	go test -race -shuffle=on -json $(if $(RUN),-run '$(RUN)') $(or $(PKG),work) | \
 		GOWORK=off go -C scripts/tools run ./testsum -report $(CURDIR)/bin/tests.txt
 
+.PHONY: worlds
+worlds: deps ## Compare plan, dry run and run in 200 random worlds (WORLD_SEED=n for one)
+	@mkdir -p bin
+	go test -count=1 -run '^TestPlanIsWhatADryRunRecordsAndARunDoes$$' -json ./services/rollcall/preview | \
+		GOWORK=off go -C scripts/tools run ./testsum -report $(CURDIR)/bin/tests-worlds.txt
+
 .PHONY: test-directories
 test-directories: deps ## Run the tests at Samba and 389 DS, which it installs as root (ARGS=-run=TestName)
 	@mkdir -p bin
@@ -149,4 +155,4 @@ tools: ## Install the pinned tools into the cache
 
 .PHONY: check
 check: ## Everything that CI runs, in order of cost
-	scripts/check.sh fmt-check generate-check sync-check alone build lint test test-directories fuzz bench-once chart "test-k8s ARGS=--if-changed"
+	scripts/check.sh fmt-check generate-check sync-check alone build lint test worlds test-directories fuzz bench-once chart "test-k8s ARGS=--if-changed"

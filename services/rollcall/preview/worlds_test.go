@@ -38,13 +38,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// randomWorlds is how many worlds are tried; WORLDS says another number, and WORLD_SEED
-// tries one alone.
-const randomWorlds = 200
-
 // A plan is what a dry run records and what a run does, entry by entry and member by
 // member, with what is held: in random directories, against random targets, under
-// random configurations.
+// random configurations. WORLDS says another number of worlds than randomWorlds, and
+// WORLD_SEED tries one alone.
 func TestPlanIsWhatADryRunRecordsAndARunDoes(t *testing.T) {
 	t.Parallel()
 	first, count := rand.Uint64(), randomWorlds
