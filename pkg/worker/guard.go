@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/guard"
 	"github.com/rollcall-scim/rollcall/pkg/held"
@@ -67,6 +69,7 @@ func (h *heldError) Error() string { return "held: " + h.reason }
 // A dry run counts nothing and records nothing.
 func (j *Job) permit(ctx context.Context, r removal) error {
 	g := j.worker.guard
+	j.judged = append(j.judged, r.class)
 	of, key := r.of(g.cfg.Kind), r.creditKey(g.cfg.Kind)
 	credit := int(j.Record.Link.GetGuardCredits()[key])
 	if of != "" && (r.count <= credit || j.approved) { // 1
@@ -210,7 +213,7 @@ func (g *guardian) ask(ctx context.Context, j *Job, r removal, v judgement) erro
 	}
 	h, err := g.held.Get(ctx, j.Record.Kind, j.Record.ID)
 	if err == nil && !includes(h, wanted) && !j.trial {
-		h, err = g.held.Hold(ctx, j.Record.Kind, j.Record.ID, wanted)
+		h, err = g.held.Hold(ctx, j.Record.Kind, j.Record.ID, withUnjudged(wanted, h, j.judged))
 	}
 	if err != nil {
 		return err
@@ -223,6 +226,41 @@ func (g *guardian) ask(ctx context.Context, j *Job, r removal, v judgement) erro
 	j.reasons = strings.Split(wanted.GetReason(), partsOf)
 	j.membersHash, j.firstRun = wanted.GetMembersHash(), wanted.GetFirstRun()
 	return &heldError{reason: wanted.GetReason(), own: v.reason}
+}
+
+// withUnjudged is what is about to be held, with those parts of what was held in a first
+// run that the job has not come to yet: they stay held until it has.
+func withUnjudged(wanted, former *provisioningv1.Held, done []class) *provisioningv1.Held {
+	all := proto.CloneOf(wanted)
+	if !former.GetFirstRun() {
+		return all
+	}
+	for part := range strings.SplitSeq(former.GetAction(), partsOf) {
+		if slices.Contains(done, classOf(part)) {
+			continue
+		}
+		all.Action, all.FirstRun = with(strings.Split(all.GetAction(), partsOf), part), true
+		for reason := range strings.SplitSeq(former.GetReason(), partsOf) {
+			all.Reason = with(strings.Split(all.GetReason(), partsOf), reason)
+		}
+	}
+	return all
+}
+
+// trim takes out of what is held of an entry what the job has not found wanted any more.
+func (g *guardian) trim(ctx context.Context, j *Job) error {
+	h, err := g.held.Get(ctx, j.Record.Kind, j.Record.ID)
+	if err != nil || h.GetMark() != provisioningv1.Mark_MARK_UNSPECIFIED {
+		return err
+	}
+	wanted := &provisioningv1.Held{
+		Action: strings.Join(j.parts, partsOf), Reason: strings.Join(j.reasons, partsOf), Sequence: j.Sequence, Generation: g.cfg.Hash,
+		MembersHash: j.membersHash, FirstRun: j.firstRun,
+	}
+	if includes(h, wanted) {
+		_, err = g.held.Hold(ctx, j.Record.Kind, j.Record.ID, wanted)
+	}
+	return err
 }
 
 // with is a list with one more text, in words.

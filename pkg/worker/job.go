@@ -59,8 +59,9 @@ type Job struct {
 	parts, reasons []string
 	membersHash    []byte
 	firstRun       bool
-	wasAt          uint64 // sequence of the link before
-	givenUp        bool   // see GivenUp
+	judged         []class // what the guard was asked about
+	wasAt          uint64  // sequence of the link before
+	givenUp        bool    // see GivenUp
 	// problemBefore is the entry's problem when the job began.
 	problemBefore *provisioningv1.Problem
 	// also is what the action does beside what the outcome names.

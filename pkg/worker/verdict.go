@@ -154,6 +154,11 @@ func (w *Worker) conclude(ctx context.Context, j *Job, err error) error {
 		o := j.Outcome
 		j.Outcome = &provisioningv1.Outcome{EntryId: o.GetEntryId(), Kind: o.GetKind(), Sequence: o.GetSequence(), Action: provisioningv1.Action_ACTION_NONE}
 	}
+	if d.kind == provisioningv1.ProblemKind_PROBLEM_KIND_HELD {
+		if err := w.guard.trim(ctx, j); err != nil {
+			return err
+		}
+	}
 	waited := j.stored.GetProblem().GetBlockedBy()
 	if recordErr := w.record(ctx, j, d, err); recordErr != nil {
 		return errors.Join(err, recordErr)
