@@ -108,7 +108,13 @@ func endFirstRun(ctx context.Context, b *bus.Bus, connection, hash string, kind 
 	if err != nil {
 		return false, err
 	}
-	if err := b.PutText(ctx, provisioningv1.BucketTargets, firstKey(connection, kind), firstDone+strconv.FormatUint(last, 10), 0); err != nil {
+	newest, err := b.LastSequence(ctx, kind.Stream())
+	if err != nil {
+		return false, err
+	}
+	// An entry that changed meanwhile and was not done yet is a part of the first run, too.
+	state := firstDone + strconv.FormatUint(max(last, newest), 10)
+	if err := b.PutText(ctx, provisioningv1.BucketTargets, firstKey(connection, kind), state, 0); err != nil {
 		return false, fmt.Errorf("note the end of the first run of %s: %w", connection, err)
 	}
 	return true, nil
@@ -191,13 +197,15 @@ func (g *guardian) progress(ctx context.Context) (over bool, last uint64, err er
 }
 
 // isNew says whether a change was published before this configuration was current, or
-// would be by the time it is.
+// would be by the time it is, or is the first of its entry that this configuration looks
+// at, and a former one has looked at the entry.
 func (g *guardian) isNew(j *Job) bool {
 	f := g.foreseen.Load()
 	if g.forecasts && f == nil {
 		return true // the configuration is not current yet
 	}
-	return f != nil && j.Sequence > 0 && j.Sequence <= f.Sequence
+	former := j.stored.GetConfigurationHash()
+	return f != nil && j.Sequence > 0 && (j.Sequence <= f.Sequence || former != "" && former != g.cfg.Hash)
 }
 
 // watchFirstRun notes the end of the first run when it comes.

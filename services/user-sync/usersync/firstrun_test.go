@@ -1,6 +1,8 @@
 package usersync_test
 
 import (
+	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/rollcall-scim/rollcall/pkg/scim"
@@ -121,6 +123,61 @@ func TestWhatAChangedScopeAdoptsIsHeld(t *testing.T) {
 	b.Until(user, 2, workertest.Waiting)
 	if !isActive(b, "ann") || isActive(b, "bob") {
 		t.Errorf("ann active %v, bob active %v", isActive(b, "ann"), isActive(b, "bob"))
+	}
+}
+
+// So is what changes before the new configuration has looked at it.
+func TestWhatAChangedScopeAdoptsIsHeldAlsoWhenItChanges(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	b.Target.Seed(scim.KindUser, map[string]any{"userName": "ann", "active": true})
+	b.Target.Seed(scim.KindUser, map[string]any{"userName": "bob", "active": false})
+	b.Configure("remove: disable", `scope: '"pilot" in user.all.title'`)
+	stop := b.Start(usersync.Run)
+	one, two := b.Publish(off(workertest.User(1, "ann", "Cook", ""))), b.Publish(workertest.User(2, "bob", "Cook", ""))
+	b.Until(user, 1, workertest.Applied(one))
+	b.Until(user, 2, workertest.Applied(two))
+	stop()
+	b.Configure("remove: disable", "")
+	pauseBy(t, b, provisioningv1.PauseReason_PAUSE_REASON_MANUAL, "maintenance")
+	b.Start(usersync.Run)
+	b.Eventually("the new configuration is looked at as a whole", func() bool {
+		text, err := b.Bus.Text(t.Context(), provisioningv1.BucketTargets, "wiki.foreseen.users")
+		return err == nil && strings.Contains(text, b.Config.Hash("wiki"))
+	})
+	b.Publish(off(workertest.User(1, "ann", "Chef", "")))
+	b.Publish(workertest.User(2, "bob", "Chef", ""))
+	resume(t, b)
+	b.Until(user, 1, workertest.Waiting)
+	b.Until(user, 2, workertest.Waiting)
+	if !isActive(b, "ann") || isActive(b, "bob") {
+		t.Errorf("ann active %v, bob active %v", isActive(b, "ann"), isActive(b, "bob"))
+	}
+}
+
+// Who changes during the first run and is come to after its end is a part of it.
+func TestWhoChangesDuringTheFirstRunIsAPartOfIt(t *testing.T) {
+	t.Parallel()
+	b := seeded(t, "remove: disable", false)
+	b.Target.SetFault(func(r scimtest.Request) *scimtest.Fault {
+		if strings.Contains(r.Path+r.Query+r.Body, "ann") {
+			return &scimtest.Fault{Status: http.StatusInternalServerError}
+		}
+		return nil
+	})
+	b.Publish(workertest.User(1, "ann", "Cook", ""))
+	b.Publish(workertest.User(2, "bob", "Cook", ""))
+	begin(t, b)
+	b.Until(user, 1, func(l *provisioningv1.Link) bool { return l.GetProblem() != nil })
+	b.Publish(workertest.User(1, "ann", "Chef", ""))
+	b.Eventually("the first run is over", func() bool {
+		text, err := b.Bus.Text(t.Context(), provisioningv1.BucketTargets, "wiki.first.users")
+		return err == nil && strings.HasPrefix(text, "done")
+	})
+	b.Target.SetFault(nil)
+	b.Until(user, 1, workertest.Waiting)
+	if isActive(b, "ann") {
+		t.Error("ann was enabled without approval")
 	}
 }
 
