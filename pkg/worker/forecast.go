@@ -109,6 +109,11 @@ func (j *Job) foretell(ctx context.Context, d Decision, action plan.Action) erro
 	}
 	f.settle()
 	j.forecast = f
+	if j.resumed || j.unblocked(f.Action) {
+		if err := j.release(ctx); err != nil {
+			return err
+		}
+	}
 	switch {
 	case f.Kind == plan.Blocked && f.HeldAction == "":
 		return d.Apply(ctx, f.Action)

@@ -180,17 +180,27 @@ func (w *Worker) conclude(ctx context.Context, j *Job, err error) error {
 }
 
 // rehearse reports what a dry run would do, once, and remembers which resource the
-// entry would have: groups ask for those of their members.
+// entry would have: groups ask for those of their members. What stood in the way is
+// forgotten.
 func (w *Worker) rehearse(ctx context.Context, j *Job) error {
 	planned, err := j.planned()
-	if err != nil || proto.Equal(planned, j.stored.GetPlanned()) {
+	if err != nil {
 		return err
 	}
-	if err := w.report(ctx, j, provisioningv1.Result_RESULT_DRY_RUN); err != nil {
-		return err
+	said := proto.Equal(planned, j.stored.GetPlanned())
+	if said && (j.stored.GetProblem() == nil || j.wasHeld) {
+		return nil
+	}
+	if !said {
+		if err := w.report(ctx, j, provisioningv1.Result_RESULT_DRY_RUN); err != nil {
+			return err
+		}
 	}
 	j.Record.Link = proto.CloneOf(j.stored)
 	j.Record.Link.Planned = planned
+	if !j.wasHeld { // that waits for a person, whoever runs
+		j.Record.Link.Problem, j.Record.Link.Attempts = nil, 0
+	}
 	if j.Record.Link.GetState() == provisioningv1.LinkState_LINK_STATE_UNSPECIFIED {
 		j.Record.Link.State = provisioningv1.LinkState_LINK_STATE_NONE
 	}
