@@ -1,9 +1,6 @@
 package stories
 
-import (
-	"context"
-	"testing"
-)
+import "testing"
 
 // TestStoriesOnBetterAuth runs stories against another server that others wrote. Two
 // do not fit it: it wants every user to have an e-mail address, also those that are
@@ -11,9 +8,5 @@ import (
 // that nobody who returns is created again ("return").
 func TestStoriesOnBetterAuth(t *testing.T) {
 	t.Parallel()
-	dir, err := install(t.Context(), "betterauth")
-	if err != nil {
-		t.Fatal(err)
-	}
-	run(t, func(ctx context.Context, _ string) (target, error) { return startPeer(ctx, dir) }, "existing", "return")
+	runOnPeer(t, "betterauth", ways{}, "existing", "return")
 }

@@ -4,6 +4,7 @@
 package stories
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -113,7 +114,9 @@ func newStory(ctx context.Context, env *testscript.Env, newTarget func(context.C
 			return nil, err
 		}
 	}
+	ways := target.ways()
 	s := &story{ctx: ctx, directory: directory, target: target, dir: env.WorkDir, env: map[string]string{
+		"OVERRIDES": ways.overrides, "MATCH": cmp.Or(ways.match, "userName"),
 		"LDAP_URL": directory.URL, "READER": directory.ReaderDN, "LIMITED": directory.LimitedDN, "SCIM_URL": target.url(),
 		"LDAP_PASSWORD": directory.ReaderPassword, "LIMITED_PASSWORD": directory.LimitedPassword, "SCIM_TOKEN": token, "WORK": env.WorkDir, "FREE": free[0], "ALSO_FREE": free[1],
 	}}
@@ -160,8 +163,9 @@ connections:
       url: $SCIM_URL
       auth: {bearer: {token: "$TOKEN"}}
       rate: {requests_per_second: 0}
-      overrides: {member_remove_vouched: true}
+      overrides: {member_remove_vouched: true$OVERRIDES}
     users:
+      match: [$MATCH]
       remove: $REMOVE
       provision_disabled: $PROVISION_DISABLED
       attributes:

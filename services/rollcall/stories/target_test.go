@@ -31,7 +31,16 @@ type target interface {
 	url() string
 	// state is what it holds, one line a user and group.
 	state(ctx context.Context) (string, error)
+	// ways are what it does otherwise than the strict server.
+	ways() ways
 	close()
+}
+
+// ways are what a target does otherwise than the strict server, as a configuration
+// says it.
+type ways struct {
+	overrides string // more keys of target.overrides, each with a comma before it
+	match     string // users.match; empty: userName
 }
 
 // strict is the project's own server: it also shows the requests.
@@ -42,6 +51,7 @@ type strict struct {
 }
 
 func (s *strict) url() string { return s.server.URL() }
+func (s *strict) ways() ways  { return ways{} }
 func (s *strict) close()      { s.server.Close() }
 
 func (s *strict) state(context.Context) (string, error) {
