@@ -14,7 +14,7 @@ SERVICES  := change-detector user-sync group-sync console rollcall
 DIRS       = $(shell go list -m -f '{{.Dir}}')
 PACKAGES   = $(DIRS:%=%/...)
 # Modules that are not in the workspace, so that what they need touches no service.
-OUTSIDE   := scripts/tools deploy/helm/verify
+OUTSIDE   := scripts/tools deploy/helm/verify services/rollcall/stories/elimity
 GENERATED := proto docs/configuration.md deploy/helm/rollcall/values.schema.json deploy/helm/rollcall/README.md
 
 .PHONY: help
@@ -72,11 +72,13 @@ test-keda: ## Let a real KEDA, which it builds, scale the workers on that Kubern
 	scripts/test-k8s.sh --keda $(ARGS)
 
 .PHONY: deps
-deps: ## Bring what tests need: an LDAP server, a SCIM server and a PATCH that others wrote, Prometheus
+deps: ## Bring what tests need: an LDAP server, SCIM servers and a PATCH that others wrote, Prometheus
 	@scripts/slapd.sh >/dev/null
 	@scripts/peers.sh >/dev/null
 	@scripts/peers.sh oracle >/dev/null
 	@scripts/peers.sh betterauth >/dev/null
+	@scripts/peers.sh jackson >/dev/null
+	@scripts/peers.sh elimity >/dev/null
 	@scripts/prometheus.sh >/dev/null
 
 .PHONY: fuzz

@@ -17,8 +17,7 @@ case $name in
   *) echo "there is no $name: say scimmy, betterauth, jackson, elimity or oracle" >&2; exit 2 ;;
 esac
 cache=${ROLLCALL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rollcall}
-files=$(cd "$source" && find . -maxdepth 1 -name '*.json' -o -maxdepth 1 -name '*.mjs' -o -maxdepth 1 -name '*.go' -o -maxdepth 1 -name 'go.*' | sort)
-hash=$(cd "$source" && cat "$here/scripts/peers.sh" $files | sha256sum | cut -c1-16)
+hash=$(cat "$0" "$source"/*.* | sha256sum | cut -c1-16)
 dir=$cache/$name-$hash
 if [ -d "$dir" ]; then
   echo "$dir"
@@ -31,7 +30,7 @@ if [ -f "$source/go.mod" ]; then
   GOWORK=off go -C "$source" build -o "$fresh/server" . >&2
 else
   command -v npm >/dev/null || { echo "npm is missing: install Node.js 20 or later (Debian: apt-get install nodejs npm)" >&2; exit 1; }
-  (cd "$source" && cp $files "$fresh/")
+  cp "$source"/*.* "$fresh/"
   (cd "$fresh" && npm ci --ignore-scripts --no-audit --no-fund) >&2
   printf '#!/bin/sh\nexec node "$(dirname "$0")/server.mjs"\n' >"$fresh/server"
   chmod +x "$fresh/server"

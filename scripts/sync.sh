@@ -14,6 +14,6 @@ for module in $modules; do
 	(cd "$module" && go mod tidy)
 done
 # Those outside of the workspace stand for themselves.
-for module in scripts/tools deploy/helm/verify; do
+for module in scripts/tools deploy/helm/verify services/rollcall/stories/elimity; do
 	(cd "$module" && GOWORK=off go mod edit -go="$version" -toolchain=none && GOWORK=off go mod tidy)
 done
