@@ -36,6 +36,10 @@ func foresightKey(connection string, kind directoryv1.Kind) string {
 
 const foreseeLease = 10 * time.Second
 
+func foreseeLeaseKey(connection string, kind directoryv1.Kind) string {
+	return foresightKey(connection, kind) + ".lease"
+}
+
 // foresaw is why a removal waits that this generation would bring by itself. An entry
 // that was held goes on waiting when it changes for another reason.
 func (g *guardian) foresaw(ctx context.Context, of string, j *Job) (reason string, err error) {
@@ -65,7 +69,7 @@ func (w *Worker) foresee(ctx context.Context) error {
 			w.guard.foreseen.Store(f)
 			return nil
 		}
-		err = w.deps.Bus.WithLease(ctx, provisioningv1.BucketTargets, foresightKey(w.cfg.Connection, w.cfg.Kind)+".lease", w.cfg.Owner, failpoint.Scale(foreseeLease), w.lookAhead)
+		err = w.deps.Bus.WithLease(ctx, provisioningv1.BucketTargets, foreseeLeaseKey(w.cfg.Connection, w.cfg.Kind), w.cfg.Owner, failpoint.Scale(foreseeLease), w.lookAhead)
 		if err != nil && !errors.Is(err, bus.ErrConflict) {
 			return err
 		}

@@ -72,6 +72,11 @@ func moveAll(ctx context.Context, b *bus.Bus, from, to string) error {
 	if err := b.MoveKeys(ctx, provisioningv1.BucketLinks, from, to); err != nil {
 		return fmt.Errorf("rename connection %s to %s: %w", from, to, err)
 	}
+	for _, kind := range kinds { // a lease that is moved would never end
+		if err := b.DropKey(ctx, provisioningv1.BucketTargets, foreseeLeaseKey(from, kind)); err != nil {
+			return fmt.Errorf("rename connection %s to %s: %w", from, to, err)
+		}
+	}
 	for _, part := range []string{"held", "first", "guard", "pause", "foreseen"} {
 		if err := b.MoveKeys(ctx, provisioningv1.BucketTargets, from+"."+part, to+"."+part); err != nil {
 			return fmt.Errorf("rename connection %s to %s: %w", from, to, err)

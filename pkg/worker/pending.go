@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -104,13 +105,13 @@ func (w *Worker) judgePending(ctx context.Context) error {
 			return err
 		}
 		if f == nil {
-			return errSuperseded
+			return Wait(time.Second, errSuperseded)
 		}
 		w.guard.foreseen.Store(f)
 		if f.judged() >= last {
 			return nil
 		}
-		key := foresightKey(w.cfg.Connection, w.cfg.Kind) + ".lease"
+		key := foreseeLeaseKey(w.cfg.Connection, w.cfg.Kind)
 		err = w.deps.Bus.WithLease(ctx, provisioningv1.BucketTargets, key, w.cfg.Owner, failpoint.Scale(foreseeLease), w.judgeBatch)
 		if err != nil {
 			return err

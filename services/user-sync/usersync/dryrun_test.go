@@ -67,7 +67,9 @@ func TestDryRunForgetsAnOutage(t *testing.T) {
 	t.Parallel()
 	b := workertest.New(t, "remove: disable", scimtest.Options{})
 	b.Configure("remove: disable", "dry_run: true")
-	b.Target.SetFault(func(r scimtest.Request) *scimtest.Fault { return &scimtest.Fault{Status: http.StatusInternalServerError} })
+	b.Target.SetFault(func(r scimtest.Request) *scimtest.Fault {
+		return &scimtest.Fault{Status: http.StatusInternalServerError}
+	})
 	b.Publish(workertest.User(1, "ann", "", ""))
 	b.Start(usersync.Run)
 	b.Until(user, 1, func(l *provisioningv1.Link) bool { return l.GetProblem() != nil })

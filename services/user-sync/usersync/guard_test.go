@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
@@ -424,6 +425,24 @@ func TestLinksFollowARenamedConnection(t *testing.T) {
 	if err := worker.Advance(t.Context(), b.Bus, worker.Plan{Connection: "wiki", Source: "corp", Hash: "abc", Kinds: p.Kinds, Concurrency: 1}); !errors.Is(err, worker.ErrRefused) {
 		t.Errorf("the former name works on: %v", err)
 	}
+}
+
+// A worker that died while it looked at what a configuration removes keeps nobody from
+// that under another name.
+func TestLeaseOfADeadWorkerIsNotRenamed(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	if err := b.Bus.PutText(t.Context(), provisioningv1.BucketTargets, "wiki.foreseen.users.lease", "dead", 10*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	p := worker.PlanOf(b.Config, "wiki")
+	p.Connection, p.RenamedFrom = "handbook", "wiki"
+	if err := worker.Advance(t.Context(), b.Bus, p); err != nil {
+		t.Fatal(err)
+	}
+	b.Rename("handbook")
+	b.Start(usersync.Run)
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "u1", "Boss", "u1@x"))))
 }
 
 func TestLinksOfAnotherSourceOrTargetAreRefused(t *testing.T) {
