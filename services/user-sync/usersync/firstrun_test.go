@@ -28,9 +28,9 @@ func isActive(b *workertest.Bench, name string) bool {
 }
 
 // seeded is a target that has ann, active or not, with a stale title.
-func seeded(t *testing.T, users string, active bool) *workertest.Bench {
+func seeded(t *testing.T, active bool) *workertest.Bench {
 	t.Helper()
-	b := neverRan(t, users)
+	b := neverRan(t, "remove: disable")
 	b.Target.Seed(scim.KindUser, map[string]any{"userName": "ann", "active": active, "title": "Guest"})
 	return b
 }
@@ -39,7 +39,7 @@ func seeded(t *testing.T, users string, active bool) *workertest.Bench {
 // only with approval, however often its user changes in between.
 func TestActivationInAFirstRunIsHeld(t *testing.T) {
 	t.Parallel()
-	b := seeded(t, "remove: disable", false)
+	b := seeded(t, false)
 	b.Publish(workertest.User(1, "ann", "Cook", ""))
 	begin(t, b)
 	b.Until(user, 1, workertest.Waiting)
@@ -66,7 +66,7 @@ func TestActivationInAFirstRunIsHeld(t *testing.T) {
 // A leaver that has an active account is matched, and disabled with approval.
 func TestLeaverWithAnAccountIsHeldInAFirstRun(t *testing.T) {
 	t.Parallel()
-	b := seeded(t, "remove: disable", true)
+	b := seeded(t, true)
 	b.Publish(off(workertest.User(1, "ann", "Cook", "")))
 	begin(t, b)
 	b.Until(user, 1, workertest.Waiting)
@@ -92,7 +92,7 @@ func TestLeaverWithAnAccountIsHeldInAFirstRun(t *testing.T) {
 // guard.first_run: flow overwrites at once, and counts nothing.
 func TestFirstRunThatFlowsOverwritesAtOnce(t *testing.T) {
 	t.Parallel()
-	b := seeded(t, "remove: disable", false)
+	b := seeded(t, false)
 	b.Target.Seed(scim.KindUser, map[string]any{"userName": "bob", "active": true})
 	c := b.Config.Connections["wiki"]
 	c.Guard.FirstRun, c.Guard.MaxRemovals, c.Guard.MaxRemovalPercent = "flow", 0, 0
@@ -158,7 +158,7 @@ func TestWhatAChangedScopeAdoptsIsHeldAlsoWhenItChanges(t *testing.T) {
 // Who changes during the first run and is come to after its end is a part of it.
 func TestWhoChangesDuringTheFirstRunIsAPartOfIt(t *testing.T) {
 	t.Parallel()
-	b := seeded(t, "remove: disable", false)
+	b := seeded(t, false)
 	b.Target.SetFault(func(r scimtest.Request) *scimtest.Fault {
 		if strings.Contains(r.Path+r.Query+r.Body, "ann") {
 			return &scimtest.Fault{Status: http.StatusInternalServerError}
