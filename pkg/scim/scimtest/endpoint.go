@@ -93,6 +93,9 @@ func (c call) show(status int, v view) answer {
 	if c.server.quirks().MembersOnRequest && c.projection.only["members"] == nil {
 		delete(document, "members")
 	}
+	if c.server.quirks().EmptyMembers && c.typ.kind == scim.KindGroup {
+		document["members"] = []any{}
+	}
 	c.server.quirks().addEmpty(c.typ.kind, document)
 	if active, ok := document["active"].(bool); ok && c.server.quirks().StringBooleans {
 		document["active"] = map[bool]string{true: "True", false: "False"}[active]

@@ -19,6 +19,7 @@ type Quirks struct {
 	NoContentOnPatch      bool     // 204 instead of 200
 	IgnoreMembersOnCreate bool     // POST and PUT of a group drop the members
 	HideMembers           bool     // groups are returned without members
+	EmptyMembers          bool     // a group is returned with an empty list of members
 	DuplicateUserNames    bool     // userName is not unique
 	BareConflict          bool     // 409 without scimType
 	CaseSensitiveFilters  bool     // userName eq compares exactly

@@ -88,6 +88,9 @@ func (c *converger) create(ctx context.Context, job *worker.Job, w *wanted) erro
 	c.compare(ctx, job, w, created, w.unitsOf(), false)
 	job.Settle(plan.Action{Set: slices.Sorted(maps.Keys(w.units))}, w.Attributes)
 	s := &sending{c: c, job: job, w: w, a: a, resource: created.ID}
+	if len(c.contradicted(created, first)) > 0 { // it dropped members: add them
+		first = nil
+	}
 	s.confirm(first)
 	if len(first) == len(steps) {
 		return job.CommitCreated(ctx, created.ID, func(ctx context.Context, writes ...bus.Write) error { return c.done(ctx, job, w, a, writes...) })

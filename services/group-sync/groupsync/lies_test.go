@@ -142,3 +142,65 @@ func TestImmutableNameIsLearnedByResource(t *testing.T) {
 		t.Errorf("groups %v", b.Target.Groups())
 	}
 }
+
+// A change of members that the target answers with success, and with the group as it was,
+// is not recorded as applied: it is refused, the operator is told, and what was refused is
+// done when it is tried again.
+func TestMembersWithoutEffectAreRefused(t *testing.T) {
+	t.Parallel()
+	b := settled(t, 1)
+	provision(t, b, 3)
+	b.Target.SetQuirks(scimtest.Quirks{PatchKeeps: []string{"members"}})
+	link := b.Until(group, 1000, workertest.Applied(b.Group(1000, "g0", 2, 3)))
+	if got := b.Target.Members("g0"); !slices.Equal(got, []string{"u1", "u2"}) {
+		t.Fatalf("members %v", got)
+	}
+	refused := map[bool]string{}
+	for _, m := range link.GetRefusedMembers() {
+		refused[m.GetRemoval()] = m.GetReason()
+	}
+	if len(refused) != 2 || !strings.Contains(refused[true], "as before") || !strings.Contains(refused[false], "as before") {
+		t.Errorf("refused: %v", link.GetRefusedMembers())
+	}
+	if o := b.Outcomes(group, 1000); o[len(o)-1].GetMembersAdded() != 0 || o[len(o)-1].GetMembersRemoved() != 0 {
+		t.Errorf("outcome %v", o[len(o)-1])
+	}
+	b.Target.SetQuirks(scimtest.Quirks{})
+	retryParked(t, b)
+	b.Until(group, 1000, func(l *provisioningv1.Link) bool { return len(l.GetRefusedMembers()) == 0 && l.GetClaim() == nil })
+	if got := b.Target.Members("g0"); !slices.Equal(got, []string{"u2", "u3"}) {
+		t.Errorf("members %v after the cure", got)
+	}
+}
+
+// Of an addition that the target seems to have dropped nobody knows whether it was made:
+// its removal is sent all the same. A target that never shows members is one of those.
+func TestMembersThatAreNeverShownAreRemoved(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "", scimtest.Options{Quirks: scimtest.Quirks{EmptyMembers: true}})
+	b.Unguarded()
+	b.Start(groupsync.Run)
+	provision(t, b, 1, 2)
+	link := b.Until(group, staff, workertest.Applied(b.Group(staff, "staff", 1, 2)))
+	if got := b.Target.Members("staff"); !slices.Equal(got, []string{"u1", "u2"}) || len(link.GetRefusedMembers()) != 2 {
+		t.Errorf("members %v, refused %v", got, link.GetRefusedMembers())
+	}
+	b.Until(group, staff, workertest.Applied(b.Group(staff, "staff", 2)))
+	if got := b.Target.Members("staff"); !slices.Equal(got, []string{"u2"}) {
+		t.Errorf("members %v after one left", got)
+	}
+}
+
+// retryParked is what an operator does with everything that is parked.
+func retryParked(t *testing.T, b *workertest.Bench) {
+	t.Helper()
+	parked, err := worker.Parked(t.Context(), b.Bus, "wiki", "corp")
+	if err != nil || len(parked) == 0 {
+		t.Fatalf("parked: %v, %v", parked, err)
+	}
+	for _, p := range parked {
+		if err := worker.RetryParked(t.Context(), b.Bus, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

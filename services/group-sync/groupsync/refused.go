@@ -92,11 +92,11 @@ func (r *refusals) drop(m *provisioningv1.RefusedMember) {
 	r.now = slices.DeleteFunc(r.now, func(x *provisioningv1.RefusedMember) bool { return x == m })
 }
 
-// freshRemovals are the removals that were refused just now.
-func (r *refusals) freshRemovals() []*provisioningv1.RefusedMember {
+// fresh are those that were refused just now and that a condition holds for.
+func (r *refusals) fresh(ok func(*provisioningv1.RefusedMember) bool) []*provisioningv1.RefusedMember {
 	var fresh []*provisioningv1.RefusedMember
 	for _, m := range r.now {
-		if m.GetRemoval() && !slices.Contains(r.before[entryID(m.GetEntryId())], m) {
+		if ok(m) && !slices.Contains(r.before[entryID(m.GetEntryId())], m) {
 			fresh = append(fresh, m)
 		}
 	}

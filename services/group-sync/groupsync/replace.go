@@ -53,7 +53,7 @@ func (s *sending) replace(ctx context.Context, part []step) error {
 	defer cancel()
 	answer, err := s.c.target.Put(call, scim.KindGroup, s.resource, body)
 	if err == nil {
-		s.whole.members = members
+		s.whole.members, s.answer = members, answer
 		s.compare(ctx, answer, false)
 	}
 	return err

@@ -82,6 +82,10 @@ type sending struct {
 	refusal error
 	// whole is the group as it stands, where the target takes it only as a whole.
 	whole *whole
+	// answer is the group as the target showed it after the last request; nil where it did
+	// not. contradicted says that one of them did not show a change of members.
+	answer       *scim.Resource
+	contradicted bool
 	// unsaved says that the record knows more than what is durable.
 	unsaved bool
 }
@@ -135,8 +139,7 @@ func (s *sending) part(ctx context.Context, part []step) error {
 	switch {
 	case err == nil:
 		s.due = false
-		s.confirm(part)
-		return nil
+		return s.settle(part)
 	case scim.IsUnsupported(err) && !s.c.replaces():
 		s.c.noPatch.Store(true)
 		return s.part(ctx, part)
@@ -286,6 +289,7 @@ func (s *sending) write(ctx context.Context, part []step) error {
 	if err := s.save(ctx); err != nil {
 		return err
 	}
+	s.answer = nil
 	if s.c.replaces() {
 		return s.replace(ctx, part)
 	}
@@ -297,6 +301,7 @@ func (s *sending) write(ctx context.Context, part []step) error {
 	defer cancel()
 	answer, err := s.c.target.Patch(call, scim.KindGroup, s.resource, append(ops, operations(part)...))
 	if err == nil {
+		s.answer = answer
 		s.compare(ctx, answer, true)
 	}
 	return err
@@ -353,10 +358,11 @@ func (s *sending) commit(ctx context.Context, more ...bus.Write) error {
 	return nil
 }
 
-// confirmRefused reads the group after the target refused to remove members: one who
-// is not in it needs no removal.
+// confirmRefused reads the group after the target refused to remove members, or answered
+// as if a change of members had no effect: one who is not in it needs no removal, and one
+// who is needs no addition.
 func (s *sending) confirmRefused(ctx context.Context) {
-	fresh := s.w.refusals.freshRemovals()
+	fresh := s.w.refusals.fresh(func(r *provisioningv1.RefusedMember) bool { return r.GetRemoval() || s.contradicted })
 	if len(fresh) == 0 || !s.c.reads(s.a) {
 		return
 	}
@@ -368,12 +374,18 @@ func (s *sending) confirmRefused(ctx context.Context) {
 	for _, id := range resource.MemberIDs() {
 		has[string(provisioningv1.ResourceHash(id))] = true
 	}
-	var gone []step
+	var done []step
 	for _, r := range fresh {
-		if !has[string(r.GetResourceHash())] {
-			s.w.refusals.drop(r)
-			gone = append(gone, step{id: entryID(r.GetEntryId()), remove: true})
+		if has[string(r.GetResourceHash())] == r.GetRemoval() {
+			continue
 		}
+		s.w.refusals.drop(r)
+		id := entryID(r.GetEntryId())
+		one := step{id: id, remove: r.GetRemoval()}
+		if !one.remove {
+			one.resource = s.w.members[id]
+		}
+		done = append(done, one)
 	}
-	s.confirm(gone)
+	s.confirm(done)
 }

@@ -40,7 +40,7 @@ func (s *sending) sends(ctx context.Context, o scim.Operation) bool {
 }
 
 // compare notes the attributes that an answer shows with another value than was sent with
-// it. Members are not compared: many targets do not return them.
+// it. Members are compared by settle.
 func (s *sending) compare(ctx context.Context, answer *scim.Resource, patched bool) {
 	if !s.due {
 		return
