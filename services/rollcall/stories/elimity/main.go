@@ -20,7 +20,7 @@ import (
 
 func main() {
 	if err := run(); err != nil {
-		fmt.Fprintln(os.Stderr, err) //nolint:forbidigo // a command says why it ends
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
