@@ -232,6 +232,39 @@ func TestReadOfNothingReturns(t *testing.T) {
 	}
 }
 
+// What is purged while it is read is not waited for, with and without Follow.
+func TestReadDoesNotWaitForWhatWasPurged(t *testing.T) {
+	t.Parallel()
+	for _, follow := range []bool{false, true} {
+		t.Run(fmt.Sprintf("follow=%t", follow), func(t *testing.T) {
+			t.Parallel()
+			b := bustest.Start(t)
+			for i := range 3000 { // more than the reader asks for at once
+				if err := b.PutText(t.Context(), "links", fmt.Sprintf("wiki.users.%032x", i), "x", 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 75*time.Second)
+			defer cancel()
+			n, caughtUp := 0, false
+			opts := bus.ReadOptions{Filters: []string{"$KV.links.wiki.users.*"}, Follow: follow, CaughtUp: func() {
+				if caughtUp = true; follow {
+					cancel()
+				}
+			}}
+			err := b.Read(ctx, "KV_links", opts, func(*bus.Stored) error {
+				if n++; n == 10 {
+					return b.Purge(ctx, "KV_links", "$KV.links.wiki.>")
+				}
+				return nil
+			})
+			if !caughtUp || err != nil && !(follow && errors.Is(err, context.Canceled)) {
+				t.Errorf("read %d messages, caught up: %t, error: %v", n, caughtUp, err)
+			}
+		})
+	}
+}
+
 // consume runs a consumer until the test ends the context and returns a channel
 // of verdicts.
 func consume(t *testing.T, b *bus.Bus, stream, filter string, handle bus.Handler) chan bus.Verdict {

@@ -29,7 +29,8 @@ const closeTimeout = time.Second
 // Read delivers the last message of every subject that matches, in the order of
 // the stream, and then, when asked, what is published afterwards. It returns nil
 // once the stored messages are read, or the error of each, or ctx's error. A
-// reader that loses its connection resumes where it was.
+// reader that loses its connection resumes where it was. What is purged before it was
+// delivered is not waited for.
 func (b *Bus) Read(ctx context.Context, stream string, opts ReadOptions, each func(*Stored) error) error {
 	cfg := jetstream.OrderedConsumerConfig{FilterSubjects: opts.Filters, DeliverPolicy: jetstream.DeliverAllPolicy, HeadersOnly: opts.HeadersOnly}
 	if opts.After > 0 {
@@ -55,7 +56,11 @@ func (b *Bus) Read(ctx context.Context, stream string, opts ReadOptions, each fu
 	if pending == 0 && finish() {
 		return nil
 	}
-	return readEach(ctx, consumer, func(s *Stored, pending uint64) (bool, error) {
+	r := &reader{consumer: consumer, caughtUp: func() bool { return caughtUp }}
+	return r.run(ctx, func(s *Stored, pending uint64) (bool, error) {
+		if s == nil { // what is left was purged
+			return finish(), nil
+		}
 		if err := each(s); err != nil {
 			return true, err
 		}
@@ -83,32 +88,88 @@ func pendingOf(ctx context.Context, consumer jetstream.Consumer) (uint64, error)
 	return info.NumPending + uint64(max(0, info.NumAckPending)), nil
 }
 
-func readEach(ctx context.Context, consumer jetstream.Consumer, each func(*Stored, uint64) (bool, error)) error {
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(1000), jetstream.PullExpiry(30*time.Second), jetstream.PullHeartbeat(5*time.Second))
+// reader takes the messages of an ordered consumer one after the other.
+type reader struct {
+	consumer jetstream.Consumer
+	// caughtUp says that a missing message is nothing to ask about.
+	caughtUp func() bool
+	// name and sequence are the consumer's name and its own sequence of the last message.
+	name     string
+	sequence uint64
+}
+
+const (
+	readerHeartbeat = 2 * time.Second
+	// readerIdle is after which time without a message the server is asked whether there
+	// are any left. It is longer than the two heartbeats after which the client takes a
+	// consumer for lost and makes it anew, so that it does not keep the client from that.
+	readerIdle = 2*readerHeartbeat + time.Second
+)
+
+// run hands each message to each, with the number of those that are still to come, until
+// each says stop. Where the remaining messages were purged before they were delivered,
+// each is called with nil.
+func (r *reader) run(ctx context.Context, each func(s *Stored, pending uint64) (stop bool, err error)) error {
+	messages, err := r.consumer.Messages(jetstream.PullMaxMessages(1000), jetstream.PullExpiry(30*time.Second), jetstream.PullHeartbeat(readerHeartbeat))
 	if err != nil {
 		return fmt.Errorf("start reader: %w", err)
 	}
 	defer messages.Stop()
 	for {
-		msg, err := messages.Next(jetstream.NextContext(ctx))
+		s, pending, err := r.next(ctx, messages)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(err, jetstream.ErrNoHeartbeat):
 			continue // the ordered consumer recreates itself
+		case errors.Is(err, context.DeadlineExceeded):
+			if !r.drained(ctx) {
+				continue
+			}
 		case err != nil:
-			return fmt.Errorf("read next: %w", err)
+			return err
 		}
-		meta, err := msg.Metadata()
-		if err != nil {
-			return fmt.Errorf("read metadata of %s: %w", msg.Subject(), err)
-		}
-		stop, err := each(&Stored{
-			Subject: msg.Subject(), Data: msg.Data(), Header: flatten(msg.Headers()),
-			Sequence: meta.Sequence.Stream, Published: meta.Timestamp,
-		}, meta.NumPending)
-		if stop || err != nil {
+		if stop, err := each(s, pending); stop || err != nil {
 			return err
 		}
 	}
+}
+
+// next waits for a message. The error is context.DeadlineExceeded when none came for
+// readerIdle and the reader has not caught up.
+func (r *reader) next(ctx context.Context, messages jetstream.MessagesContext) (s *Stored, pending uint64, err error) {
+	if !r.caughtUp() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, readerIdle)
+		defer cancel()
+	}
+	msg, err := messages.Next(jetstream.NextContext(ctx))
+	if err != nil {
+		return nil, 0, fmt.Errorf("read next: %w", err)
+	}
+	meta, err := msg.Metadata()
+	if err != nil {
+		return nil, 0, fmt.Errorf("read metadata of %s: %w", msg.Subject(), err)
+	}
+	r.name, r.sequence = meta.Consumer, meta.Sequence.Consumer
+	return &Stored{
+		Subject: msg.Subject(), Data: msg.Data(), Header: flatten(msg.Headers()),
+		Sequence: meta.Sequence.Stream, Published: meta.Timestamp,
+	}, meta.NumPending, nil
+}
+
+// drained says whether the server has no message left for the reader, and none is on its
+// way. A server that does not answer has said nothing: the reader waits on.
+func (r *reader) drained(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	info, err := r.consumer.Info(ctx)
+	if err != nil || info.NumPending > 0 {
+		return false
+	}
+	received := r.sequence
+	if info.Name != r.name { // the consumer was made anew, and nothing has come from it
+		received = 0
+	}
+	return info.Delivered.Consumer == received
 }
