@@ -183,13 +183,15 @@ func (b *Bus) Close() {
 	b.nc.Close()
 }
 
-// classify maps the errors of the server to the sentinels of this package.
+// classify maps the errors of the server to the sentinels of this package. A conflict
+// has one of two codes: the second one, which does not name the sequence that is there,
+// comes from replicated streams and for writes that are under way at the same time.
 func classify(err error) error {
 	var api *jetstream.APIError
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence:
+	case errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant):
 		return fmt.Errorf("%w: %w", ErrConflict, err)
 	case errors.Is(err, jetstream.ErrKeyExists):
 		return fmt.Errorf("%w: %w", ErrConflict, err)

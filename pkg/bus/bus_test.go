@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
@@ -72,6 +73,25 @@ func TestBatchIsAllOrNothing(t *testing.T) {
 	}
 	if _, err := b.Last(t.Context(), directoryv1.StreamUsers, subject(1)); !errors.Is(err, bus.ErrNotFound) {
 		t.Errorf("the first message of a refused batch was stored: %v", err)
+	}
+}
+
+// The server has a second code for a conflict (10164), which comes from replicated
+// streams and for a subject that is written twice at once.
+func TestConflictWithoutSequenceIsAConflict(t *testing.T) {
+	t.Parallel()
+	b := bustest.Start(t)
+	twice := []bus.Message{
+		{Subject: subject(1), Data: []byte("a")},
+		{Subject: subject(1), Data: []byte("b"), Expect: new(uint64(0))},
+	}
+	_, err := b.PublishBatch(t.Context(), twice)
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	if !ok || api.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequenceConstant {
+		t.Fatalf("got %v, want the server's code %d", err, jetstream.JSErrCodeStreamWrongLastSequenceConstant)
+	}
+	if !errors.Is(err, bus.ErrConflict) {
+		t.Errorf("got %v, want ErrConflict", err)
 	}
 }
 
@@ -334,6 +354,30 @@ func TestVerdictsDecideWhatHappens(t *testing.T) {
 }
 
 const longDelay = 6 * time.Second
+
+// A delay that is over already, such as one until a time in the past, is none.
+func TestNegativeDelayIsNone(t *testing.T) {
+	t.Parallel()
+	b := bustest.Start(t)
+	var n atomic.Int32
+	verdicts := consume(t, b, directoryv1.StreamUsers, directoryv1.EntryFilter(users, "corp"), func(context.Context, *bus.Delivery) error {
+		switch n.Add(1) {
+		case 1:
+			return bus.Later(-time.Hour, errors.New("waits"))
+		case 2:
+			return bus.Later(0, errors.New("waits"))
+		}
+		return nil
+	})
+	if _, err := b.Publish(t.Context(), bus.Message{Subject: subject(1), Data: []byte("a")}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []bus.Verdict{bus.Delayed, bus.Delayed, bus.Acked} {
+		if got := <-verdicts; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
 
 func TestScheduledRequestIsDelivered(t *testing.T) {
 	t.Parallel()

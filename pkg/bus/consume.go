@@ -444,7 +444,7 @@ func (b *Bus) settle(ctx context.Context, msg jetstream.Msg, d *Delivery, connec
 	case ctx.Err() != nil:
 		err = msg.Nak()
 	case verdict == Delayed:
-		err = b.again(ctx, msg, d, connection, delay+rand.N(delay/4+1)) //nolint:gosec // spreading retries needs no secrecy
+		err = b.again(ctx, msg, d, connection, spread(delay))
 	default:
 		err = b.again(ctx, msg, d, connection, BackOff(d.Attempt))
 	}
@@ -492,6 +492,12 @@ func (d *Delivery) Entry() (directoryv1.Kind, []byte, error) {
 func BackOff(attempt uint64) time.Duration {
 	d := firstBackOff << min(attempt-1, 16)
 	return jitter(min(d, maxBackOff))
+}
+
+// spread makes a delay up to a quarter longer; a negative one is none.
+func spread(d time.Duration) time.Duration {
+	d = max(0, d)
+	return d + rand.N(d/4+1) //nolint:gosec // spreading retries needs no secrecy
 }
 
 func jitter(d time.Duration) time.Duration {
