@@ -27,7 +27,32 @@ type Pass struct {
 	// with the key and the remedy, for as long as it holds.
 	Warnings   []string `json:"warnings,omitempty"`
 	TookMillis int64    `json:"took_ms"`
+	// Outage is why the source is not followed; nil while it is.
+	Outage *Outage `json:"outage,omitempty"`
 }
+
+// Outage says since when a source is not followed, and why. It ends with the next full
+// read.
+type Outage struct {
+	Since  time.Time    `json:"since"` // the first failure after the last full read
+	Reason OutageReason `json:"reason"`
+	// Error is the last one, with the remedy. It may name the server, never a password.
+	Error string `json:"error"`
+}
+
+// OutageReason is what kind of trouble an outage is.
+type OutageReason string
+
+// The reasons of outages.
+const (
+	OutageUnreachable   OutageReason = "unreachable"   // the server does not answer, or hangs up
+	OutageCredentials   OutageReason = "credentials"   // the server refuses the account or its password
+	OutageConfiguration OutageReason = "configuration" // it names attributes that the schema does not know
+	OutageFailed        OutageReason = "failed"        // anything else; the error says what
+)
+
+// OutageReasons are all reasons of outages.
+var OutageReasons = []OutageReason{OutageUnreachable, OutageCredentials, OutageConfiguration, OutageFailed}
 
 // Keep makes p the last pass of a source.
 func (p Pass) Keep(ctx context.Context, b *bus.Bus, source string) error {

@@ -34,6 +34,8 @@ type Source struct {
 	LastPass *Pass  `json:"last_pass,omitempty"` // nil: it was never read
 	Overdue  bool   `json:"overdue,omitempty"`   // the last full read is older than it may become
 	Held     int    `json:"held"`                // waits for a person
+	// Outage is why the source is not followed; nil while it is.
+	Outage *Outage `json:"outage"`
 	// Warnings say what is probably wrong, each with the key and the remedy.
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -103,7 +105,8 @@ func readSource(ctx context.Context, b *bus.Bus, source *connection.Source) (*So
 	}
 	pass, err := LastPass(ctx, b, name)
 	if err == nil {
-		one.Warnings = pass.Warnings
+		one.Warnings, one.Outage = pass.Warnings, pass.Outage
+		pass.Outage = nil // it is no part of the last full read
 		if !pass.At.IsZero() {
 			one.LastPass = &pass
 			every := source.Detection.SweepInterval

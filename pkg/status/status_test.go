@@ -39,10 +39,13 @@ func TestRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	pass := status.Pass{At: time.Now().UTC().Add(-3 * time.Hour), Mode: "snapshot", Users: 2}
-	if err := pass.Keep(t.Context(), b.Bus, "corp"); err != nil {
+	b.Config.Connections["wiki"].DryRun = true
+	outage := &status.Outage{Since: pass.At, Reason: status.OutageUnreachable, Error: "connection refused"}
+	kept := pass
+	kept.Outage = outage
+	if err := kept.Keep(t.Context(), b.Bus, "corp"); err != nil {
 		t.Fatal(err)
 	}
-	b.Config.Connections["wiki"].DryRun = true
 
 	got := read()
 	if p := got.Connections[0].Paused; p == nil || time.Since(p.Since) > time.Minute {
@@ -50,7 +53,7 @@ func TestRead(t *testing.T) {
 	}
 	got.Connections[0].Paused.Since = time.Time{}
 	want = status.Status{
-		Sources: []status.Source{{Name: "corp", LastPass: &pass, Overdue: true}},
+		Sources: []status.Source{{Name: "corp", LastPass: &pass, Overdue: true, Outage: outage}},
 		Connections: []status.Connection{{
 			Name: "wiki", Generation: 1, DryRun: true, FirstRun: true, Paused: &status.Pause{Reason: "manual", Message: "an audit"},
 			Users: &worker.Summary{Active: 1, Disabled: 1, Blocked: 1}, Groups: &worker.Summary{},

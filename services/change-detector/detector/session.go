@@ -36,6 +36,7 @@ type session struct {
 	proven func()
 	// recalled says that the ghosts of earlier detectors are in the mirror.
 	recalled bool
+	unkept   bool // the last pass could not be stored
 	passed   bool // a full pass was published
 
 	wake   chan struct{}
@@ -326,13 +327,14 @@ func (s *session) report(ctx context.Context) {
 	switch {
 	case s.full:
 		s.last = s.summary(ctx)
-	case s.last.Held == s.waiting && s.last.HeldReason == s.whyNot() && slices.Equal(s.last.Warnings, warnings):
+	case !s.unkept && s.last.Held == s.waiting && s.last.HeldReason == s.whyNot() && slices.Equal(s.last.Warnings, warnings):
 		return
 	default:
 		s.last.Held, s.last.HeldReason = s.waiting, s.whyNot()
 	}
 	s.last.Warnings = warnings
-	if err := s.last.Keep(ctx, s.bus, s.name); err != nil {
+	err := s.last.Keep(ctx, s.bus, s.name)
+	if s.unkept = err != nil; s.unkept {
 		s.log.WarnContext(ctx, "store the result of the pass", "error", err)
 	}
 }

@@ -15,11 +15,12 @@ import (
 
 // schemaTimeout bounds how long the configuration waits for the directory's schema
 // before it becomes current. A session checks the schema again before it reports.
-const schemaTimeout = 5 * time.Second
+const schemaTimeout = 4 * time.Second
 
 // checkSchema refuses the configuration of the source where it names attributes that
 // the directory's schema does not know, before anything is stored or published of it.
-// A directory that does not answer refuses nothing: it is asked again by the session.
+// A directory that does not answer refuses nothing: it is asked again by the session,
+// which may wait longer for it than people should have to for a word about it.
 func (d *detector) checkSchema(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, failpoint.Scale(schemaTimeout))
 	defer cancel()
@@ -27,34 +28,50 @@ func (d *detector) checkSchema(ctx context.Context) error {
 	if errors.Is(err, ldapsource.ErrUnknownAttribute) {
 		return err
 	}
+	if err != nil && limited.Err() != nil {
+		d.interrupted(ctx, fmt.Errorf("sources.%s.ldap.urls: no answer within %s: %w: check that the server runs and can be reached", d.name, schemaTimeout, limited.Err()))
+	}
 	if err != nil && ctx.Err() == nil {
 		d.log.WarnContext(ctx, "the directory's schema cannot be read; the session checks it before it reports anything", "error", err)
 	}
 	return ctx.Err()
 }
 
-// interrupted makes durable why the source is not followed, so that status and console
-// show it until the next full read.
+// interrupted makes durable since when the source is not followed and why, so that
+// status, console and metrics show it until the next full read.
 func (d *detector) interrupted(ctx context.Context, err error) {
 	if ctx.Err() != nil || errors.Is(err, bus.ErrFenced) {
 		return // another detector follows it
-	}
-	what := "the directory is not followed"
-	if errors.Is(err, ldapsource.ErrUnknownAttribute) {
-		what = "the configuration is refused"
 	}
 	pass, readErr := status.LastPass(ctx, d.bus, d.name)
 	if readErr != nil && !errors.Is(readErr, bus.ErrNotFound) {
 		d.log.WarnContext(ctx, "read the result of the last pass", "error", readErr)
 		return
 	}
-	warning := fmt.Sprintf("sources.%s: %s: %v", d.name, what, err)
-	if slices.Equal(pass.Warnings, []string{warning}) {
-		return
+	outage := status.Outage{Since: time.Now().UTC(), Reason: outageReason(err), Error: err.Error()}
+	if before := pass.Outage; before != nil {
+		outage.Since = before.Since
+		if outage == *before {
+			return
+		}
 	}
-	pass.Warnings = []string{warning}
+	pass.Outage = &outage
 	if err := pass.Keep(ctx, d.bus, d.name); err != nil {
-		d.log.WarnContext(ctx, "store the warnings of the source", "error", err)
+		d.log.WarnContext(ctx, "store why the source is not followed", "error", err)
+	}
+}
+
+// outageReason is what kind of trouble ended a session.
+func outageReason(err error) status.OutageReason {
+	switch {
+	case errors.Is(err, ldapsource.ErrUnknownAttribute):
+		return status.OutageConfiguration
+	case ldapsource.Unauthenticated(err):
+		return status.OutageCredentials
+	case ldapsource.Unreachable(err):
+		return status.OutageUnreachable
+	default:
+		return status.OutageFailed
 	}
 }
 

@@ -39,12 +39,11 @@ func TestAttributesThatTheSchemaDoesNotKnowPublishNothing(t *testing.T) {
 	t.Parallel()
 	srv := ldaptest.Start(t, ldaptest.Options{LDIF: workforce(20)})
 	wrong := realConfig(t, srv, [2]string{oneMapping, "{userName: user.uid, displayName: user.displayNmae}"})
-	const want = "sources.corp: the configuration is refused: "
 	const names = "displaynmae (connections.wiki.users.attributes.displayName): did you mean displayname?"
 
 	fresh := bustest.Start(t)
 	stop := start(t, wrong, fresh)
-	if p := awaitWarning(t, fresh, names); !p.At.IsZero() || !strings.HasPrefix(p.Warnings[0], want) {
+	if p := awaitOutage(t, fresh, status.OutageConfiguration, names); !p.At.IsZero() {
 		t.Errorf("%+v, want a refusal and no full read", p)
 	}
 	stop()
@@ -60,14 +59,14 @@ func TestAttributesThatTheSchemaDoesNotKnowPublishNothing(t *testing.T) {
 	stop()
 	before := readAllStreams(t, b)
 	stop = start(t, wrong, b)
-	awaitWarning(t, b, names)
+	awaitOutage(t, b, status.OutageConfiguration, names)
 	stop()
 	sameStreams(t, "refused", before, readAllStreams(t, b))
 	if got := generationOf(t, b, "wiki"); got != right.Hash("wiki") {
 		t.Errorf("the generation is %s, want that of the configuration before", got)
 	}
 	start(t, right, b)
-	awaitWarning(t, b, "")
+	awaitFollowed(t, b)
 }
 
 // What an earlier configuration read is read on, and refuses nothing: its spelling may

@@ -257,7 +257,7 @@ func (s *Source) bind(ctx context.Context, c *conn) error {
 		return fmt.Errorf("%s: it is empty, and an empty password binds as nobody", s.key("ldap.bind_password"))
 	}
 	if err := c.within(func() error { return c.Bind(dn, password) }); err != nil {
-		return fmt.Errorf("bind %s to %s: %w", dn, c.url, s.clearFault(c.url, s.cure(err, "")))
+		return fmt.Errorf("bind to %s: %w", c.url, s.clearFault(c.url, s.cure(err, "")))
 	}
 	return nil
 }
@@ -306,10 +306,13 @@ func (c *conn) abandon() {
 	_ = c.raw.Close()
 }
 
+// errSilent says that the watchdog closed a connection.
+var errSilent = errors.New("the directory server does not answer")
+
 // explain says that it was the watchdog that closed the connection.
 func (c *conn) explain(err error) error {
 	if c.lapsed.Load() {
-		return fmt.Errorf("%s sent nothing for %s (ldap.read_timeout)", c.url, c.patience)
+		return fmt.Errorf("%w: %s sent nothing for %s (ldap.read_timeout)", errSilent, c.url, c.patience)
 	}
 	return err
 }

@@ -1,13 +1,28 @@
 package ldapsource
 
 import (
+	"context"
 	"errors"
+	"net"
 
 	"github.com/go-ldap/ldap/v3"
 )
 
 // ErrIncomplete says that a read ended without the proof that it was complete.
 var ErrIncomplete = errors.New("the read ended without proof of completeness")
+
+// Unreachable reports whether an error says that the server does not answer or hung up.
+func Unreachable(err error) bool {
+	_, network := errors.AsType[net.Error](err)
+	return network || isCode(err, ldap.ErrorNetwork) || hungUp(err) ||
+		errors.Is(err, errFrozen) || errors.Is(err, errSilent) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// Unauthenticated reports whether an error says that the server refuses the account or
+// its password.
+func Unauthenticated(err error) bool {
+	return isCode(err, ldap.LDAPResultInvalidCredentials) || isCode(err, ldap.LDAPResultInappropriateAuthentication)
+}
 
 // cured is an error with what to do about it.
 type cured struct {
@@ -45,7 +60,7 @@ func (s *Source) cure(err error, base string) error {
 	case isCode(err, ldap.LDAPResultConfidentialityRequired), isCode(err, ldap.LDAPResultStrongAuthRequired):
 		text = "use ldaps:// in " + s.key("ldap.urls") + " or set start_tls"
 	case isCode(err, ldap.LDAPResultInsufficientAccessRights):
-		text = "give the account " + s.cfg.LDAP.BindDN + " the right to read"
+		text = "give the account of " + s.key("ldap.bind_dn") + " the right to read"
 	case isCode(err, ldap.LDAPResultUnavailableCriticalExtension):
 		text = "the server refuses this control to the account; set " + s.key("detection.mode") + ": snapshot"
 	case isCode(err, ldap.LDAPResultReferral):

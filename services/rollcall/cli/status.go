@@ -41,12 +41,14 @@ func printStatus(w io.Writer, s *status.Status) error {
 		}
 		if one.LastPass == nil {
 			p.line("%s\t%s\tnever\t-\t-\t%d", one.Name, holder, one.Held)
+			p.outage(one.Outage)
 			p.warnings(one.Warnings)
 			continue
 		}
 		l := one.LastPass
 		p.line("%s\t%s\t%s\t%d\t%d\t%d", one.Name, holder, l.At.Local().Format(time.DateTime), l.Users, l.Groups, one.Held)
-		if one.Overdue {
+		p.outage(one.Outage)
+		if one.Overdue && one.Outage == nil {
 			p.line("  overdue: no full read since; `rollcall check` says whether the directory answers")
 		}
 		if l.HeldReason != "" {
@@ -92,6 +94,12 @@ type printer struct {
 func (p *printer) line(format string, args ...any) {
 	if p.err == nil {
 		_, p.err = fmt.Fprintf(p.w, format+"\n", args...)
+	}
+}
+
+func (p *printer) outage(o *status.Outage) {
+	if o != nil {
+		p.line("  NOT FOLLOWED (%s) since %s: %s", o.Reason, o.Since.Local().Format(time.DateTime), o.Error)
 	}
 }
 
