@@ -43,6 +43,13 @@ func Run(ctx context.Context, cfg *connection.Config, b *bus.Bus, log *slog.Logg
 		}
 		detectors = append(detectors, d)
 	}
+	for _, d := range detectors {
+		unobserve, err := d.metrics.observeOutage(b, d.name)
+		if err != nil {
+			return err
+		}
+		defer unobserve()
+	}
 	var running sync.WaitGroup
 	running.Go(func() { paceCollector(ctx) })
 	for _, d := range detectors {

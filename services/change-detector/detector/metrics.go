@@ -11,6 +11,8 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/status"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 )
 
@@ -22,6 +24,7 @@ const (
 	MetricHeld           = "rollcall.held"
 	MetricLease          = "rollcall.lease"
 	MetricSessionsFailed = "rollcall.sessions.failed"
+	MetricOutage         = "rollcall.source.outage"
 )
 
 // Scope is the instrumentation scope of this package.
@@ -57,6 +60,35 @@ func newMetrics(source string) (*metrics, error) {
 		return nil, fmt.Errorf("create metrics: %w", err)
 	}
 	return m, nil
+}
+
+// observeOutage shows for how long the source has not been followed, as any replica of
+// the detector noted it, until the caller calls what it returns.
+func (m *metrics) observeOutage(b *bus.Bus, name string) (func(), error) {
+	meter := otel.Meter(Scope)
+	gauge, err := meter.Float64ObservableGauge(MetricOutage, metric.WithUnit("s"),
+		metric.WithDescription("Time since which the source is not followed, by reason: unreachable, credentials, configuration, failed; 0 while it is."))
+	if err != nil {
+		return nil, fmt.Errorf("observe outages: %w", err)
+	}
+	r, err := meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		pass, err := status.LastPass(ctx, b, name)
+		if err != nil && !errors.Is(err, bus.ErrNotFound) {
+			return err
+		}
+		for _, reason := range status.OutageReasons {
+			seconds := 0.0
+			if pass.Outage != nil && pass.Outage.Reason == reason {
+				seconds = time.Since(pass.Outage.Since).Seconds()
+			}
+			o.ObserveFloat64(gauge, seconds, metric.WithAttributes(m.source, attribute.String("rollcall.reason", string(reason))))
+		}
+		return nil
+	}, gauge)
+	if err != nil {
+		return nil, fmt.Errorf("observe outages: %w", err)
+	}
+	return func() { _ = r.Unregister() }, nil
 }
 
 // begin counts nothing, so that the first failure is an increase.

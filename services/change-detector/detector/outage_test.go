@@ -6,12 +6,16 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/bus/bustest"
 	"github.com/rollcall-scim/rollcall/pkg/status"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldaptest"
 )
+
+// noticed is how soon people are told.
+const noticed = 5 * time.Second
 
 // awaitOutage waits until the record of the source says that it is not followed, for
 // this reason and with this text.
@@ -48,13 +52,17 @@ func TestOutageIsNotedUntilTheDirectoryIsReadAgain(t *testing.T) {
 	if err := srv.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	down := awaitOutage(t, b, status.OutageUnreachable, "connection refused")
+	stopped := time.Now()
+	down := awaitOutage(t, b, status.OutageUnreachable, "")
+	if took := down.Outage.Since.Sub(stopped); took > noticed {
+		t.Errorf("noted %s after the server stopped, want %s at most", took, noticed)
+	}
 	if !down.Outage.Since.After(before.At) || !down.At.Equal(before.At) || down.Users != before.Users {
 		t.Errorf("%+v, want the pass of %s and an outage since then", down, before.At)
 	}
 	stop()
 	start(t, cfg, b)
-	if again := awaitOutage(t, b, status.OutageUnreachable, srv.URL); !again.Outage.Since.Equal(down.Outage.Since) {
+	if again := awaitOutage(t, b, status.OutageUnreachable, "connection refused"); !again.Outage.Since.Equal(down.Outage.Since) {
 		t.Errorf("after a restart the outage is since %s, want %s", again.Outage.Since, down.Outage.Since)
 	}
 	if err := srv.Start(t.Context()); err != nil {
