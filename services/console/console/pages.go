@@ -142,6 +142,8 @@ func (v *verdict) source(s status.Source) {
 	switch {
 	case s.Detector == "":
 		v.add("Source %s: nobody watches it. Is a change-detector running?", s.Name)
+	case s.Outage != nil:
+		v.add("Source %s is not followed (%s) since %s.", s.Name, s.Outage.Reason, when(s.Outage.Since))
 	case s.LastPass == nil:
 		v.begins = true
 	case s.Overdue:

@@ -24,7 +24,7 @@ func TestPageShowsAll(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 3, 2, 8, 15, 0, 0, time.UTC)
 	s := &status.Status{
-		Sources: []status.Source{{Name: "corp", Detector: "one", LastPass: &status.Pass{At: at, Mode: "usn", Users: 12, Groups: 3, HeldReason: "too many"}, Held: 7, Warnings: []string{"no group cn=staff"}}},
+		Sources: []status.Source{{Name: "corp", Detector: "one", LastPass: &status.Pass{At: at, Mode: "usn", Users: 12, Groups: 3, HeldReason: "too many"}, Held: 7, Warnings: []string{"no group cn=staff"}, Outage: &status.Outage{Since: at, Reason: status.OutageUnreachable, Error: "connection refused"}}},
 		Connections: []status.Connection{{
 			Name: "wiki", Generation: 2, Warnings: []string{"no attribute titel"}, DryRun: true, FirstRun: true, Refused: "another source", Paused: &status.Pause{Reason: "outage", Message: "502", Since: at},
 			Users: &worker.Summary{Active: 4, RefusedMembers: 1}, Drift: []*worker.DriftReport{drifted(false)},
@@ -35,7 +35,7 @@ func TestPageShowsAll(t *testing.T) {
 	defer server.Close()
 	page := get(t, server.URL+"/")
 	for _, want := range []string{
-		"Something waits for a person.", "held: too many", "warning: no group cn=staff", "warning: no attribute titel", "dry run: nothing is sent", "first run: nothing is disabled or deleted", "refused: another source",
+		"Something waits for a person.", "held: too many", "not followed (unreachable) since 2026-03-02 08:15:00 UTC: connection refused", "warning: no group cn=staff", "warning: no attribute titel", "dry run: nothing is sent", "first run: nothing is disabled or deleted", "refused: another source",
 		"paused (outage) since 2026-03-02 08:15:00 UTC: 502", "users compared with the target", "1 missing", "Not applied in wiki", "<code>0102</code>", "400 Bad Request",
 	} {
 		if !strings.Contains(page.body, want) {
@@ -69,6 +69,8 @@ func TestJudge(t *testing.T) {
 		{"nobody watches", status.Status{Sources: []status.Source{{Name: "corp"}}}, "person", "Something waits for a person.", "Source corp: nobody watches it. Is a change-detector running?"},
 		{"never read", status.Status{Sources: []status.Source{{Name: "corp", Detector: "one"}}}, "busy", "The first read has not ended.", ""},
 		{"not read for long", status.Status{Sources: []status.Source{{Name: "corp", Detector: "one", LastPass: &status.Pass{At: since}, Overdue: true}}}, "person", "", "Source corp: it was last read whole at 2026-03-02 08:15:00 UTC. Does the directory answer? See `rollcall check`."},
+		{"not followed", status.Status{Sources: []status.Source{{Name: "corp", Detector: "one", LastPass: &status.Pass{At: since}, Overdue: true, Outage: &status.Outage{Since: since, Reason: status.OutageCredentials}}}}, "person", "", "Source corp is not followed (credentials) since 2026-03-02 08:15:00 UTC."},
+		{"never followed", status.Status{Sources: []status.Source{{Name: "corp", Detector: "one", Outage: &status.Outage{Since: since, Reason: status.OutageUnreachable}}}}, "person", "", "Source corp is not followed (unreachable) since 2026-03-02 08:15:00 UTC."},
 		{"not begun", wiki(func(c *status.Connection) { c.Generation = 0 }), "busy", "The first read has not ended.", ""},
 		{"a dry run", wiki(func(c *status.Connection) { c.DryRun = true }), "person", "", "Connection wiki is a dry run: nothing is sent."},
 		{"drift", wiki(func(c *status.Connection) { c.Drift = []*worker.DriftReport{drifted(false)} }), "person", "", "Connection wiki: users were not as they were left (1 missing); see `rollcall drift wiki`."},
