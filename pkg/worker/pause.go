@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,8 @@ func pauses(b *bus.Bus) *bus.Bucket[provisioningv1.Pause, *provisioningv1.Pause]
 
 // Pause stops everything that is sent to a connection's target until Resume, over
 // all replicas and restarts. A person's pause takes the place of an outage's, and
-// not the other way round. The former pause is returned, nil when there was none.
+// not the other way round; a person's second pause without a message keeps the message
+// of the first one. The former pause is returned, nil when there was none.
 func Pause(ctx context.Context, b *bus.Bus, connection string, p *provisioningv1.Pause) (former *provisioningv1.Pause, err error) {
 	former, _, err = changePause(ctx, b, connection, placing(p))
 	return former, err
@@ -39,6 +41,7 @@ func placing(p *provisioningv1.Pause) func(*provisioningv1.Pause) *provisioningv
 		next.Since = timestamppb.Now()
 		if current.GetReason() == p.GetReason() {
 			next.Since = current.GetSince()
+			next.Message = cmp.Or(next.GetMessage(), current.GetMessage())
 		}
 		return next
 	}

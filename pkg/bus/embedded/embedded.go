@@ -123,6 +123,14 @@ func Inspect(dataDir string) error {
 	return lock.Unlock()
 }
 
+// Idle says whether a server has run on a data directory and none does now.
+func Idle(dataDir string) bool {
+	if _, err := os.Stat(filepath.Join(dataDir, lockFile)); err != nil {
+		return false
+	}
+	return Inspect(dataDir) == nil
+}
+
 func (s *Server) start(cfg Config) error {
 	key, err := nkeys.CreateUser()
 	if err != nil {

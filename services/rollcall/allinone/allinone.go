@@ -73,11 +73,16 @@ func connect(ctx context.Context, env *service.Env) (*bus.Bus, func(), error) {
 		}
 		return b, b.Close, nil
 	}
-	server, err := embedded.Start(embedded.Config{DataDir: env.Config.NATS.DataDir, Log: env.Log})
+	return start(ctx, env.Config, name, env.Log)
+}
+
+// start runs the embedded server and connects to it; the returned function ends both.
+func start(ctx context.Context, cfg *connection.Config, name string, log *slog.Logger) (*bus.Bus, func(), error) {
+	server, err := embedded.Start(embedded.Config{DataDir: cfg.NATS.DataDir, Log: log})
 	if err != nil {
 		return nil, nil, fmt.Errorf("nats.data_dir: %w", err)
 	}
-	b, err := bus.Connect(ctx, bus.Config{SeedFile: server.SeedFile(), Name: name, InProcess: server, Log: env.Log})
+	b, err := bus.Connect(ctx, bus.Config{SeedFile: server.SeedFile(), Name: name, InProcess: server, Log: log})
 	if err != nil {
 		server.Close()
 		return nil, nil, err
@@ -88,6 +93,21 @@ func connect(ctx context.Context, env *service.Env) (*bus.Bus, func(), error) {
 		return nil, nil, err
 	}
 	return b, stop, nil
+}
+
+// Open connects to NATS as Attach does. Where no Rollcall runs on the data directory, it
+// starts the embedded server there for as long as the connection is open; a data
+// directory that no Rollcall ever used is not created. The returned function closes
+// what was opened.
+func Open(ctx context.Context, cfg *connection.Config) (*bus.Bus, func(), error) {
+	if cfg.NATS.URL == "" && embedded.Idle(cfg.NATS.DataDir) {
+		return start(ctx, cfg, "rollcall-cli", slog.New(slog.DiscardHandler))
+	}
+	b, err := Attach(ctx, cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	return b, b.Close, nil
 }
 
 // Attach connects to the NATS of a Rollcall that runs: the configured one, or the

@@ -193,18 +193,36 @@ func firstGenerations(ctx context.Context, cfg *connection.Config, b *bus.Bus) e
 	return nil
 }
 
+// onBus is the work of a command at NATS.
+type onBus func(ctx context.Context, cfg *connection.Config, b *bus.Bus) error
+
 // attached makes a command that asks the NATS of a Rollcall that runs.
-func (a *app) attached(run func(ctx context.Context, cfg *connection.Config, b *bus.Bus) error) func(*cobra.Command, []string) error {
+func (a *app) attached(run onBus) func(*cobra.Command, []string) error {
+	return a.connected(run, func(ctx context.Context, cfg *connection.Config) (*bus.Bus, func(), error) {
+		b, err := allinone.Attach(ctx, cfg)
+		if err != nil {
+			return nil, nil, err
+		}
+		return b, b.Close, nil
+	})
+}
+
+// offline makes a command that also works while no Rollcall runs.
+func (a *app) offline(run onBus) func(*cobra.Command, []string) error {
+	return a.connected(run, allinone.Open)
+}
+
+func (a *app) connected(run onBus, open func(context.Context, *connection.Config) (*bus.Bus, func(), error)) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, _ []string) error {
 		cfg, err := a.load()
 		if err != nil {
 			return err
 		}
-		b, err := allinone.Attach(cmd.Context(), cfg)
+		b, closeBus, err := open(cmd.Context(), cfg)
 		if err != nil {
 			return err
 		}
-		defer b.Close()
+		defer closeBus()
 		return run(cmd.Context(), cfg, b)
 	}
 }

@@ -18,14 +18,15 @@ func (a *app) forgetCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "forget CONNECTION",
 		Short: "Drop everything that is remembered of a connection that was removed",
-		Long: "Drop the links, held removals, requests and consumers of a connection. Nothing is\n" +
-			"sent to its target: accounts and groups stay as they are. Under the same name\n" +
-			"everything is matched again.\n\n" +
+		Long: "Drop the links, held removals, requests, schedules, consumers and everything else\n" +
+			"that is kept under a connection's name. Nothing is sent to its target: accounts and\n" +
+			"groups stay as they are. Under the same name everything is matched again.\n\n" +
 			"The connection must not be in use: remove it from the file first, or change what\n" +
-			"`rollcall run` refuses (its source, its target), and stop the services.",
+			"`rollcall run` refuses (its source, its target), and stop the services. Where NATS\n" +
+			"runs inside `rollcall run`, the command opens nats.data_dir by itself.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.attached(func(ctx context.Context, cfg *connection.Config, b *bus.Bus) error {
+			return a.offline(func(ctx context.Context, cfg *connection.Config, b *bus.Bus) error {
 				return a.forget(ctx, cfg, b, args[0])
 			})(cmd, args)
 		},

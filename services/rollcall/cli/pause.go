@@ -43,7 +43,7 @@ func (a *app) pauseCommand() *cobra.Command {
 		Long: "Send nothing to a connection's target until it is resumed, whatever restarts. Calls\n" +
 			"that are under way end. Changes wait; of each entry only the newest one is kept.\n" +
 			"A pause of a connection whose target is down keeps it paused when the target is\n" +
-			"back.",
+			"back. A second pause without --reason keeps the first one's reason.",
 		Args: cobra.ExactArgs(1),
 		RunE: a.attachedTo(func(ctx context.Context, b *bus.Bus, name string) error {
 			pause := &provisioningv1.Pause{Reason: provisioningv1.PauseReason_PAUSE_REASON_MANUAL, Message: reason}
@@ -61,7 +61,7 @@ func (a *app) pauseCommand() *cobra.Command {
 			})
 		}),
 	}
-	command.Flags().StringVar(&reason, "reason", "", "why, for `rollcall status`")
+	command.Flags().StringVar(&reason, "reason", "", "why, for `rollcall status`; without it, a second pause keeps the first one's reason")
 	return command
 }
 
