@@ -78,14 +78,11 @@ func PauseOf(p *provisioningv1.Pause) *Pause {
 // Read reads where the sources and connections of a configuration stand. It reads
 // every link, so that it takes longer the more there are.
 func Read(ctx context.Context, cfg *connection.Config, b *bus.Bus) (*Status, error) {
-	s := &Status{}
-	for _, name := range slices.Sorted(maps.Keys(cfg.Sources)) {
-		one, err := readSource(ctx, b, cfg.Sources[name])
-		if err != nil {
-			return nil, fmt.Errorf("read the status of source %s: %w", name, err)
-		}
-		s.Sources = append(s.Sources, *one)
+	sources, err := ReadSources(ctx, cfg, b)
+	if err != nil {
+		return nil, err
 	}
+	s := &Status{Sources: sources}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Connections)) {
 		one, err := readConnection(ctx, cfg, b, name)
 		if err != nil {
@@ -94,6 +91,20 @@ func Read(ctx context.Context, cfg *connection.Config, b *bus.Bus) (*Status, err
 		s.Connections = append(s.Connections, *one)
 	}
 	return s, nil
+}
+
+// ReadSources reads where the sources of a configuration stand, by name. It reads no
+// links, so that it is quick however many there are.
+func ReadSources(ctx context.Context, cfg *connection.Config, b *bus.Bus) ([]Source, error) {
+	var sources []Source
+	for _, name := range slices.Sorted(maps.Keys(cfg.Sources)) {
+		one, err := readSource(ctx, b, cfg.Sources[name])
+		if err != nil {
+			return nil, fmt.Errorf("read the status of source %s: %w", name, err)
+		}
+		sources = append(sources, *one)
+	}
+	return sources, nil
 }
 
 func readSource(ctx context.Context, b *bus.Bus, source *connection.Source) (*Source, error) {

@@ -52,6 +52,7 @@ func Run(ctx context.Context, cfg *connection.Config, b *bus.Bus, log *slog.Logg
 		}
 		return s, err
 	}))
+	latest.sources = bounded(ctx, log, func(ctx context.Context) ([]status.Source, error) { return status.ReadSources(ctx, cfg, b) })
 	server := &http.Server{
 		Handler:           door.guard(routes(latest, log)), // 1
 		ReadHeaderTimeout: requestTimeout, ReadTimeout: requestTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,

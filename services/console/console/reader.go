@@ -37,6 +37,11 @@ type reader struct {
 	read  func() (*status.Status, error)
 	place chan struct{} // who has it reads, or looks at what was read
 	last  reading
+
+	// sources reads the sources alone, which is quick: that a directory is lost is shown
+	// soon, however long a whole reading is kept. Nil: they are read with the rest.
+	sources      func() ([]status.Source, error)
+	sourcesUntil time.Time // they are good enough
 }
 
 // newReader makes a reader; read is bound to the life of the service, so that who
@@ -56,21 +61,40 @@ func (r *reader) get(ctx context.Context) (reading, error) {
 	}
 	began := time.Now()
 	if began.Before(r.last.until) {
+		r.renewSources(began)
 		return r.last, r.last.err
 	}
 	s, err := r.read()
 	ended := time.Now()
 	r.last = reading{At: began, Status: s, err: err, until: ended.Add(freshFor)}
+	r.sourcesUntil = ended.Add(freshFor)
 	if err == nil {
 		r.last.until = ended.Add(min(max(freshFor, restFactor*ended.Sub(began)), maxRest))
 	}
 	return r.last, err
 }
 
+// renewSources reads the sources of the last reading again where they are not good
+// enough any more. Those that cannot be read stay as they were until the next reading.
+func (r *reader) renewSources(now time.Time) {
+	if r.sources == nil || r.last.Status == nil || now.Before(r.sourcesUntil) {
+		return
+	}
+	sources, err := r.sources()
+	ended := time.Now()
+	r.sourcesUntil = ended.Add(min(max(freshFor, restFactor*ended.Sub(now)), maxRest))
+	if err != nil {
+		return // the log says it
+	}
+	renewed := *r.last.Status // somebody may still show the one before
+	renewed.Sources = sources
+	r.last.Status = &renewed
+}
+
 // bounded makes a reading end with the service, or when it takes too long, and says in
 // the log what could not be read.
-func bounded(ctx context.Context, log *slog.Logger, read func(context.Context) (*status.Status, error)) func() (*status.Status, error) {
-	return func() (*status.Status, error) {
+func bounded[T any](ctx context.Context, log *slog.Logger, read func(context.Context) (T, error)) func() (T, error) {
+	return func() (T, error) {
 		ctx, cancel := context.WithTimeoutCause(ctx, readTimeout, errSlow)
 		defer cancel()
 		s, err := read(ctx)
@@ -79,7 +103,8 @@ func bounded(ctx context.Context, log *slog.Logger, read func(context.Context) (
 		}
 		if err != nil {
 			log.WarnContext(ctx, "the console cannot read the status", "error", err)
-			return nil, err
+			var nothing T
+			return nothing, err
 		}
 		return s, nil
 	}

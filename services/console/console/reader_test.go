@@ -58,6 +58,43 @@ func TestManyWhoAskAreOneReading(t *testing.T) {
 	}
 }
 
+// A directory that is lost is shown within five seconds, also where a reading of all
+// links takes long and is kept for a minute.
+func TestSourcesAreReadSoonerThanLinks(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		readings := 0
+		r := newReader(func() (*status.Status, error) {
+			readings++
+			time.Sleep(time.Minute / 4) //nolint:forbidigo // of the bubble: what a reading takes
+			return &status.Status{Sources: []status.Source{{Name: "corp"}}}, nil
+		})
+		r.sources = func() ([]status.Source, error) {
+			return []status.Source{{Name: "corp", Outage: &status.Outage{Reason: status.OutageUnreachable}}}, nil
+		}
+		get := func() *status.Outage {
+			t.Helper()
+			got, err := r.get(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return got.Status.Sources[0].Outage
+		}
+		if o := get(); o != nil {
+			t.Fatalf("%+v, want no outage", o)
+		}
+		time.Sleep(freshFor) //nolint:forbidigo // of the bubble
+		if o := get(); o == nil || readings != 1 {
+			t.Errorf("outage %+v after %d readings, want one after the first", o, readings)
+		}
+		r.sources = func() ([]status.Source, error) { return nil, errSlow }
+		time.Sleep(freshFor) //nolint:forbidigo // of the bubble
+		if o := get(); o == nil {
+			t.Error("sources that cannot be read do not stay as they were")
+		}
+	})
+}
+
 // Who goes away neither waits nor spoils the reading of the others.
 func TestWhoGoesAwaySpoilsNothing(t *testing.T) {
 	t.Parallel()
