@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -180,6 +181,9 @@ type Delivery struct {
 	Stored
 	// Attempt counts deliveries of this message, from 1.
 	Attempt uint64
+	// Earlier counts the failed attempts before the entry was postponed: what comes after
+	// a long delay is another message, of which the attempts begin at 1.
+	Earlier uint64
 	// Request is set when the message is a request, not a change.
 	Request bool
 	// Since is when the consumer was created: what was published before is as new to it
@@ -397,7 +401,7 @@ func delivery(msg jetstream.Msg, since time.Time) (*Delivery, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read metadata of %s: %w", msg.Subject(), err)
 	}
-	return &Delivery{
+	d := &Delivery{
 		Stored: Stored{
 			Subject: msg.Subject(), Data: msg.Data(), Header: flatten(msg.Headers()),
 			Sequence: meta.Sequence.Stream, Published: meta.Timestamp,
@@ -405,7 +409,13 @@ func delivery(msg jetstream.Msg, since time.Time) (*Delivery, error) {
 		Attempt: meta.NumDelivered,
 		Request: meta.Stream == provisioningv1.StreamRequests,
 		Since:   since,
-	}, nil
+	}
+	if attempts := d.Header[headerAttempts]; attempts != "" {
+		if d.Earlier, err = strconv.ParseUint(attempts, 10, 64); err != nil {
+			return nil, fmt.Errorf("read the attempts of %s: %w", msg.Subject(), err)
+		}
+	}
+	return d, nil
 }
 
 // keepAlive tells the server that the message is still being worked on, each
@@ -444,9 +454,9 @@ func (b *Bus) settle(ctx context.Context, msg jetstream.Msg, d *Delivery, connec
 	case ctx.Err() != nil:
 		err = msg.Nak()
 	case verdict == Delayed:
-		err = b.again(ctx, msg, d, connection, spread(delay))
+		err = b.again(ctx, msg, d, connection, spread(delay), d.Earlier)
 	default:
-		err = b.again(ctx, msg, d, connection, BackOff(d.Attempt))
+		err = b.again(ctx, msg, d, connection, BackOff(d.Earlier+d.Attempt), d.Earlier+d.Attempt)
 	}
 	failpoint.Hit("after", string(verdict), d.Subject)
 	if err != nil {
@@ -457,24 +467,26 @@ func (b *Bus) settle(ctx context.Context, msg jetstream.Msg, d *Delivery, connec
 
 // again has the message come back after a delay. It keeps its place in the
 // consumer's window for a short one; for a longer one a request comes instead, so
-// that what fails for long takes no room from the others.
-func (b *Bus) again(ctx context.Context, msg jetstream.Msg, d *Delivery, connection string, delay time.Duration) error {
+// that what fails for long takes no room from the others. The request knows how many
+// attempts have failed, so that the back-off goes on.
+func (b *Bus) again(ctx context.Context, msg jetstream.Msg, d *Delivery, connection string, delay time.Duration, failed uint64) error {
 	if delay <= LongestInFlight || connection == "" {
 		return msg.NakWithDelay(delay)
 	}
-	if err := b.postpone(ctx, d, connection, delay); err != nil {
+	if err := b.postpone(ctx, d, connection, delay, failed); err != nil {
 		return errors.Join(err, msg.NakWithDelay(LongestInFlight))
 	}
 	return msg.Ack()
 }
 
 // postpone schedules a request for the entry that a delivery is about.
-func (b *Bus) postpone(ctx context.Context, d *Delivery, connection string, delay time.Duration) error {
+func (b *Bus) postpone(ctx context.Context, d *Delivery, connection string, delay time.Duration, failed uint64) error {
 	kind, id, err := d.Entry()
 	if err != nil {
 		return err
 	}
-	return b.ScheduleRequestAt(ctx, kind, connection, id, "later", time.Now().Add(delay))
+	header := map[string]string{headerAttempts: strconv.FormatUint(failed, 10), headerWaitsSince: d.waitsSince().Format(time.RFC3339Nano)}
+	return b.schedule(ctx, kind, connection, id, provisioningv1.ReasonLater, time.Now().Add(delay), header)
 }
 
 // Entry is the kind and id of the entry that a change or a request is about.
@@ -517,17 +529,17 @@ func (b *Bus) Request(ctx context.Context, kind directoryv1.Kind, connection str
 // ScheduleRequestAt asks the connection's workers to look at an entry again at a
 // time; a later schedule with the same reason replaces an earlier one.
 func (b *Bus) ScheduleRequestAt(ctx context.Context, kind directoryv1.Kind, connection string, id []byte, reason string, at time.Time) error {
+	return b.schedule(ctx, kind, connection, id, reason, at, map[string]string{})
+}
+
+// schedule is ScheduleRequestAt; the request bears the header, too.
+func (b *Bus) schedule(ctx context.Context, kind directoryv1.Kind, connection string, id []byte, reason string, at time.Time, header map[string]string) error {
 	data, err := encode(&provisioningv1.Request{Reason: reason})
 	if err != nil {
 		return err
 	}
-	_, err = b.Publish(ctx, Message{
-		Subject: provisioningv1.LaterSubject(kind, connection, id, reason),
-		Data:    data,
-		Header: map[string]string{
-			jetstream.ScheduleHeader:       "@at " + at.UTC().Format(time.RFC3339),
-			jetstream.ScheduleTargetHeader: provisioningv1.RequestSubject(kind, connection, id),
-		},
-	})
+	header[jetstream.ScheduleHeader] = "@at " + at.UTC().Format(time.RFC3339)
+	header[jetstream.ScheduleTargetHeader] = provisioningv1.RequestSubject(kind, connection, id)
+	_, err = b.Publish(ctx, Message{Subject: provisioningv1.LaterSubject(kind, connection, id, reason), Data: data, Header: header})
 	return err
 }

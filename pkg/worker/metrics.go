@@ -76,10 +76,17 @@ func (m *metrics) observeBacklog(b *bus.Bus, cfg Config) (stop func(), err error
 		if err != nil {
 			return err
 		}
-		o.ObserveInt64(m.backlog, int64(backlog.Total()), m.backlogOf) //nolint:gosec // a number of entries
+		postponed, since, err := b.Postponed(collect, cfg.Kind, cfg.Connection)
+		if err != nil {
+			return err
+		}
+		o.ObserveInt64(m.backlog, int64(backlog.Total()+postponed), m.backlogOf) //nolint:gosec // a number of entries
 		oldest, err := b.Oldest(collect, cfg.Kind.Stream(), directoryv1.EntryFilter(cfg.Kind, cfg.Source), backlog)
 		if err != nil {
 			return err
+		}
+		if oldest.IsZero() || !since.IsZero() && since.Before(oldest) {
+			oldest = since
 		}
 		age := 0.0
 		if !oldest.IsZero() {

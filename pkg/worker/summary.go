@@ -75,7 +75,11 @@ func Summarise(ctx context.Context, b *bus.Bus, connection string, kind director
 	if err != nil && !errors.Is(err, bus.ErrNotFound) {
 		return nil, nil, err
 	}
-	s.Backlog = backlog.Total()
+	postponed, _, err := b.Postponed(ctx, kind, connection)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.Backlog = backlog.Total() + postponed
 	return s, problems, nil
 }
 

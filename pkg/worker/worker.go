@@ -287,15 +287,16 @@ func (w *Worker) load(ctx context.Context, kind directoryv1.Kind, id []byte, fou
 		return nil, bus.Park(fmt.Errorf("decode change: %w", err))
 	}
 	if change.GetSchemaVersion() != directoryv1.SchemaVersion {
-		return nil, bus.Later(time.Minute, fmt.Errorf("change of schema version %d, this worker reads %d: upgrade it", change.GetSchemaVersion(), directoryv1.SchemaVersion))
-	}
-	set, err := w.attributeSet(ctx, change.GetAttributeSet())
-	if err != nil {
-		return nil, err
+		cause := fmt.Errorf("change of schema version %d, this worker reads %d: upgrade it", change.GetSchemaVersion(), directoryv1.SchemaVersion)
+		return nil, w.unreadable(ctx, kind, id, found, bus.Later(time.Minute, cause), cause)
 	}
 	record, err := w.deps.Links.Get(ctx, kind, id)
 	if err != nil {
 		return nil, err
+	}
+	set, err := w.attributeSet(ctx, change.GetAttributeSet())
+	if err != nil {
+		return nil, w.unreadable(ctx, kind, id, found, err, errors.Unwrap(err))
 	}
 	if err := w.plausible(ctx, found, record.Link, atLeast); err != nil {
 		return nil, err
@@ -309,6 +310,32 @@ func (w *Worker) load(ctx context.Context, kind directoryv1.Kind, id []byte, fou
 		problemBefore: record.Link.GetProblem(),
 		Outcome:       &provisioningv1.Outcome{EntryId: id, Kind: kind, Sequence: found.Sequence},
 	}, nil
+}
+
+// unreadable records in the link why a change cannot be read now, so that what waits for
+// another process is seen, and says it once in the log. It returns the verdict.
+func (w *Worker) unreadable(ctx context.Context, kind directoryv1.Kind, id []byte, found *bus.Stored, verdict, cause error) error {
+	record, err := w.deps.Links.Get(ctx, kind, id)
+	if err != nil {
+		return err
+	}
+	l := record.Link
+	former := l.GetProblem()
+	applied := l.GetEpoch() == w.epoch && l.GetSequence() >= found.Sequence
+	if applied || w.deps.Links.Busy(record) || former.GetMessage() == cause.Error() && former.GetSequence() == found.Sequence {
+		return verdict
+	}
+	l.Problem = w.problem(former, provisioningv1.ProblemKind_PROBLEM_KIND_RETRYING, found.Sequence, cause)
+	if l.GetState() == provisioningv1.LinkState_LINK_STATE_UNSPECIFIED {
+		l.State = provisioningv1.LinkState_LINK_STATE_NONE
+	}
+	if _, err := w.deps.Links.Commit(ctx, record); errors.Is(err, bus.ErrConflict) {
+		return verdict // another worker's record is the newer one
+	} else if err != nil {
+		return err
+	}
+	w.deps.Log.WarnContext(ctx, "change cannot be read yet, it waits", "entry", hex.EncodeToString(id), "error", cause)
+	return verdict
 }
 
 // wasHeld says whether a part of what an entry needs waits for approval.

@@ -49,6 +49,14 @@ func LaterSubject(kind directoryv1.Kind, connection string, id []byte, reason st
 	return "later." + kind.Token() + "." + connection + "." + hex.EncodeToString(id) + "." + reason
 }
 
+// ReasonLater is the reason of a request for an entry that was postponed.
+const ReasonLater = "later"
+
+// PostponedFilter matches the schedules of a connection's postponed entries of a kind.
+func PostponedFilter(kind directoryv1.Kind, connection string) string {
+	return "later." + kind.Token() + "." + connection + ".*." + ReasonLater
+}
+
 // ParseRequestSubject takes a request's subject apart.
 func ParseRequestSubject(subject string) (kind directoryv1.Kind, connection string, id []byte, err error) {
 	tokens := strings.Split(subject, ".")
