@@ -466,6 +466,36 @@ func TestWriterFailsOnlyTheOneInConflict(t *testing.T) {
 	}
 }
 
+// One caller's message that is too large fails none of the others.
+func TestWriterFailsOnlyTheOneThatIsTooLarge(t *testing.T) {
+	t.Parallel()
+	b := bustest.Start(t)
+	writer := bus.NewWriter(b)
+	defer writer.Close()
+	const n = 200
+	failed := make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			m := bus.Message{Subject: provisioningv1.OutcomeSubject(users, "wiki", entry(i)), Data: []byte("done")}
+			if i%50 == 0 {
+				m.Data = make([]byte, 2<<20)
+			}
+			_, failed[i] = writer.Commit(t.Context(), bus.Append(m))
+		})
+	}
+	wg.Wait()
+	for i, err := range failed {
+		if tooLarge := i%50 == 0; tooLarge != (err != nil) {
+			t.Errorf("write %d, too large: %t: %v", i, tooLarge, err)
+		}
+	}
+	last, err := b.LastSequence(t.Context(), provisioningv1.StreamOutcomes)
+	if err != nil || last != n-n/50 {
+		t.Errorf("%d outcomes are stored (%v), want each once: %d", last, err, n-n/50)
+	}
+}
+
 func TestLeaseHasOneHolderAndIsTakenOver(t *testing.T) {
 	t.Parallel()
 	b := bustest.Start(t)

@@ -7,10 +7,13 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Writer commits the writes of many callers in few synced batches: while one
-// batch is under way, the next one gathers. A conflict of one caller does not
+// batch is under way, the next one gathers. What is refused of one caller does not
 // fail the others.
 type Writer struct {
 	bus  *Bus
@@ -163,8 +166,9 @@ func (w *Writer) flush(ctx context.Context, batches [][]*unit) {
 	}
 }
 
-// flushBatch writes all units at once; if anything in them conflicts, each goes
-// by itself, so that only the one at fault fails.
+// flushBatch writes all units at once; if anything in them is refused, each goes
+// by itself, so that only the one at fault fails. After an error that is no refusal,
+// such as a lost connection, the batch may be stored: nothing is written again.
 func (w *Writer) flushBatch(ctx context.Context, batch []*unit) {
 	var messages []Message
 	for _, u := range batch {
@@ -178,7 +182,7 @@ func (w *Writer) flushBatch(ctx context.Context, batch []*unit) {
 		}
 		return
 	}
-	if len(batch) == 1 || !errors.Is(err, ErrConflict) {
+	if len(batch) == 1 || !refused(err) {
 		for _, u := range batch {
 			u.answer <- answer{err: fmt.Errorf("commit: %w", err)}
 		}
@@ -189,6 +193,14 @@ func (w *Writer) flushBatch(ctx context.Context, batch []*unit) {
 		wg.Go(func() { w.flushBatch(ctx, []*unit{u}) })
 	}
 	wg.Wait()
+}
+
+// refused says whether a batch is not stored for certain, because the server answered
+// so, or because the client did not send all of it: a conflict, a message that is too
+// large, a limit.
+func refused(err error) bool {
+	_, answered := errors.AsType[*jetstream.APIError](err)
+	return answered || errors.Is(err, ErrConflict) || errors.Is(err, nats.ErrMaxPayload)
 }
 
 // Commit stores writes of one bucket in as few batches as they take, each all or
