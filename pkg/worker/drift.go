@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -160,6 +161,9 @@ func (d *Drift) Repair(ctx context.Context, r *DriftReport) (requested int, err 
 		if f.id == nil || f.What == DriftUnapplied {
 			continue
 		}
+		if err := d.wantRepair(ctx, f.id); err != nil {
+			return requested, err
+		}
 		if err := d.worker.deps.Bus.Request(ctx, d.worker.cfg.Kind, d.connection.Name, f.id, ReasonDrift); err != nil {
 			return requested, err
 		}
@@ -167,4 +171,23 @@ func (d *Drift) Repair(ctx context.Context, r *DriftReport) (requested int, err 
 		requested++
 	}
 	return requested, nil
+}
+
+// wantRepair notes in the link that the resource is to be read and made right, so that
+// it is not forgotten when another request takes the place of the one that asks for it.
+func (d *Drift) wantRepair(ctx context.Context, id []byte) error {
+	for range maxRereads {
+		record, err := d.worker.deps.Links.Get(ctx, d.worker.cfg.Kind, id)
+		if err != nil {
+			return err
+		}
+		if record.Link.GetRepairWanted() || !record.Linked() {
+			return nil
+		}
+		record.Link.RepairWanted = true
+		if _, err := d.worker.deps.Links.Commit(ctx, record); !errors.Is(err, bus.ErrConflict) {
+			return err
+		}
+	}
+	return fmt.Errorf("ask for the repair of %x: other workers keep changing its link: %w", id, bus.ErrConflict)
 }

@@ -229,7 +229,7 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 			return nil
 		}
 		job.second = secondLookDue(job, d)
-		repair = repair || job.second
+		repair = repair || job.second || job.Record.Link.GetRepairWanted()
 		applied := w.applied(job)
 		if applied && !d.Request && !repair {
 			return job.release(ctx) // who applied it may have ended before it told those who wait

@@ -54,6 +54,29 @@ func TestScheduledComparisonRepairs(t *testing.T) {
 	}
 }
 
+// A repair that was asked for is made although another request took the place of the one
+// that asks for it.
+func TestRepairSurvivesAnotherRequest(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "", scimtest.Options{})
+	stop := b.Start(usersync.Run)
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "Cook", ""))))
+	stop()
+	if err := b.Target.Patch(scim.KindUser, b.Link(user, 1).GetResourceId(), scim.Operation{Op: "replace", Path: "title", Value: "Chief"}); err != nil {
+		t.Fatal(err)
+	}
+	d := comparison(t, b)
+	if n, err := d.Repair(t.Context(), compare(t, d)); n != 1 || err != nil {
+		t.Fatalf("%d repairs were requested: %v", n, err)
+	}
+	if err := b.Bus.Request(t.Context(), user, "wiki", workertest.ID(1), "members"); err != nil { // of an entry only the newest is kept
+		t.Fatal(err)
+	}
+	b.Start(usersync.Run)
+	b.Eventually("it is repaired", func() bool { u, _ := b.Target.User("ann"); return u["title"] == "Cook" })
+	b.Until(user, 1, func(l *provisioningv1.Link) bool { return !l.GetRepairWanted() && l.GetClaim() == nil })
+}
+
 // comparison is what a process of its own compares the users with.
 func comparison(t *testing.T, b *workertest.Bench) *worker.Drift {
 	t.Helper()

@@ -612,6 +612,10 @@ type Link struct {
 	FoundInactive bool `protobuf:"varint,30,opt,name=found_inactive,json=foundInactive,proto3" json:"found_inactive,omitempty"`
 	// The adoption of the resource was begun and is not finished.
 	Adopting bool `protobuf:"varint,32,opt,name=adopting,proto3" json:"adopting,omitempty"`
+	// A comparison has found the resource other than it was left, and asked for a repair:
+	// the resource is read before the next decision. The request alone may be replaced by
+	// another one for the same entry.
+	RepairWanted bool `protobuf:"varint,33,opt,name=repair_wanted,json=repairWanted,proto3" json:"repair_wanted,omitempty"`
 	// What a dry run would make of the entry; unset where none was made.
 	Planned *Planned `protobuf:"bytes,31,opt,name=planned,proto3" json:"planned,omitempty"`
 	// Attributes that the target did not apply, sorted by path. They are left out of what
@@ -808,6 +812,13 @@ func (x *Link) GetFoundInactive() bool {
 func (x *Link) GetAdopting() bool {
 	if x != nil {
 		return x.Adopting
+	}
+	return false
+}
+
+func (x *Link) GetRepairWanted() bool {
+	if x != nil {
+		return x.RepairWanted
 	}
 	return false
 }
@@ -2104,7 +2115,7 @@ var File_rollcall_provisioning_v1_provisioning_proto protoreflect.FileDescriptor
 
 const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\n" +
-	"+rollcall/provisioning/v1/provisioning.proto\x12\x18rollcall.provisioning.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%rollcall/directory/v1/directory.proto\"\xae\v\n" +
+	"+rollcall/provisioning/v1/provisioning.proto\x12\x18rollcall.provisioning.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%rollcall/directory/v1/directory.proto\"\xd3\v\n" +
 	"\x04Link\x129\n" +
 	"\x05state\x18\x01 \x01(\x0e2#.rollcall.provisioning.v1.LinkStateR\x05state\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12\x1a\n" +
@@ -2135,7 +2146,8 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"references\x12>\n" +
 	"\rlook_again_at\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampR\vlookAgainAt\x12%\n" +
 	"\x0efound_inactive\x18\x1e \x01(\bR\rfoundInactive\x12\x1a\n" +
-	"\badopting\x18  \x01(\bR\badopting\x12;\n" +
+	"\badopting\x18  \x01(\bR\badopting\x12#\n" +
+	"\rrepair_wanted\x18! \x01(\bR\frepairWanted\x12;\n" +
 	"\aplanned\x18\x1f \x01(\v2!.rollcall.provisioning.v1.PlannedR\aplanned\x12J\n" +
 	"\tunapplied\x18\x16 \x03(\v2,.rollcall.provisioning.v1.UnappliedAttributeR\tunapplied\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
