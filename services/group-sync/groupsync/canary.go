@@ -80,19 +80,19 @@ func (k *canary) split(w *wanted, a *applied, steps []step, resource func([]byte
 	return now, after, [2]string{after[0].resource, stays}
 }
 
-// stayer is the resource of a member that is in the group and not removed; empty when
-// there is none.
+// stayer is the resource of a member that is not removed: one that the target has taken
+// before, or else one that is to be added; empty when there is none.
 func stayer(w *wanted, a *applied, removed map[string]bool, resource func([]byte) (string, bool)) string {
-	for _, id := range w.members {
-		if !removed[id] {
-			return id
-		}
-	}
 	for _, c := range a.chunks {
 		for _, m := range c.Members {
 			if id, known := resource(m.GetResourceHash()); known && !removed[id] {
 				return id
 			}
+		}
+	}
+	for _, id := range w.members {
+		if !removed[id] {
+			return id
 		}
 	}
 	return ""
