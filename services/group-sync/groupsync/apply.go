@@ -303,6 +303,9 @@ func (c *converger) steps(w *wanted, a *applied) []step {
 	if stay := w.handedOver(a); len(stay) > 0 {
 		steps = slices.DeleteFunc(steps, func(s step) bool { return s.remove && stay[s.id] != "" })
 	}
+	// The record of a member that will have another resource stays until then: its former
+	// id, which the target may keep, is removed in the same request.
+	steps = slices.DeleteFunc(steps, func(s step) bool { return s.remove && s.resource == "" && w.without[s.id] && c.index.awaits(s.id) })
 	if w.lost {
 		for i := range steps {
 			steps[i].again = !steps[i].remove

@@ -110,6 +110,9 @@ type membership interface {
 	resolve(ctx context.Context, members []member) (ids map[entryID]string, without map[entryID]bool, err error)
 	// resource is the resource id with this short hash, if an entry is linked to it.
 	resource(hash []byte) (string, bool)
+	// awaits says whether a user waits for another resource in the place of one that
+	// vanished from the target.
+	awaits(id entryID) bool
 	// vanishes says of a forecast whether a resource will be deleted before.
 	vanishes(resource string) bool
 	// ended says whether a user is gone and was disabled.

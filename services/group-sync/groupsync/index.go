@@ -52,6 +52,7 @@ type index struct {
 	byHash    map[[resourceHash]byte]named // resource ids by their short hash
 	disabled  map[entryID]struct{}         // users whose resource is disabled
 	deleted   map[string]struct{}          // resources that would be deleted in a dry run
+	lost      map[entryID]struct{}         // users whose resource vanished from the target, and is not made anew yet
 	chunks    map[chunkKey]held
 	holders   map[entryID]map[entryID]int // groups, by member: in how many chunks
 	groups    map[entryID]struct{}        // groups that have a link
@@ -83,7 +84,7 @@ func newIndex(c *connection.Connection, process *worker.Process) *index {
 	x := &index{
 		source: c.Source, dryRun: c.DryRun, bus: process.Bus(), links: process.Links(c.Name),
 		requests: process.Requests(directoryv1.Kind_KIND_GROUP, c.Name, "members"), log: process.Log().With("connection", c.Name),
-		resources: map[entryID]string{}, byHash: map[[resourceHash]byte]named{}, disabled: map[entryID]struct{}{}, deleted: map[string]struct{}{}, chunks: map[chunkKey]held{},
+		resources: map[entryID]string{}, byHash: map[[resourceHash]byte]named{}, disabled: map[entryID]struct{}{}, deleted: map[string]struct{}{}, lost: map[entryID]struct{}{}, chunks: map[chunkKey]held{},
 		holders: map[entryID]map[entryID]int{}, groups: map[entryID]struct{}{}, ready: make(chan struct{}),
 	}
 	x.catching.Store(watches)
@@ -153,7 +154,11 @@ func (x *index) link(kind directoryv1.Kind, id entryID, l *provisioningv1.Link, 
 	}
 	x.unname(before)
 	delete(x.resources, id)
-	if after != "" {
+	delete(x.lost, id)
+	switch {
+	case after == "" && l.GetState() == provisioningv1.LinkState_LINK_STATE_NONE:
+		x.lost[id] = struct{}{}
+	case after != "":
 		x.resources[id] = after
 		x.byHash[hashOf(after)] = named{resource: after, links: x.byHash[hashOf(after)].links + 1}
 	}
@@ -343,6 +348,15 @@ func (x *index) resource(hash []byte) (string, bool) {
 	defer x.mu.RUnlock()
 	one, ok := x.byHash[[resourceHash]byte(hash)]
 	return one.resource, ok
+}
+
+// awaits says whether a user had a resource that vanished from the target, and has none
+// again yet.
+func (x *index) awaits(id entryID) bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	_, lost := x.lost[id]
+	return lost
 }
 
 // vanishes says of a dry run whether a user's resource would be deleted before.

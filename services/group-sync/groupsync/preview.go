@@ -65,6 +65,9 @@ func (p *preview) resource(hash []byte) (string, bool) {
 	return resource, ok
 }
 
+// awaits is about what a run has seen.
+func (p *preview) awaits(entryID) bool { return false }
+
 func (p *preview) vanishes(resource string) bool { return p.members.Deleted(resource) }
 
 func (p *preview) ended(_ context.Context, id entryID) (bool, error) { return p.members.Ended(id), nil }
