@@ -32,6 +32,7 @@ else
   command -v npm >/dev/null || { echo "npm is missing: install Node.js 20 or later (Debian: apt-get install nodejs npm)" >&2; exit 1; }
   cp "$source"/*.* "$fresh/"
   (cd "$fresh" && npm ci --ignore-scripts --no-audit --no-fund) >&2
+  # shellcheck disable=SC2016 # the program expands it
   printf '#!/bin/sh\nexec node "$(dirname "$0")/server.mjs"\n' >"$fresh/server"
   chmod +x "$fresh/server"
 fi
