@@ -6,6 +6,7 @@ package stories
 import (
 	"cmp"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -25,7 +26,12 @@ import (
 	"github.com/rollcall-scim/rollcall/services/rollcall/cli"
 )
 
+// TestMain lets more stories run at once than there are processors: they mostly wait.
 func TestMain(m *testing.M) {
+	testing.Init()
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){
 		"rollcall": func() { os.Exit(cli.Main(os.Args[1:], os.Stdout, os.Stderr)) },
 	})
