@@ -7,8 +7,8 @@
 //	in scope, enabled    none       create               create (or look first)
 //	in scope, enabled    active     update               update what differs
 //	in scope, enabled    disabled   update               enable, with what differs
-//	in scope, enabled    disabled   reactivate: ours     the same, unless somebody else than
-//	                                                     Rollcall made it inactive
+//	in scope, enabled    disabled   reactivate: ours     the same, unless the account was
+//	                                                     inactive when it was found
 //	in scope, disabled   none       provision_disabled   create it disabled
 //	in scope, disabled   none       any                  adopt and disable the active account
 //	                                                     that it has on the target

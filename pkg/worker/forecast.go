@@ -53,14 +53,12 @@ func (j *Job) forecastOf(ctx context.Context, d Decision, action plan.Action) (F
 			return f, err
 		}
 	}
-	all := removalsOf(action, d.Matching, j.Record.Kind, j.adopting() || action.Kind == plan.Adopt)
+	all := removalsOf(action, d.Matching, j.Record.Kind, j.adopting())
 	if len(f.members.Remove) > 0 {
 		all = append(all, j.membersRemoval(f.members.Remove, false))
 	}
 	if len(f.members.Unmanaged) > 0 {
-		r := j.membersRemoval(f.members.Unmanaged, true)
-		r.adopted = r.adopted || action.Kind == plan.Adopt
-		all = append(all, r)
+		all = append(all, j.membersRemoval(f.members.Unmanaged, true))
 	}
 	for _, r := range all {
 		f.removals = append(f.removals, judged{removal: r})

@@ -65,10 +65,9 @@ func (c *converger) nothing(ctx context.Context, job *worker.Job, a plan.Action)
 }
 
 // schedule begins to wait for a deletion, or sees to it that the wait ends in time.
-// A dry run begins nothing that would happen after it.
 func (c *converger) schedule(ctx context.Context, job *worker.Job, a plan.Action) error {
 	switch {
-	case a.Schedule == plan.Begin && !c.dryRun:
+	case a.Schedule == plan.Begin:
 		return job.DeleteAfter(ctx, c.deleteAfter)
 	case a.Schedule == plan.Await:
 		return job.AwaitDeletion(ctx)
