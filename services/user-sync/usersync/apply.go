@@ -66,11 +66,12 @@ func (c *converger) nothing(ctx context.Context, job *worker.Job, a plan.Action)
 
 // schedule begins to wait for a deletion, or sees to it that the wait ends in time.
 func (c *converger) schedule(ctx context.Context, job *worker.Job, a plan.Action) error {
-	switch {
-	case a.Schedule == plan.Begin:
+	switch a.Schedule {
+	case plan.Begin:
 		return job.DeleteAfter(ctx, c.deleteAfter)
-	case a.Schedule == plan.Await:
+	case plan.Await:
 		return job.AwaitDeletion(ctx)
+	case plan.Unchanged, plan.End:
 	}
 	return nil
 }
