@@ -175,6 +175,10 @@ func credentials(text string) (nats.Option, error) {
 // Connected says whether the connection is up right now; readiness probes ask.
 func (b *Bus) Connected() bool { return b.nc.IsConnected() }
 
+// Reconnects is how often the connection was lost and came back: what the server holds
+// may be something else after each.
+func (b *Bus) Reconnects() uint64 { return b.nc.Stats().Reconnects }
+
 // Close flushes what is under way and closes the connection.
 func (b *Bus) Close() {
 	if err := b.nc.FlushTimeout(requestTimeout); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {

@@ -142,6 +142,31 @@ func (b *Bus) Epoch(ctx context.Context, stream string) (int64, error) {
 	return info.Created.UnixNano(), nil
 }
 
+// Extent is how far a stream or bucket has come.
+type Extent struct {
+	// Epoch is when it was made, in nanoseconds since 1970; see Epoch.
+	Epoch int64 `json:"epoch"`
+	// Last is the sequence of its newest message.
+	Last uint64 `json:"last"`
+}
+
+// Extents are those of every stream and bucket that Setup makes, by the name of the
+// stream; one that does not exist is left out.
+func (b *Bus) Extents(ctx context.Context) (map[string]Extent, error) {
+	all := map[string]Extent{}
+	for _, cfg := range b.streams() {
+		info, err := b.streamInfo(ctx, cfg.Name)
+		switch {
+		case errors.Is(err, jetstream.ErrStreamNotFound):
+		case err != nil:
+			return nil, err
+		default:
+			all[cfg.Name] = Extent{Epoch: info.Created.UnixNano(), Last: info.State.LastSeq}
+		}
+	}
+	return all, nil
+}
+
 // LastSequence is the sequence of the newest message of a stream.
 func (b *Bus) LastSequence(ctx context.Context, stream string) (uint64, error) {
 	info, err := b.streamInfo(ctx, stream)

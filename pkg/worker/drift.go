@@ -144,7 +144,7 @@ func (p *Process) Drift(kind directoryv1.Kind, c *connection.Connection, hash st
 	if err != nil {
 		return nil, err
 	}
-	w, err := New(configOf(kind, c, hash, p.owner), Deps{Bus: p.bus, Links: p.Links(c.Name), Log: p.log}, nil)
+	w, err := New(configOf(kind, c, hash, p.owner), Deps{Bus: p.bus, Links: p.Links(c.Name), Marks: p.marksOf(c.Name), Log: p.log}, nil)
 	if err != nil {
 		return nil, err
 	}

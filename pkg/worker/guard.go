@@ -155,8 +155,16 @@ func (j *Job) SpentMembers(count int, unmanaged bool) {
 }
 
 // permitPart is permit for a part of a job: where it is held, the rest goes on, and the
-// job says in the end that something is.
+// job says in the end that something is. The same where it waits for the comparison of
+// the target, after which the entry is looked at again.
 func (j *Job) permitPart(ctx context.Context, r removal) (held bool, err error) {
+	waits, err := j.comparing(ctx, r)
+	if err != nil {
+		return false, err
+	}
+	if waits {
+		return true, j.postpone(ctx)
+	}
 	err = j.permit(ctx, r)
 	if _, waits := errors.AsType[*heldError](err); waits {
 		j.held = err

@@ -22,8 +22,8 @@ const (
 	// that were allowed long ago must not all come now.
 	staleTime = 250 * time.Millisecond
 	// slowdown is what is left of a rate after a 429, and leastFactor the least part of
-	// the configured one; recovery is which part of it comes back in each second.
-	slowdown, leastFactor, recovery = 0.7, 0.05, 0.01
+	// the configured one; regained is which part of it comes back in each second.
+	slowdown, leastFactor, regained = 0.7, 0.05, 0.01
 	// slowdownRest is how soon after a 429 the next one counts: calls that were in
 	// flight together are refused together.
 	slowdownRest = time.Second
@@ -225,7 +225,7 @@ func factorOf(state *provisioningv1.Lane, now time.Time) float64 {
 		return 1
 	}
 	rested := now.Sub(time.Unix(0, state.GetChanged())).Seconds()
-	return min(1, state.GetFactor()+recovery*max(0, rested))
+	return min(1, state.GetFactor()+regained*max(0, rested))
 }
 
 // slower takes a part of the rate away, for everybody, because the target said that

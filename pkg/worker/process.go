@@ -38,6 +38,8 @@ type Process struct {
 	lookAgain time.Duration
 	targets   map[string]*target
 	slots     map[string]chan struct{} // by connection
+	marks     map[string]*Marks        // by connection
+	unchanged func(context.Context) error
 }
 
 // slotFactor is how many entries are worked on for each call in flight: claims
@@ -59,7 +61,7 @@ func NewProcess(b *bus.Bus, cfg *connection.Config, log *slog.Logger) (*Process,
 		commits: bus.NewWriter(b), outcomes: bus.NewWriter(b),
 		places:  max(fewestPlaces, slotFactor*cfg.Workers.Concurrency/max(1, len(cfg.Connections))),
 		pool:    newPool(cfg.Workers.Concurrency, len(cfg.Connections)),
-		targets: map[string]*target{}, slots: map[string]chan struct{}{},
+		targets: map[string]*target{}, slots: map[string]chan struct{}{}, marks: map[string]*Marks{},
 	}, nil
 }
 
@@ -96,6 +98,10 @@ func (p *Process) LookAgain(after time.Duration) { p.lookAgain = after }
 // Discover makes the process ask the targets what they can do and keep what it learns
 // of them, in the background; call it before anything else.
 func (p *Process) Discover() { p.discovers = true }
+
+// Verify makes the workers ask, before they handle anything, whether NATS still holds
+// what it held; call it before anything else.
+func (p *Process) Verify(unchanged func(context.Context) error) { p.unchanged = unchanged }
 
 // Bus is the process's connection to NATS.
 func (p *Process) Bus() *bus.Bus { return p.bus }
@@ -140,7 +146,7 @@ func (p *Process) Worker(kind directoryv1.Kind, c *connection.Connection, hash s
 	cfg.LookAgain = p.lookAgain
 	return New(
 		cfg,
-		Deps{Bus: p.bus, Links: p.Links(c.Name), Outcomes: p.outcomes, Slots: p.slotsOf(c.Name), Room: t.share.room, Breaker: t.breaker, Log: p.log},
+		Deps{Bus: p.bus, Links: p.Links(c.Name), Outcomes: p.outcomes, Slots: p.slotsOf(c.Name), Room: t.share.room, Breaker: t.breaker, Marks: p.marksOf(c.Name), Unchanged: p.unchanged, Log: p.log},
 		converger)
 }
 
@@ -165,6 +171,15 @@ func (p *Process) slotsOf(connection string) chan struct{} {
 		p.slots[connection] = make(chan struct{}, p.places)
 	}
 	return p.slots[connection]
+}
+
+func (p *Process) marksOf(connection string) *Marks {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.marks[connection] == nil {
+		p.marks[connection] = NewMarks()
+	}
+	return p.marks[connection]
 }
 
 const (

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -77,7 +78,11 @@ type Deps struct {
 	Room func() int
 	// Breaker says whether the target can be called.
 	Breaker *Breaker
-	Log     *slog.Logger
+	// Marks are what is known of the connection's recovery; nil means none.
+	Marks *Marks
+	// Unchanged says that NATS still holds what it held; nil means that it does.
+	Unchanged func(ctx context.Context) error
+	Log       *slog.Logger
 }
 
 // Worker keeps the entries of one kind of one connection equal.
@@ -94,6 +99,8 @@ type Worker struct {
 
 	checking sync.Mutex
 	checked  time.Time // when this configuration was last seen to be current
+	asked    time.Time // when the first run was last seen not to be over
+	usersRan atomic.Bool
 }
 
 // New makes a worker; it starts nothing.
@@ -103,6 +110,9 @@ func New(cfg Config, deps Deps, converger Converger) (*Worker, error) {
 		return nil, err
 	}
 	cfg.LookAgain = cmp.Or(cfg.LookAgain, LookAgainAfter)
+	if deps.Marks == nil {
+		deps.Marks = NewMarks()
+	}
 	deps.Log = deps.Log.With("connection", cfg.Connection, "kind", cfg.Kind.Token())
 	w := &Worker{cfg: cfg, deps: deps, converger: converger, metrics: m, guard: newGuardian(cfg, deps), mask: newMask(cfg.Masked)}
 	w.guard.judgePending = w.judgePending
@@ -126,6 +136,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		return err
 	}
 	defer stop()
+	w.deps.Marks.follow(ctx, w.deps.Bus, w.cfg.Connection, w.deps.Log)
 	said, wait := "", generationPoll
 	for ctx.Err() == nil {
 		current, err := CurrentGeneration(ctx, w.deps.Bus, w.cfg.Connection)
@@ -211,6 +222,11 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 	}
 	if err := w.deps.Breaker.Admit(ctx); err != nil {
 		return bus.Later(pausedDelay, err)
+	}
+	if w.deps.Unchanged != nil {
+		if err := w.deps.Unchanged(ctx); err != nil {
+			return bus.Later(pausedDelay, err)
+		}
 	}
 	defer w.entries.Lock(string(id))()
 	var found *bus.Stored

@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 
+	"github.com/rollcall-scim/rollcall/pkg/recovery"
 	"github.com/rollcall-scim/rollcall/pkg/service"
 	"github.com/rollcall-scim/rollcall/services/change-detector/detector"
 )
@@ -19,5 +20,7 @@ func run(ctx context.Context, env *service.Env) error {
 		return err
 	}
 	defer b.Close()
-	return detector.Run(ctx, env.Config, b, env.Log)
+	return recovery.Run(ctx, b, env.Config, env.Log, func(ctx context.Context, _ *recovery.Watch) error {
+		return detector.Run(ctx, env.Config, b, env.Log)
+	})
 }

@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 
+	"github.com/rollcall-scim/rollcall/pkg/recovery"
 	"github.com/rollcall-scim/rollcall/pkg/service"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
 	"github.com/rollcall-scim/rollcall/services/group-sync/groupsync"
@@ -20,11 +21,14 @@ func run(ctx context.Context, env *service.Env) error {
 		return err
 	}
 	defer b.Close()
-	process, err := worker.NewProcess(b, env.Config, env.Log) //nolint:contextcheck // its writers end with Close
-	if err != nil {
-		return err
-	}
-	defer process.Close()
-	process.Discover()
-	return groupsync.Run(ctx, env.Config, process)
+	return recovery.Run(ctx, b, env.Config, env.Log, func(ctx context.Context, w *recovery.Watch) error {
+		process, err := worker.NewProcess(b, env.Config, env.Log) //nolint:contextcheck // its writers end with Close
+		if err != nil {
+			return err
+		}
+		defer process.Close()
+		process.Discover()
+		process.Verify(w.Unchanged)
+		return groupsync.Run(ctx, env.Config, process)
+	})
 }

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"testing"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nkeys"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
@@ -44,6 +46,28 @@ func Connect(tb testing.TB, s *embedded.Server) *bus.Bus {
 	}
 	tb.Cleanup(b.Close)
 	return b
+}
+
+// DropStream deletes a stream with everything that it holds, as an operator may by
+// mistake.
+func DropStream(tb testing.TB, s *embedded.Server, stream string) {
+	tb.Helper()
+	option, err := nats.NkeyOptionFromSeed(s.SeedFile())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	nc, err := nats.Connect(s.URL(), option)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := js.DeleteStream(tb.Context(), stream); err != nil {
+		tb.Fatal(err)
+	}
 }
 
 // User makes an account for a server that somebody configures: what its configuration

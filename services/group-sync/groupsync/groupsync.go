@@ -70,7 +70,7 @@ func Run(ctx context.Context, cfg *connection.Config, process *worker.Process) e
 		if err != nil {
 			return err
 		}
-		runs = append(runs, index.run, w.Run, drift.Every)
+		runs = append(runs, index.run, w.Run, drift.Every, drift.Recover)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, run := range runs {

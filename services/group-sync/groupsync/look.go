@@ -101,14 +101,21 @@ func (c *converger) resolve(ctx context.Context, job *worker.Job, w *wanted) err
 // look searches the target for the group by its matching attributes, in order.
 func (c *converger) look(ctx context.Context, job *worker.Job, w *wanted) (plan.Observed, error) {
 	observed := plan.Observed{Looked: true}
-	for _, attribute := range c.mapper.match {
+	match, byMark, err := c.matchedBy(ctx, job, w)
+	if err != nil {
+		return observed, err
+	}
+	for i, attribute := range match {
 		value := w.name
 		if attribute == externalID {
 			value = w.externalID
 		} else if unit, ok := w.units[attribute]; ok && attribute != displayName {
 			value, _ = unit.Value.(string)
 		}
-		found, err := c.find(ctx, job, attribute, value)
+		found, err := c.find(ctx, job, attribute, value, byMark)
+		if i == 0 && byMark && (scim.IsRejected(err) || scim.IsUnsupported(err)) {
+			continue // the target does not filter by it
+		}
 		if err != nil {
 			return observed, err
 		}
@@ -126,11 +133,26 @@ func (c *converger) look(ctx context.Context, job *worker.Job, w *wanted) (plan.
 	return observed, nil
 }
 
+// matchedBy are the attributes to look a group up by. Where links may be missing, it is
+// looked up by the entry id first, if the target keeps it as externalId: a group that
+// bears it is this entry's, whatever it is called.
+func (c *converger) matchedBy(ctx context.Context, job *worker.Job, w *wanted) (match []string, byMark bool, err error) {
+	match = c.mapper.match
+	if !c.profile().ExternalIDAllowed || match[0] == externalID || w.externalID != job.EntryID() {
+		return match, false, nil
+	}
+	missing, err := job.LinksMayBeMissing(ctx)
+	if err != nil || !missing {
+		return match, false, err
+	}
+	return slices.Insert(slices.Clone(match), 0, externalID), true, nil
+}
+
 // find uses the listing of all groups where there is a fresh one, or where many
-// groups wait, and a filter otherwise.
-func (c *converger) find(ctx context.Context, job *worker.Job, attribute, value string) ([]*scim.Resource, error) {
-	if attribute == displayName {
-		found, ok, err := c.names.find(ctx, job, value)
+// groups wait or links may be missing, and a filter otherwise.
+func (c *converger) find(ctx context.Context, job *worker.Job, attribute, value string, missing bool) ([]*scim.Resource, error) {
+	if attribute == displayName || attribute == externalID {
+		found, ok, err := c.names.find(ctx, job, attribute, value, missing)
 		if ok || err != nil {
 			return found, err
 		}
@@ -368,6 +390,8 @@ type names struct {
 	failed  time.Time
 	byName  map[string][]*scim.Resource
 	recent  []time.Time
+	// bearers are the groups of the listing by the externalId that they bear.
+	bearers map[string]*scim.Resource
 }
 
 func newNames(target resources, profile func() scim.Profile) *names {
@@ -375,10 +399,10 @@ func newNames(target resources, profile func() scim.Profile) *names {
 }
 
 // find answers from the listing; ok is false where a filter should be used.
-func (n *names) find(ctx context.Context, job *worker.Job, name string) (found []*scim.Resource, ok bool, err error) {
+func (n *names) find(ctx context.Context, job *worker.Job, attribute, value string, missing bool) (found []*scim.Resource, ok bool, err error) {
 	n.listing.Lock()
 	defer n.listing.Unlock()
-	switch fresh, worth := n.state(); {
+	switch fresh, worth := n.state(missing); {
 	case !fresh && !worth:
 		return nil, false, nil
 	case !fresh:
@@ -393,16 +417,22 @@ func (n *names) find(ctx context.Context, job *worker.Job, name string) (found [
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return slices.Clone(n.byName[folded(name)]), true, nil
+	if attribute == displayName {
+		return slices.Clone(n.byName[folded(value)]), true, nil
+	}
+	if bearer := n.bearers[value]; bearer != nil {
+		found = append(found, bearer)
+	}
+	return found, true, nil
 }
 
 // state says whether the listing is fresh, and whether a look-up is worth one.
-func (n *names) state() (fresh, worth bool) {
+func (n *names) state(missing bool) (fresh, worth bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := time.Now()
 	n.recent = append(slices.DeleteFunc(n.recent, func(t time.Time) bool { return now.Sub(t) > listingLifetime }), now)
-	enough := len(n.recent) >= listFrom || !n.profile().Filter // without filters a look-up is a listing
+	enough := missing || len(n.recent) >= listFrom || !n.profile().Filter // without filters a look-up is a listing
 	return now.Sub(n.listed) <= listingLifetime, enough && now.Sub(n.failed) > listingDelay
 }
 
@@ -416,11 +446,14 @@ func (n *names) giveUp() {
 func (n *names) list(ctx context.Context, job *worker.Job) error {
 	call, cancel := job.Target(ctx)
 	defer cancel()
-	byName := map[string][]*scim.Resource{}
+	byName, bearers := map[string][]*scim.Resource{}, map[string]*scim.Resource{}
 	_, err := n.target.List(call, scim.KindGroup, scim.ListOptions{ExcludedAttributes: []string{"members"}}, func(r *scim.Resource) error {
 		name, _ := r.Value(displayName)
 		text, _ := name.(string)
 		byName[folded(text)] = append(byName[folded(text)], r)
+		if r.ExternalID != "" {
+			bearers[r.ExternalID] = r
+		}
 		return nil
 	})
 	if err != nil {
@@ -428,7 +461,7 @@ func (n *names) list(ctx context.Context, job *worker.Job) error {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.byName, n.listed = byName, time.Now()
+	n.byName, n.bearers, n.listed = byName, bearers, time.Now()
 	return nil
 }
 
@@ -459,6 +492,7 @@ func (n *names) drop(id string) {
 	for name, found := range n.byName {
 		n.byName[name] = slices.DeleteFunc(found, func(r *scim.Resource) bool { return r.ID == id })
 	}
+	maps.DeleteFunc(n.bearers, func(_ string, r *scim.Resource) bool { return r.ID == id })
 }
 
 // rename moves a group to its new name.

@@ -12,6 +12,7 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/bus/embedded"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/recovery"
 	"github.com/rollcall-scim/rollcall/pkg/service"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
 	"github.com/rollcall-scim/rollcall/services/change-detector/detector"
@@ -26,10 +27,12 @@ const name = "rollcall"
 //
 //  1. start NATS, or connect to the configured one
 //  2. set up streams and buckets
-//  3. detect: LDAP to the stream
-//  4. keep users equal: the stream to SCIM
-//  5. keep groups equal: the stream to SCIM
-//  6. show where everything stands, unless the console is configured away
+//  3. compare what they hold with what they held; where that is something else, begin
+//     again and compare the targets
+//  4. detect: LDAP to the stream
+//  5. keep users equal: the stream to SCIM
+//  6. keep groups equal: the stream to SCIM
+//  7. show where everything stands, unless the console is configured away
 //
 // It returns when ctx ends or one of them fails, after all have stopped.
 func Run(ctx context.Context, env *service.Env) error {
@@ -38,18 +41,24 @@ func Run(ctx context.Context, env *service.Env) error {
 		return err
 	}
 	defer closeBus()
+	env.Log.InfoContext(ctx, "rollcall runs", "sources", len(env.Config.Sources), "connections", len(env.Config.Connections))
+	return recovery.Run(ctx, b, env.Config, env.Log, func(ctx context.Context, w *recovery.Watch) error { return work(ctx, env, b, w) })
+}
+
+// work runs the services on what NATS holds.
+func work(ctx context.Context, env *service.Env, b *bus.Bus, w *recovery.Watch) error {
 	process, err := worker.NewProcess(b, env.Config, env.Log) //nolint:contextcheck // its writers end with Close
 	if err != nil {
 		return err
 	}
 	defer process.Close()
 	process.Discover()
+	process.Verify(w.Unchanged)
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return detector.Run(ctx, env.Config, b, env.Log) }) // 3
-	group.Go(func() error { return usersync.Run(ctx, env.Config, process) })    // 4
-	group.Go(func() error { return groupsync.Run(ctx, env.Config, process) })   // 5
-	group.Go(func() error { return show(ctx, env, b) })                         // 6
-	env.Log.InfoContext(ctx, "rollcall runs", "sources", len(env.Config.Sources), "connections", len(env.Config.Connections))
+	group.Go(func() error { return detector.Run(ctx, env.Config, b, env.Log) }) // 4
+	group.Go(func() error { return usersync.Run(ctx, env.Config, process) })    // 5
+	group.Go(func() error { return groupsync.Run(ctx, env.Config, process) })   // 6
+	group.Go(func() error { return show(ctx, env, b) })                         // 7
 	return group.Wait()
 }
 

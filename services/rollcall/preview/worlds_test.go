@@ -354,6 +354,11 @@ func (w *randomWorld) backlog() (total uint64) {
 			}
 			total += b.Total()
 		}
+		postponed, _, err := w.Bus.Postponed(w.Context(), kind, "wiki")
+		if err != nil {
+			w.Fatal(err)
+		}
+		total += postponed
 	}
 	return total
 }

@@ -97,9 +97,15 @@ func crowdLDIF() string {
 
 func newSite(t *testing.T, mode string) *site {
 	t.Helper()
+	return newSiteOn(t, mode, ldaptest.Options{SizeLimit: 10})
+}
+
+func newSiteOn(t *testing.T, mode string, directory ldaptest.Options) *site {
+	t.Helper()
+	directory.LDIF = crowdLDIF()
 	s := &site{
 		T: t, mode: mode, data: filepath.Join(t.TempDir(), "data"), filter: "(objectClass=inetOrgPerson)",
-		directory: ldaptest.Start(t, ldaptest.Options{LDIF: crowdLDIF(), SizeLimit: 10}), target: scimtest.NewServer(t, scimtest.Options{}),
+		directory: ldaptest.Start(t, directory), target: scimtest.NewServer(t, scimtest.Options{}),
 	}
 	s.account = s.directory.ReaderDN
 	s.start()
@@ -161,7 +167,7 @@ func (s *site) until(what string, ok func() bool) {
 	}
 }
 
-// held is what waits for a person in the source, by its reason.
+// held is what waits for a person, by action and reason.
 func (s *site) held() map[string]int {
 	s.Helper()
 	b, err := allinone.Attach(s.Context(), s.cfg)
@@ -176,7 +182,7 @@ func (s *site) held() map[string]int {
 			return nil
 		}
 		for _, i := range items {
-			reasons[i.GetReason()]++
+			reasons[i.GetAction()+": "+i.GetReason()]++
 		}
 	}
 	return reasons

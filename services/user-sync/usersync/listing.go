@@ -43,6 +43,10 @@ type accounts struct {
 
 	mu      sync.Mutex
 	listing *scim.Listing // nil: none
+	// bearers are the accounts by the externalId that they bear, of one complete listing,
+	// while links may be missing; nil: none was made. Nobody but Rollcall gives an
+	// account an entry id, so it need not be fresh.
+	bearers map[string]string
 	// gone are accounts that went away since the listing began; nil while none is made
 	// or kept.
 	gone    map[string]struct{}
@@ -69,9 +73,14 @@ func newAccounts(target lister, waiting func(context.Context) (uint64, error), k
 
 // enter lets a user without an account be looked for or created, after those who go
 // ahead, and with a listing where one is worth while. leave is called when that is over;
-// met says that she had an account.
-func (a *accounts) enter(ctx context.Context) (leave func(met bool), err error) {
+// met says that she had an account. Where links may be missing, a listing is always worth
+// while, unless it costs more than to look everybody up.
+func (a *accounts) enter(ctx context.Context, linksMayBeMissing bool) (leave func(met bool), err error) {
 	a.mu.Lock()
+	if !linksMayBeMissing {
+		a.bearers = nil
+	}
+	know := linksMayBeMissing && a.bearers == nil
 	first := a.begun < ahead
 	a.begun++
 	a.mu.Unlock()
@@ -79,7 +88,11 @@ func (a *accounts) enter(ctx context.Context) (leave func(met bool), err error) 
 	if !first {
 		err = within(ctx, a.tried, aheadTime)
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case know:
+		err = a.ensure(ctx)
+	default:
 		err = a.refresh(ctx)
 	}
 	if err != nil {
@@ -121,27 +134,30 @@ func within(ctx context.Context, over <-chan struct{}, d time.Duration) error {
 
 // refresh makes a listing where one is worth while and none is fresh, or waits for the
 // one that is being made.
-func (a *accounts) refresh(ctx context.Context) error { return a.read(ctx, listFrom) }
+func (a *accounts) refresh(ctx context.Context) error { return a.read(ctx, listFrom, false) }
 
 // ensure is refresh for a user whom only a listing can show.
-func (a *accounts) ensure(ctx context.Context) error { return a.read(ctx, 0) }
+func (a *accounts) ensure(ctx context.Context) error { return a.read(ctx, 0, false) }
+
+// insist is ensure whatever the listing costs.
+func (a *accounts) insist(ctx context.Context) error { return a.read(ctx, 0, true) }
 
 // read makes a listing where so many users met an account lately.
-func (a *accounts) read(ctx context.Context, from int) error {
+func (a *accounts) read(ctx context.Context, from int, whatever bool) error {
 	a.mu.Lock()
 	if running := a.running; running != nil {
 		a.mu.Unlock()
 		return within(ctx, running, listingLifetime)
 	}
 	a.met = a.recent()
-	if a.fresh() || len(a.met) < from || time.Since(a.failed) < listingDelay {
+	if a.fresh() || len(a.met) < from || !whatever && time.Since(a.failed) < listingDelay {
 		a.mu.Unlock()
 		return nil
 	}
 	running := make(chan struct{})
 	a.running, a.gone = running, map[string]struct{}{}
 	a.mu.Unlock()
-	listing, err := a.list(ctx)
+	listing, bearers, err := a.list(ctx, whatever)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	defer close(running)
@@ -154,7 +170,7 @@ func (a *accounts) read(ctx context.Context, from int) error {
 		a.gone, a.failed = nil, time.Now()
 		a.log.InfoContext(ctx, "the target's users are looked up one by one: their listing cannot be used", "error", err)
 	default:
-		a.listing, a.listed = listing, time.Now()
+		a.listing, a.bearers, a.listed = listing, bearers, time.Now()
 		time.AfterFunc(listingLifetime, func() { a.forget(listing) })
 	}
 	return nil
@@ -177,23 +193,37 @@ func (a *accounts) fresh() bool { return a.listing != nil && time.Since(a.listed
 
 var errTooLong = errors.New("the listing costs more calls than it saves")
 
-// list reads all accounts, unless that takes more pages than users wait.
-func (a *accounts) list(ctx context.Context) (*scim.Listing, error) {
+// list reads all accounts, unless that takes more pages than users wait. bearers are
+// those that bear an externalId, by it.
+func (a *accounts) list(ctx context.Context, whatever bool) (listing *scim.Listing, bearers map[string]string, err error) {
 	waiting, err := a.waiting(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, listingLifetime)
 	defer cancel()
 	left := (waiting + listFrom) * uint64(a.target.Profile().PageSize) //nolint:gosec // not negative
-	return a.target.ReadAll(ctx, scim.KindUser, scim.ListOptions{}, func(r *scim.Resource) error {
-		if left == 0 {
+	bearers = map[string]string{}
+	listing, err = a.target.ReadAll(ctx, scim.KindUser, scim.ListOptions{}, func(r *scim.Resource) error {
+		if left == 0 && !whatever {
 			return errTooLong
 		}
 		left--
+		if r.ExternalID != "" {
+			bearers[r.ExternalID] = r.ID
+		}
 		a.keep(r)
 		return nil
 	})
+	return listing, bearers, err
+}
+
+// bearer is the account that bears an externalId by a complete listing, empty where
+// there is none; known is false where no such listing was made.
+func (a *accounts) bearer(externalID string) (id string, known bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.bearers[externalID], a.bearers != nil
 }
 
 // find is the one account that a fresh listing holds for a user, by the first attribute

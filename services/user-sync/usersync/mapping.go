@@ -49,6 +49,9 @@ type wanted struct {
 	match []matchValue
 	// externalID is the entry id, or what the mapping says.
 	externalID string
+	// byMark says that the first of match is the externalId that Rollcall gives to the
+	// accounts of the entry, because its link may be missing.
+	byMark bool
 	// references are the entries that the mapped references name, and left the paths
 	// that stay as they are, because nobody knows their value yet.
 	references []*provisioningv1.Member
@@ -76,6 +79,16 @@ func (w *wanted) leaveOut(job *worker.Job) {
 			w.left = append(w.left, path)
 		}
 	}
+}
+
+// alsoByMark makes the user be looked up by the entry id first, where the target keeps
+// it as externalId: an account that bears it is this entry's, whatever it is called.
+func (w *wanted) alsoByMark(id []byte, profile scim.Profile) {
+	mark := matchValue{"externalId", hex.EncodeToString(id)}
+	if w.byMark || !profile.ExternalIDAllowed || w.externalID != mark.value || len(w.match) == 0 || w.match[0] == mark {
+		return
+	}
+	w.match, w.byMark = slices.Insert(w.match, 0, mark), true
 }
 
 type matchValue struct{ attribute, value string }

@@ -28,10 +28,12 @@ func (c *converger) look(ctx context.Context, job *worker.Job, w *wanted) (plan.
 	if !w.Enabled { // a look-up that a listing would have saved
 		w.met = true
 	}
-	for _, m := range w.match {
-		call, cancel := job.Target(ctx)
-		found, err := c.target.Find(call, scim.KindUser, m.attribute, m.value)
-		cancel()
+	for i, m := range w.match {
+		find := c.find
+		if i == 0 && w.byMark {
+			find = c.findMarked
+		}
+		found, err := find(ctx, job, m)
 		if err != nil {
 			return observed, err
 		}
@@ -55,6 +57,52 @@ func (c *converger) look(ctx context.Context, job *worker.Job, w *wanted) (plan.
 		}
 	}
 	return c.misspelled(ctx, job, w, observed)
+}
+
+// find searches the target by one attribute.
+func (c *converger) find(ctx context.Context, job *worker.Job, m matchValue) ([]*scim.Resource, error) {
+	call, cancel := job.Target(ctx)
+	defer cancel()
+	return c.target.Find(call, scim.KindUser, m.attribute, m.value)
+}
+
+// findMarked searches for the account that bears the entry id: in a listing where one was
+// made, or by a filter; where the target does not filter by externalId, in a listing
+// whatever it costs.
+func (c *converger) findMarked(ctx context.Context, job *worker.Job, m matchValue) ([]*scim.Resource, error) {
+	if c.accounts == nil { // a forecast has a listing, or a filter
+		return ignoreRefusal(c.find(ctx, job, m))
+	}
+	id, known := c.accounts.bearer(m.value)
+	if !known {
+		found, err := c.find(ctx, job, m)
+		if !scim.IsRejected(err) && !scim.IsUnsupported(err) {
+			return found, err
+		}
+		if err := c.accounts.insist(ctx); err != nil {
+			return nil, err
+		}
+		id, _ = c.accounts.bearer(m.value)
+	}
+	if id == "" {
+		return nil, nil
+	}
+	r, err := c.get(ctx, job, id)
+	if scim.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil || r.ExternalID != m.value {
+		return nil, err
+	}
+	return []*scim.Resource{r}, nil
+}
+
+// ignoreRefusal finds nothing where the target refuses a filter.
+func ignoreRefusal(found []*scim.Resource, err error) ([]*scim.Resource, error) {
+	if scim.IsRejected(err) || scim.IsUnsupported(err) {
+		return nil, nil
+	}
+	return found, err
 }
 
 // misspelled searches a listing for a user whom no look-up found: a target that

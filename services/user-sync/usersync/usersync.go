@@ -73,7 +73,7 @@ func Run(ctx context.Context, cfg *connection.Config, process *worker.Process) e
 		if err != nil {
 			return err
 		}
-		runs = append(runs, follow, contest.run, w.Run, drift.Every)
+		runs = append(runs, follow, contest.run, w.Run, drift.Every, drift.Recover)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, run := range runs {
@@ -161,14 +161,25 @@ func (c *converger) looksFirst() bool {
 	return len(match) != 1 || match[0] != profile.Unique || profile.CaseSensitive && match[0] == userName
 }
 
+// unmarked says whether it is known that no account bears the user's entry id.
+func (c *converger) unmarked(w *wanted) bool {
+	if c.accounts == nil {
+		return false
+	}
+	id, known := c.accounts.bearer(w.externalID)
+	return known && id == ""
+}
+
 // Converge is the table of contents of one user:
 //
 //  1. map the entry to what the target should hold
 //  2. where the user has to be created, wait for a manager that is being created
-//  3. after an abandoned write, look at the target first
-//  4. where most users turn out to be there already, find the user in a listing of all
-//  5. decide
-//  6. carry the decision out, or look and decide again
+//  3. where links may be missing, search by the entry id first
+//  4. after an abandoned write, look at the target first
+//  5. where most users turn out to be there already, or links may be missing, find the
+//     user in a listing of all
+//  6. decide
+//  7. carry the decision out, or look and decide again
 func (c *converger) Converge(ctx context.Context, job *worker.Job) (failed error) {
 	if err := c.people.ready(ctx); err != nil {
 		return err
@@ -193,13 +204,22 @@ func (c *converger) Converge(ctx context.Context, job *worker.Job) (failed error
 			return err
 		}
 	}
+	missing := false
+	if wanted.InScope && !job.Record.Linked() && !job.Offline() { // 3
+		if missing, err = job.LinksMayBeMissing(ctx); err != nil {
+			return err
+		}
+		if missing {
+			wanted.alsoByMark(job.Record.ID, c.profile())
+		}
+	}
 	var observed plan.Observed
 	switch {
-	case job.Abandoned(): // 3
+	case job.Abandoned(): // 4
 		observed, err = c.reexamine(ctx, job, wanted)
-	case c.seeks(job, wanted): // 4
+	case c.seeks(job, wanted): // 5
 		var leave func(met bool)
-		if leave, err = c.accounts.enter(ctx); err != nil {
+		if leave, err = c.accounts.enter(ctx, missing); err != nil {
 			return err
 		}
 		defer func() { leave(wanted.met) }()
@@ -209,8 +229,8 @@ func (c *converger) Converge(ctx context.Context, job *worker.Job) (failed error
 		return err
 	}
 	policy := c.policy
-	policy.LookFirst = c.looksFirst()
-	return job.Carry(ctx, worker.Decision{ // 5, 6
+	policy.LookFirst = c.looksFirst() || wanted.byMark && !c.unmarked(wanted)
+	return job.Carry(ctx, worker.Decision{ // 6, 7
 		Policy: policy, Desired: wanted.Desired, Observed: observed, Matching: c.matching, DryRun: c.dryRun,
 		Apply: func(ctx context.Context, a plan.Action) error { return c.apply(ctx, job, wanted, a) },
 		Look:  func(ctx context.Context) (plan.Observed, error) { return c.look(ctx, job, wanted) },

@@ -1,0 +1,296 @@
+// Package recovery notices that NATS holds other data than it held: it was emptied, one
+// of its streams was made anew, or an older copy of it was restored. Links may be missing
+// or old then, so every connection is compared with its target.
+//
+// Two things are known of what NATS held. A running service remembers how far each
+// stream had come. And every service keeps a record of that in NATS itself, renewed
+// every few seconds: a copy carries the record of its own time, so a record that was not
+// renewed for a while may be one of a copy. A pause of all services looks the same, and
+// is treated alike: a comparison harms nobody.
+package recovery
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/failpoint"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+)
+
+const (
+	// renewEvery is how often the record is renewed.
+	renewEvery = 5 * time.Second
+	// longestGap is how old a record may become before the data counts as restored.
+	longestGap = time.Minute
+	// confirmFor is for how long a stream has to look replaced: a server that has just
+	// become its leader may not have read all of it yet.
+	confirmFor  = 10 * time.Second
+	confirmPoll = 500 * time.Millisecond
+
+	recordKey = "record"
+)
+
+// ErrReplaced means that NATS holds other data than it held.
+var ErrReplaced = errors.New("NATS holds other data than it held")
+
+// record is how far each stream had come.
+type record map[string]bus.Extent
+
+// broken says in words why a later look does not go on from this one; empty where it
+// does.
+func (r record) broken(now record) string {
+	for _, name := range slices.Sorted(maps.Keys(r)) {
+		before, after := r[name], now[name]
+		switch {
+		case after == bus.Extent{}:
+			return "the stream " + name + " is gone"
+		case after.Epoch != before.Epoch:
+			return "the stream " + name + " was made anew"
+		case after.Last < before.Last:
+			return fmt.Sprintf("the stream %s ends with message %d, and has ended with %d before", name, after.Last, before.Last)
+		}
+	}
+	return ""
+}
+
+// Watch compares what NATS holds with what it held, for one process.
+type Watch struct {
+	bus *bus.Bus
+	cfg *connection.Config
+	log *slog.Logger
+
+	gap, confirm time.Duration
+
+	mu         sync.Mutex
+	known      record
+	reconnects uint64
+}
+
+// Run runs a service on what NATS holds:
+//
+//  1. set the streams up
+//  2. compare what they hold with what they held, and mark the connections that have to
+//     be compared
+//  3. run the service, and keep the record
+//  4. when NATS holds other data, end the service and begin again
+//
+// It returns when ctx ends or the service fails by itself.
+func Run(ctx context.Context, b *bus.Bus, cfg *connection.Config, log *slog.Logger, run func(ctx context.Context, w *Watch) error) error {
+	return (&Watch{bus: b, cfg: cfg, log: log, gap: failpoint.Scale(longestGap), confirm: failpoint.Scale(confirmFor)}).run(ctx, run)
+}
+
+func (w *Watch) run(ctx context.Context, run func(ctx context.Context, w *Watch) error) error {
+	for {
+		if err := w.begin(ctx); err != nil { // 1, 2
+			return err
+		}
+		err := w.during(ctx, run) // 3
+		if ctx.Err() != nil || !errors.Is(err, ErrReplaced) {
+			return err
+		}
+		w.log.ErrorContext(ctx, "NATS was emptied or restored; the service begins again and compares the targets", "error", err) // 4
+	}
+}
+
+// begin is repeated until NATS answers.
+func (w *Watch) begin(ctx context.Context) error {
+	for wait := confirmPoll; ; wait = min(2*wait, renewEvery) {
+		err := w.bus.Setup(ctx)
+		if err == nil {
+			err = w.start(ctx)
+		}
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		w.log.WarnContext(ctx, "NATS cannot be set up; trying again", "error", err, "pause", wait)
+		pause(ctx, wait)
+	}
+}
+
+// start compares what NATS holds with the record, and marks the connections before the
+// record is renewed: whoever dies in between does it again.
+func (w *Watch) start(ctx context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	reconnects := w.bus.Reconnects()
+	stored, at, revision, err := w.read(ctx)
+	if err != nil {
+		return err
+	}
+	now, why, err := w.look(ctx, w.known, stored)
+	if err != nil {
+		return err
+	}
+	if why == "" {
+		if why, err = w.interrupted(ctx, stored, at); err != nil {
+			return err
+		}
+	}
+	if why != "" {
+		if err := w.markAll(ctx, why); err != nil {
+			return err
+		}
+	}
+	if err := w.write(ctx, now, revision); err != nil {
+		return err
+	}
+	w.known, w.reconnects = now, reconnects
+	return nil
+}
+
+// interrupted says why what NATS holds may be older than the targets although it
+// contradicts nothing.
+func (w *Watch) interrupted(ctx context.Context, stored record, at time.Time) (why string, err error) {
+	if stored != nil {
+		if gap := time.Since(at).Round(time.Second); gap > w.gap {
+			return fmt.Sprintf("no service has written to NATS for %s, so it may have been restored from a copy", gap), nil
+		}
+		return "", nil
+	}
+	for name := range w.cfg.Connections {
+		_, err := w.bus.Last(ctx, "KV_"+provisioningv1.BucketLinks, "$KV."+provisioningv1.BucketLinks+"."+name+".>")
+		if err == nil {
+			return "NATS holds links, and no record of when they were written", nil
+		}
+		if !errors.Is(err, bus.ErrNotFound) {
+			return "", err
+		}
+	}
+	return "", nil
+}
+
+// look reads how far the streams have come, and says why that does not go on from what
+// was known. Where it does not, it is asked again for a while.
+func (w *Watch) look(ctx context.Context, known ...record) (now record, why string, err error) {
+	for deadline := time.Now().Add(w.confirm); ; pause(ctx, confirmPoll) {
+		if now, err = w.bus.Extents(ctx); err != nil {
+			return nil, "", err
+		}
+		why = ""
+		for _, r := range known {
+			if why == "" {
+				why = r.broken(now)
+			}
+		}
+		if why == "" || time.Now().After(deadline) || ctx.Err() != nil {
+			return now, why, ctx.Err()
+		}
+	}
+}
+
+// during runs the service, and ends it when NATS holds other data.
+func (w *Watch) during(ctx context.Context, run func(ctx context.Context, w *Watch) error) error {
+	running, end := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for running.Err() == nil {
+			pause(running, renewEvery)
+			if err := w.renew(running); errors.Is(err, ErrReplaced) {
+				end(err)
+			} else if err != nil && running.Err() == nil {
+				w.log.DebugContext(ctx, "the record of what NATS holds is not renewed", "error", err)
+			}
+		}
+	})
+	err := run(running, w)
+	if err != nil && running.Err() == nil {
+		if replaced := w.renew(running); errors.Is(replaced, ErrReplaced) {
+			end(replaced)
+		}
+	}
+	cause := context.Cause(running)
+	end(nil)
+	watching.Wait()
+	if errors.Is(cause, ErrReplaced) {
+		return cause
+	}
+	return err
+}
+
+// renew compares what NATS holds with what was known of it and renews the record;
+// ErrReplaced where it holds other data.
+func (w *Watch) renew(ctx context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.renewLocked(ctx)
+}
+
+func (w *Watch) renewLocked(ctx context.Context) error {
+	reconnects := w.bus.Reconnects()
+	now, why, err := w.look(ctx, w.known)
+	switch {
+	case err != nil:
+		return err
+	case why != "":
+		return fmt.Errorf("%w: %s", ErrReplaced, why)
+	}
+	w.known, w.reconnects = now, reconnects
+	_, at, revision, err := w.read(ctx)
+	if err != nil || time.Since(at) < renewEvery/2 {
+		return err // another process has just renewed it
+	}
+	if err = w.write(ctx, now, revision); errors.Is(err, bus.ErrConflict) {
+		return nil
+	}
+	return err
+}
+
+// Unchanged says that NATS still holds what this process knows of. It asks only after
+// the connection was lost; where it cannot tell, or the data was replaced, it is an
+// error.
+func (w *Watch) Unchanged(ctx context.Context) error {
+	if w == nil {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.known != nil && w.reconnects == w.bus.Reconnects() {
+		return nil
+	}
+	return w.renewLocked(ctx)
+}
+
+// read is the stored record with its age; nil where there is none.
+func (w *Watch) read(ctx context.Context) (r record, at time.Time, revision uint64, err error) {
+	last, err := w.bus.Last(ctx, "KV_"+provisioningv1.BucketTargets, "$KV."+provisioningv1.BucketTargets+"."+recordKey)
+	if errors.Is(err, bus.ErrNotFound) {
+		return nil, time.Time{}, 0, nil
+	}
+	if err != nil {
+		return nil, time.Time{}, 0, fmt.Errorf("read the record of what NATS held: %w", err)
+	}
+	if err := json.Unmarshal(last.Data, &r); err != nil {
+		return nil, time.Time{}, 0, fmt.Errorf("decode the record of what NATS held: %w", err)
+	}
+	return r, last.Published, last.Sequence, nil
+}
+
+func (w *Watch) write(ctx context.Context, r record, revision uint64) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("encode the record of what NATS holds: %w", err)
+	}
+	_, err = w.bus.Publish(ctx, bus.Message{Subject: "$KV." + provisioningv1.BucketTargets + "." + recordKey, Data: data, Expect: &revision})
+	if err != nil {
+		return fmt.Errorf("write the record of what NATS holds: %w", err)
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
