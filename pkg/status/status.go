@@ -16,6 +16,7 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/held"
+	"github.com/rollcall-scim/rollcall/pkg/recovery"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
@@ -48,6 +49,9 @@ type Connection struct {
 	DryRun bool `json:"dry_run,omitempty"`
 	// FirstRun says that nothing is disabled or deleted yet without approval.
 	FirstRun bool `json:"first_run,omitempty"`
+	// Recovery says since when and why the target is being compared with the directory,
+	// because links may be missing or old; nil where it is not.
+	Recovery *Recovery `json:"recovery,omitempty"`
 	// Warnings say what is probably wrong, each with the key and the remedy.
 	Warnings []string `json:"warnings,omitempty"`
 	// Refused says why the configuration cannot become current.
@@ -58,6 +62,12 @@ type Connection struct {
 	Problems []worker.ProblemOf `json:"problems,omitempty"`
 	// Drift are the last comparisons of the target with what was applied.
 	Drift []*worker.DriftReport `json:"drift,omitempty"`
+}
+
+// Recovery is why a target is being compared with the directory.
+type Recovery struct {
+	Reason string    `json:"reason"`
+	Since  time.Time `json:"since"`
 }
 
 // Pause is why nothing is sent to a target.
@@ -141,6 +151,9 @@ func readConnection(ctx context.Context, cfg *connection.Config, b *bus.Bus, nam
 	if one.FirstRun, err = worker.InFirstRun(ctx, b, name); err != nil {
 		return nil, err
 	}
+	if one.Recovery, err = readRecovery(ctx, b, name); err != nil {
+		return nil, err
+	}
 	if refused := worker.Refused(ctx, b, worker.PlanOf(cfg, name), generation); refused != nil {
 		one.Refused = refused.Error()
 	}
@@ -166,6 +179,18 @@ func readConnection(ctx context.Context, cfg *connection.Config, b *bus.Bus, nam
 	groups, more, err := worker.Summarise(ctx, b, name, directoryv1.Kind_KIND_GROUP, generation.Hash)
 	one.Groups, one.Problems = groups, append(one.Problems, more...)
 	return one, err
+}
+
+func readRecovery(ctx context.Context, b *bus.Bus, name string) (*Recovery, error) {
+	for _, kind := range []directoryv1.Kind{directoryv1.Kind_KIND_USER, directoryv1.Kind_KIND_GROUP} {
+		if m, err := recovery.Marked(ctx, b, name, kind); err != nil || m != nil {
+			if err != nil {
+				return nil, err
+			}
+			return &Recovery{Reason: m.Reason, Since: m.Since}, nil
+		}
+	}
+	return nil, nil //nolint:nilnil // none is no error
 }
 
 // lastDrift are the last comparisons of each kind, where there were any.

@@ -105,6 +105,8 @@ type verdict struct {
 	Reasons []string
 
 	begins bool // something has not been looked at for the first time
+	// recovers is a connection whose target is being compared; empty: none is.
+	recovers string
 }
 
 // judge says in one sentence where everything stands.
@@ -126,6 +128,8 @@ func judge(s *status.Status) verdict {
 		v.Level, v.Summary = "person", "Something waits for a person."
 	case v.begins:
 		v.Level, v.Summary = "busy", "The first read has not ended."
+	case v.recovers != "":
+		v.Level, v.Summary = "busy", fmt.Sprintf("The target of %s is compared with the directory, because links may be missing or old.", v.recovers)
 	case backlog > 0 || retrying > 0:
 		v.Level, v.Summary = "busy", fmt.Sprintf("Work is under way: %d changes wait, %d are tried again.", backlog, retrying)
 	default:
@@ -158,6 +162,9 @@ func (v *verdict) source(s status.Source) {
 }
 
 func (v *verdict) connection(c status.Connection) {
+	if c.Recovery != nil {
+		v.recovers = c.Name
+	}
 	for _, w := range c.Warnings {
 		v.add("Connection %s: %s.", c.Name, w)
 	}

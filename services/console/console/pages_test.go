@@ -26,7 +26,7 @@ func TestPageShowsAll(t *testing.T) {
 	s := &status.Status{
 		Sources: []status.Source{{Name: "corp", Detector: "one", LastPass: &status.Pass{At: at, Mode: "usn", Users: 12, Groups: 3, HeldReason: "too many"}, Held: 7, Warnings: []string{"no group cn=staff"}, Outage: &status.Outage{Since: at, Reason: status.OutageUnreachable, Error: "connection refused"}}},
 		Connections: []status.Connection{{
-			Name: "wiki", Generation: 2, Warnings: []string{"no attribute titel"}, DryRun: true, FirstRun: true, Refused: "another source", Paused: &status.Pause{Reason: "outage", Message: "502", Since: at},
+			Name: "wiki", Generation: 2, Warnings: []string{"no attribute titel"}, DryRun: true, FirstRun: true, Recovery: &status.Recovery{Reason: "a copy", Since: at}, Refused: "another source", Paused: &status.Pause{Reason: "outage", Message: "502", Since: at},
 			Users: &worker.Summary{Active: 4, RefusedMembers: 1}, Drift: []*worker.DriftReport{drifted(false)},
 			Problems: []worker.ProblemOf{{Kind: "users", Entry: "0102", State: "parked", Message: "400 Bad Request"}},
 		}},
@@ -35,7 +35,7 @@ func TestPageShowsAll(t *testing.T) {
 	defer server.Close()
 	page := get(t, server.URL+"/")
 	for _, want := range []string{
-		"Something waits for a person.", "held: too many", "not followed (unreachable) since 2026-03-02 08:15:00 UTC: connection refused", "warning: no group cn=staff", "warning: no attribute titel", "dry run: nothing is sent", "first run: nothing is disabled or deleted", "refused: another source",
+		"Something waits for a person.", "held: too many", "not followed (unreachable) since 2026-03-02 08:15:00 UTC: connection refused", "warning: no group cn=staff", "warning: no attribute titel", "dry run: nothing is sent", "first run: nothing is disabled or deleted", "recovery since 2026-03-02 08:15:00 UTC: a copy", "refused: another source",
 		"paused (outage) since 2026-03-02 08:15:00 UTC: 502", "users compared with the target", "1 missing", "Not applied in wiki", "<code>0102</code>", "400 Bad Request",
 	} {
 		if !strings.Contains(page.body, want) {

@@ -67,6 +67,9 @@ func printStatus(w io.Writer, s *status.Status) error {
 		if one.FirstRun {
 			p.line("  first run: nothing is disabled or deleted without approval until all entries were looked at")
 		}
+		if r := one.Recovery; r != nil {
+			p.line("  recovery since %s: %s; the target is compared, and nothing is removed before that", r.Since.Local().Format(time.DateTime), r.Reason)
+		}
 		p.warnings(one.Warnings)
 		if one.Refused != "" {
 			p.line("  refused: %s", one.Refused)
