@@ -42,14 +42,21 @@ const (
 // ErrReplaced means that NATS holds other data than it held.
 var ErrReplaced = errors.New("NATS holds other data than it held")
 
-// record is how far each stream had come.
-type record map[string]bus.Extent
+// record is what is kept in NATS.
+type record struct {
+	// Streams is how far each stream had come.
+	Streams extents `json:"streams"`
+	// Life is another one after each time that the data was replaced.
+	Life int64 `json:"life,omitempty"`
+}
+
+type extents map[string]bus.Extent
 
 // broken says in words why a later look does not go on from this one; empty where it
 // does.
-func (r record) broken(now record) string {
-	for _, name := range slices.Sorted(maps.Keys(r)) {
-		before, after := r[name], now[name]
+func (e extents) broken(now extents) string {
+	for _, name := range slices.Sorted(maps.Keys(e)) {
+		before, after := e[name], now[name]
 		switch {
 		case after == bus.Extent{}:
 			return "the stream " + name + " is gone"
@@ -60,6 +67,17 @@ func (r record) broken(now record) string {
 		}
 	}
 	return ""
+}
+
+// Epoch identifies the life of a stream: a stream that was made anew or restored has
+// another one, and sequences of the old one mean nothing to it.
+func Epoch(ctx context.Context, b *bus.Bus, stream string) (int64, error) {
+	epoch, err := b.Epoch(ctx, stream)
+	if err != nil {
+		return 0, err
+	}
+	s, err := read(ctx, b)
+	return epoch + s.Life, err
 }
 
 // Watch compares what NATS holds with what it held, for one process.
@@ -117,41 +135,48 @@ func (w *Watch) begin(ctx context.Context) error {
 }
 
 // start compares what NATS holds with the record, and marks the connections before the
-// record is renewed: whoever dies in between does it again.
+// record is renewed: whoever dies in between does it again. What another process has
+// noticed already is not noticed once more.
 func (w *Watch) start(ctx context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	reconnects := w.bus.Reconnects()
-	stored, at, revision, err := w.read(ctx)
+	stored, err := read(ctx, w.bus)
 	if err != nil {
 		return err
 	}
-	now, why, err := w.look(ctx, w.known, stored)
+	known := []extents{stored.Streams}
+	if stored.Life == w.known.Life {
+		known = append(known, w.known.Streams)
+	}
+	now, why, err := w.look(ctx, known...)
 	if err != nil {
 		return err
 	}
 	if why == "" {
-		if why, err = w.interrupted(ctx, stored, at); err != nil {
+		if why, err = w.interrupted(ctx, stored); err != nil {
 			return err
 		}
 	}
+	next := record{Streams: now, Life: stored.Life}
 	if why != "" {
+		next.Life = time.Now().UnixNano()
 		if err := w.markAll(ctx, why); err != nil {
 			return err
 		}
 	}
-	if err := w.write(ctx, now, revision); err != nil {
+	if err := write(ctx, w.bus, next, stored.revision); err != nil {
 		return err
 	}
-	w.known, w.reconnects = now, reconnects
+	w.known, w.reconnects = next, reconnects
 	return nil
 }
 
 // interrupted says why what NATS holds may be older than the targets although it
 // contradicts nothing.
-func (w *Watch) interrupted(ctx context.Context, stored record, at time.Time) (why string, err error) {
-	if stored != nil {
-		if gap := time.Since(at).Round(time.Second); gap > w.gap {
+func (w *Watch) interrupted(ctx context.Context, stored storedRecord) (why string, err error) {
+	if stored.revision > 0 {
+		if gap := time.Since(stored.at).Round(time.Second); gap > w.gap {
 			return fmt.Sprintf("no service has written to NATS for %s, so it may have been restored from a copy", gap), nil
 		}
 		return "", nil
@@ -170,15 +195,15 @@ func (w *Watch) interrupted(ctx context.Context, stored record, at time.Time) (w
 
 // look reads how far the streams have come, and says why that does not go on from what
 // was known. Where it does not, it is asked again for a while.
-func (w *Watch) look(ctx context.Context, known ...record) (now record, why string, err error) {
+func (w *Watch) look(ctx context.Context, known ...extents) (now extents, why string, err error) {
 	for deadline := time.Now().Add(w.confirm); ; pause(ctx, confirmPoll) {
 		if now, err = w.bus.Extents(ctx); err != nil {
 			return nil, "", err
 		}
 		why = ""
-		for _, r := range known {
+		for _, e := range known {
 			if why == "" {
-				why = r.broken(now)
+				why = e.broken(now)
 			}
 		}
 		if why == "" || time.Now().After(deadline) || ctx.Err() != nil {
@@ -226,19 +251,25 @@ func (w *Watch) renew(ctx context.Context) error {
 
 func (w *Watch) renewLocked(ctx context.Context) error {
 	reconnects := w.bus.Reconnects()
-	now, why, err := w.look(ctx, w.known)
+	now, why, err := w.look(ctx, w.known.Streams)
 	switch {
 	case err != nil:
 		return err
 	case why != "":
 		return fmt.Errorf("%w: %s", ErrReplaced, why)
 	}
-	w.known, w.reconnects = now, reconnects
-	_, at, revision, err := w.read(ctx)
-	if err != nil || time.Since(at) < renewEvery/2 {
-		return err // another process has just renewed it
+	stored, err := read(ctx, w.bus)
+	switch {
+	case err != nil:
+		return err
+	case stored.Life != w.known.Life:
+		return fmt.Errorf("%w, as another process has noticed", ErrReplaced)
 	}
-	if err = w.write(ctx, now, revision); errors.Is(err, bus.ErrConflict) {
+	w.known.Streams, w.reconnects = now, reconnects
+	if time.Since(stored.at) < renewEvery/2 {
+		return nil // another process has just renewed it
+	}
+	if err = write(ctx, w.bus, w.known, stored.revision); errors.Is(err, bus.ErrConflict) {
 		return nil
 	}
 	return err
@@ -253,33 +284,41 @@ func (w *Watch) Unchanged(ctx context.Context) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.known != nil && w.reconnects == w.bus.Reconnects() {
+	if w.reconnects == w.bus.Reconnects() {
 		return nil
 	}
 	return w.renewLocked(ctx)
 }
 
-// read is the stored record with its age; nil where there is none.
-func (w *Watch) read(ctx context.Context) (r record, at time.Time, revision uint64, err error) {
-	last, err := w.bus.Last(ctx, "KV_"+provisioningv1.BucketTargets, "$KV."+provisioningv1.BucketTargets+"."+recordKey)
-	if errors.Is(err, bus.ErrNotFound) {
-		return nil, time.Time{}, 0, nil
-	}
-	if err != nil {
-		return nil, time.Time{}, 0, fmt.Errorf("read the record of what NATS held: %w", err)
-	}
-	if err := json.Unmarshal(last.Data, &r); err != nil {
-		return nil, time.Time{}, 0, fmt.Errorf("decode the record of what NATS held: %w", err)
-	}
-	return r, last.Published, last.Sequence, nil
+// storedRecord is the record as NATS holds it; revision 0 means that it holds none.
+type storedRecord struct {
+	record
+
+	at       time.Time
+	revision uint64
 }
 
-func (w *Watch) write(ctx context.Context, r record, revision uint64) error {
+func read(ctx context.Context, b *bus.Bus) (s storedRecord, err error) {
+	last, err := b.Last(ctx, "KV_"+provisioningv1.BucketTargets, "$KV."+provisioningv1.BucketTargets+"."+recordKey)
+	if errors.Is(err, bus.ErrNotFound) {
+		return s, nil
+	}
+	if err != nil {
+		return s, fmt.Errorf("read the record of what NATS held: %w", err)
+	}
+	s.at, s.revision = last.Published, last.Sequence
+	if err := json.Unmarshal(last.Data, &s.record); err != nil {
+		return s, fmt.Errorf("decode the record of what NATS held: %w", err)
+	}
+	return s, nil
+}
+
+func write(ctx context.Context, b *bus.Bus, r record, revision uint64) error {
 	data, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("encode the record of what NATS holds: %w", err)
 	}
-	_, err = w.bus.Publish(ctx, bus.Message{Subject: "$KV." + provisioningv1.BucketTargets + "." + recordKey, Data: data, Expect: &revision})
+	_, err = b.Publish(ctx, bus.Message{Subject: "$KV." + provisioningv1.BucketTargets + "." + recordKey, Data: data, Expect: &revision})
 	if err != nil {
 		return fmt.Errorf("write the record of what NATS holds: %w", err)
 	}

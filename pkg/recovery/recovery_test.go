@@ -57,9 +57,9 @@ func reasons(t *testing.T, b *bus.Bus, connection string) (users, groups string)
 	return texts[0], texts[1]
 }
 
-func putRecord(t *testing.T, b *bus.Bus, r record) {
+func putRecord(t *testing.T, b *bus.Bus, e extents) {
 	t.Helper()
-	data, err := json.Marshal(r)
+	data, err := json.Marshal(record{Streams: e})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func putRecord(t *testing.T, b *bus.Bus, r record) {
 // What a start finds, and why the connections have to be compared then.
 func TestStart(t *testing.T) {
 	t.Parallel()
-	extents := func(t *testing.T, b *bus.Bus) record {
+	held := func(t *testing.T, b *bus.Bus) extents {
 		t.Helper()
 		now, err := b.Extents(t.Context())
 		if err != nil {
@@ -93,31 +93,31 @@ func TestStart(t *testing.T) {
 		"it goes on": {func(t *testing.T, b *bus.Bus, _ *Watch) {
 			t.Helper()
 			link(t, b)
-			putRecord(t, b, extents(t, b))
+			putRecord(t, b, held(t, b))
 		}, ""},
 		"links without a record": {func(t *testing.T, b *bus.Bus, _ *Watch) { t.Helper(); link(t, b) }, "no record"},
 		"an old record": {func(t *testing.T, b *bus.Bus, w *Watch) {
 			t.Helper()
-			putRecord(t, b, extents(t, b))
+			putRecord(t, b, held(t, b))
 			w.gap = -1
 		}, "may have been restored"},
 		"a stream went back": {func(t *testing.T, b *bus.Bus, _ *Watch) {
 			t.Helper()
-			r := extents(t, b)
+			r := held(t, b)
 			r["USERS"] = bus.Extent{Epoch: r["USERS"].Epoch, Last: r["USERS"].Last + 1}
 			putRecord(t, b, r)
 		}, "the stream USERS ends with message 0"},
 		"a stream was made anew": {func(t *testing.T, b *bus.Bus, _ *Watch) {
 			t.Helper()
-			r := extents(t, b)
+			r := held(t, b)
 			r["KV_links"] = bus.Extent{Epoch: r["KV_links"].Epoch - 1}
 			putRecord(t, b, r)
 		}, "the stream KV_links was made anew"},
 		"what a process remembers went back": {func(t *testing.T, b *bus.Bus, w *Watch) {
 			t.Helper()
-			putRecord(t, b, extents(t, b))
-			w.known = extents(t, b)
-			w.known["GROUPS"] = bus.Extent{Epoch: w.known["GROUPS"].Epoch, Last: 7}
+			putRecord(t, b, held(t, b))
+			w.known.Streams = held(t, b)
+			w.known.Streams["GROUPS"] = bus.Extent{Epoch: w.known.Streams["GROUPS"].Epoch, Last: 7}
 		}, "the stream GROUPS ends with message 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -134,6 +134,9 @@ func TestStart(t *testing.T) {
 			}
 			if users, _ := reasons(t, b, "trial"); users != "" {
 				t.Errorf("a dry run is marked: %s", users)
+			}
+			if changed := w.known.Life != 0; changed != (c.want != "") {
+				t.Errorf("another life of the streams: %t", changed)
 			}
 			if err := w.renew(t.Context()); err != nil {
 				t.Errorf("what NATS holds goes on from what it held: %v", err)
@@ -176,5 +179,37 @@ func TestRunEndsWithTheService(t *testing.T) {
 	broken := errors.New("broken") //nolint:err113 // the service's own words
 	if err := w.run(t.Context(), func(context.Context, *Watch) error { return broken }); !errors.Is(err, broken) {
 		t.Errorf("ended with %v", err)
+	}
+}
+
+// One process notices that the data was replaced; another one that runs on it begins
+// again, too, and marks nothing once more.
+func TestOneProcessNoticesForAll(t *testing.T) {
+	t.Parallel()
+	b := bustest.Start(t)
+	one, other := newWatch(t, b), newWatch(t, b)
+	for _, w := range []*Watch{one, other} {
+		if err := w.start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one.gap = -1 // it begins again after a long pause
+	if err := one.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := End(t.Context(), b, "wiki", user); err != nil { // and has compared the target
+		t.Fatal(err)
+	}
+	if err := other.renew(t.Context()); !errors.Is(err, ErrReplaced) {
+		t.Errorf("the other process goes on: %v", err)
+	}
+	if err := other.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if users, _ := reasons(t, b, "wiki"); users != "" {
+		t.Errorf("marked once more: %s", users)
+	}
+	if one.known.Life != other.known.Life || one.known.Life == 0 {
+		t.Errorf("lives %d and %d", one.known.Life, other.known.Life)
 	}
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/links"
 	"github.com/rollcall-scim/rollcall/pkg/mapping"
 	"github.com/rollcall-scim/rollcall/pkg/plan"
+	"github.com/rollcall-scim/rollcall/pkg/recovery"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
@@ -176,7 +177,7 @@ func (w *Worker) work(ctx context.Context) error {
 
 // consume runs both consumers until ctx ends or one of them breaks.
 func (w *Worker) consume(ctx context.Context) error {
-	epoch, err := w.deps.Bus.Epoch(ctx, w.cfg.Kind.Stream())
+	epoch, err := recovery.Epoch(ctx, w.deps.Bus, w.cfg.Kind.Stream())
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/links"
 	"github.com/rollcall-scim/rollcall/pkg/mapping"
 	"github.com/rollcall-scim/rollcall/pkg/plan"
+	"github.com/rollcall-scim/rollcall/pkg/recovery"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
@@ -96,7 +97,7 @@ func (v *view) settled(ctx context.Context, d detector.Desired) (bool, error) {
 	if d.Sequence == 0 || link == nil || v.current.Hash != hash || link.GetClaim() != nil {
 		return false, nil
 	}
-	epoch, err := v.bus.Epoch(ctx, d.Change.GetKind().Stream())
+	epoch, err := recovery.Epoch(ctx, v.bus, d.Change.GetKind().Stream())
 	if err != nil {
 		return false, err
 	}

@@ -101,3 +101,30 @@ func TestOlderCopyIsRepaired(t *testing.T) {
 		}
 	}
 }
+
+// The stream of users is older than the links: its sequences say nothing about what the
+// links say was applied, and a change is applied although its sequence is a lower one.
+func TestOlderStreamThanLinks(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	b.Unguarded()
+	stop := b.Start(usersync.Run)
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "Clerk", ""))))
+	stop()
+	link := b.Link(user, 1)
+	link.Sequence += 1000
+	b.SetLink(user, 1, link)
+	if err := b.Bus.PutText(t.Context(), provisioningv1.BucketTargets, "record", `{"life": 1}`, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := recovery.Put(t.Context(), b.Bus, "wiki", user, recovery.Mark{Reason: "a copy was restored", Since: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	changed := b.Publish(workertest.User(1, "ann", "Boss", ""))
+	b.Start(usersync.Run)
+	b.Eventually("the connection is recovered", recovered(t, b))
+	b.Until(user, 1, func(l *provisioningv1.Link) bool { return l.GetSequence() == changed })
+	if found, _ := b.Target.User("ann"); found["title"] != "Boss" {
+		t.Errorf("the account is %v", found)
+	}
+}
