@@ -175,6 +175,9 @@ func credentials(text string) (nats.Option, error) {
 // Connected says whether the connection is up right now; readiness probes ask.
 func (b *Bus) Connected() bool { return b.nc.IsConnected() }
 
+// Conn is the connection itself, for the packages below this one.
+func (b *Bus) Conn() *nats.Conn { return b.nc }
+
 // Reconnects is how often the connection was lost and came back: what the server holds
 // may be something else after each.
 func (b *Bus) Reconnects() uint64 { return b.nc.Stats().Reconnects }

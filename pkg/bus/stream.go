@@ -142,6 +142,15 @@ func (b *Bus) Epoch(ctx context.Context, stream string) (int64, error) {
 	return info.Created.UnixNano(), nil
 }
 
+// StreamNames are the streams that Setup makes, those of buckets among them.
+func (b *Bus) StreamNames() []string {
+	var names []string
+	for _, cfg := range b.streams() {
+		names = append(names, cfg.Name)
+	}
+	return names
+}
+
 // Extent is how far a stream or bucket has come.
 type Extent struct {
 	// Epoch is when it was made, in nanoseconds since 1970; see Epoch.

@@ -175,7 +175,7 @@ func (w *Watch) start(ctx context.Context) error {
 // interrupted says why what NATS holds may be older than the targets although it
 // contradicts nothing.
 func (w *Watch) interrupted(ctx context.Context, stored storedRecord) (why string, err error) {
-	if stored.revision > 0 {
+	if stored.kept {
 		if gap := time.Since(stored.at).Round(time.Second); gap > w.gap {
 			return fmt.Sprintf("no service has written to NATS for %s, so it may have been restored from a copy", gap), nil
 		}
@@ -290,12 +290,26 @@ func (w *Watch) Unchanged(ctx context.Context) error {
 	return w.renewLocked(ctx)
 }
 
-// storedRecord is the record as NATS holds it; revision 0 means that it holds none.
+// Renewed is when a service has last renewed the record, which each does every few
+// seconds; the zero time where none ever has.
+func Renewed(ctx context.Context, b *bus.Bus) (time.Time, error) {
+	s, err := read(ctx, b)
+	return s.at, err
+}
+
+// Forget drops the record, so that the next start compares every target: for a restore,
+// whose copy may be a minute old.
+func Forget(ctx context.Context, b *bus.Bus) error {
+	return b.DropKey(ctx, provisioningv1.BucketTargets, recordKey)
+}
+
+// storedRecord is the record as NATS holds it.
 type storedRecord struct {
 	record
 
+	kept     bool // there is one
 	at       time.Time
-	revision uint64
+	revision uint64 // of the key, for its next value
 }
 
 func read(ctx context.Context, b *bus.Bus) (s storedRecord, err error) {
@@ -307,6 +321,10 @@ func read(ctx context.Context, b *bus.Bus) (s storedRecord, err error) {
 		return s, fmt.Errorf("read the record of what NATS held: %w", err)
 	}
 	s.at, s.revision = last.Published, last.Sequence
+	if len(last.Data) == 0 { // it was dropped
+		return s, nil
+	}
+	s.kept = true
 	if err := json.Unmarshal(last.Data, &s.record); err != nil {
 		return s, fmt.Errorf("decode the record of what NATS held: %w", err)
 	}

@@ -157,7 +157,7 @@ func (d *Drift) Recover(ctx context.Context) error {
 //  2. compare the target with the links, and ask for the repair of what differs
 //  3. ask for another look at every entry: links and schedules may be missing
 //  4. let removals flow again, through the guard
-//  5. wait until every entry was looked at
+//  5. wait until every entry was looked at, and compare once more for `rollcall status`
 func (d *Drift) recover(ctx context.Context) error {
 	w := d.worker
 	m, err := recovery.Marked(ctx, w.deps.Bus, d.connection.Name, w.cfg.Kind)
@@ -170,7 +170,7 @@ func (d *Drift) recover(ctx context.Context) error {
 		}
 	}
 	if !m.Compared {
-		r, err := d.Compare(ctx) // 2
+		r, err := d.compareAndKeep(ctx) // 2
 		if err != nil {
 			return err
 		}
@@ -182,10 +182,6 @@ func (d *Drift) recover(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := d.Keep(ctx, r); err != nil {
-			return err
-		}
-		d.measure(ctx, r)
 		d.log.InfoContext(ctx, "the target was compared, because links may be missing or old",
 			"reason", m.Reason, "compared", r.Compared, "listed", r.Listed, "counts", r.Counts, "repair_requested", repairs, "looked_at_again", requests)
 		m.Compared = true
@@ -193,14 +189,31 @@ func (d *Drift) recover(ctx context.Context) error {
 			return err
 		}
 	}
-	for ctx.Err() == nil { // 5
-		waiting, err := d.waiting(ctx)
-		if err != nil {
+	if err := d.settled(ctx); err != nil { // 5
+		return err
+	}
+	r, err := d.compareAndKeep(ctx)
+	if err != nil {
+		return err
+	}
+	d.log.InfoContext(ctx, "every entry was looked at again", "reason", m.Reason, "compared", r.Compared, "counts", r.Counts)
+	return recovery.End(ctx, w.deps.Bus, d.connection.Name, w.cfg.Kind)
+}
+
+func (d *Drift) compareAndKeep(ctx context.Context) (*DriftReport, error) {
+	r, err := d.Compare(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d.measure(ctx, r)
+	return r, d.Keep(ctx, r)
+}
+
+// settled waits until no entry of the kind is still to be looked at.
+func (d *Drift) settled(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if waiting, err := d.waiting(ctx); err != nil || waiting == 0 {
 			return err
-		}
-		if waiting == 0 {
-			d.log.InfoContext(ctx, "the target is as the directory is again", "reason", m.Reason)
-			return recovery.End(ctx, w.deps.Bus, d.connection.Name, w.cfg.Kind)
 		}
 		pause(ctx, generationPollMax)
 	}

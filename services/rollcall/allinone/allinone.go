@@ -119,6 +119,20 @@ func Open(ctx context.Context, cfg *connection.Config) (*bus.Bus, func(), error)
 	return b, b.Close, nil
 }
 
+// OpenAlone connects to NATS for a command beside which no service may run. Where NATS is
+// embedded it starts the server, on a data directory that it creates, and fails while a
+// Rollcall uses it. The returned function closes what was opened.
+func OpenAlone(ctx context.Context, cfg *connection.Config) (*bus.Bus, func(), error) {
+	if cfg.NATS.URL == "" {
+		return start(ctx, cfg, "rollcall-cli", slog.New(slog.DiscardHandler))
+	}
+	b, err := Attach(ctx, cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	return b, b.Close, nil
+}
+
 // Attach connects to the NATS of a Rollcall that runs: the configured one, or the
 // one that `rollcall run` embeds in the data directory.
 func Attach(ctx context.Context, cfg *connection.Config) (*bus.Bus, error) {

@@ -102,7 +102,7 @@ func newRoot(out, errOut io.Writer) *cobra.Command {
 	root.PersistentFlags().StringVarP(&a.file, "config", "c", "rollcall.yaml", "configuration file")
 	root.PersistentFlags().StringVarP(&a.format, "output", "o", "text", "output format: text or json")
 	root.AddCommand(a.runCommand(), a.setupCommand(), a.checkCommand(), a.statusCommand(),
-		a.planCommand(), a.heldCommand(), a.forgetCommand(), a.parkedCommand(), a.pauseCommand(), a.resumeCommand(), a.driftCommand(), a.configCommand())
+		a.planCommand(), a.heldCommand(), a.forgetCommand(), a.parkedCommand(), a.pauseCommand(), a.resumeCommand(), a.driftCommand(), a.backupCommand(), a.restoreCommand(), a.configCommand())
 	return root
 }
 

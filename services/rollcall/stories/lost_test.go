@@ -88,7 +88,7 @@ func TestLostNATSDataRenamesInPlace(t *testing.T) {
 				t.Errorf("resource ids by externalId: -before +after\n%s", diff)
 			}
 			for _, r := range s.target.Writes() {
-				if r.Method != http.MethodPatch || strings.Contains(string(r.Body), `"remove"`) {
+				if r.Method != http.MethodPatch || strings.Contains(r.Body, `"remove"`) {
 					t.Errorf("%s %s %s", r.Method, r.Path, r.Body)
 				}
 			}

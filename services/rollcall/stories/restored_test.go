@@ -96,7 +96,7 @@ func TestOlderCopyIsRepaired(t *testing.T) {
 		t.Errorf("members %v", got)
 	}
 	for _, r := range b.Target.Writes() {
-		if r.Method != "PATCH" || strings.Contains(string(r.Body), "remove") {
+		if r.Method != "PATCH" || strings.Contains(r.Body, "remove") {
 			t.Errorf("%s %s %s", r.Method, r.Path, r.Body)
 		}
 	}
