@@ -379,6 +379,24 @@ func TestNegativeDelayIsNone(t *testing.T) {
 	}
 }
 
+// A panic in a handler does not end the process; the message comes again.
+func TestPanicOfAHandlerIsARetry(t *testing.T) {
+	t.Parallel()
+	b := bustest.Start(t)
+	if _, err := b.Publish(t.Context(), bus.Message{Subject: subject(1)}); err != nil {
+		t.Fatal(err)
+	}
+	verdicts := consume(t, b, directoryv1.StreamUsers, directoryv1.EntryFilter(users, "corp"), func(_ context.Context, d *bus.Delivery) error {
+		if d.Attempt == 1 {
+			panic("a defect")
+		}
+		return nil
+	})
+	if first, second := <-verdicts, <-verdicts; first != bus.Retry || second != bus.Acked {
+		t.Errorf("the verdicts are %s and %s, want %s and %s", first, second, bus.Retry, bus.Acked)
+	}
+}
+
 func TestScheduledRequestIsDelivered(t *testing.T) {
 	t.Parallel()
 	b := bustest.Start(t)

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/rollcall-scim/rollcall/pkg/crash"
 	"github.com/rollcall-scim/rollcall/pkg/failpoint"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
@@ -388,7 +389,7 @@ func (b *Bus) deliver(ctx, work context.Context, msg jetstream.Msg, since time.T
 		}
 	}
 	spanCtx, span := b.startProcess(work, d)
-	err = handle(spanCtx, d)
+	err = crash.Catch(spanCtx, b.log, crash.Handler, func() error { return handle(spanCtx, d) })
 	verdict := b.settle(work, msg, d, opts.Connection, err)
 	endProcess(span, verdict, err)
 	if opts.Settled != nil {

@@ -14,7 +14,8 @@ import (
 //	Hold(err)         waits for a person; the handler has recorded it: acknowledge
 //	any other error   redeliver with exponential back-off and jitter
 //
-// A handler whose context ended leaves the message to another replica.
+// A handler whose context ended leaves the message to another replica. A panic is as any
+// other error.
 
 type later struct {
 	delay time.Duration

@@ -22,6 +22,7 @@ import (
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/crash"
 	"github.com/rollcall-scim/rollcall/pkg/telemetry"
 )
 
@@ -107,6 +108,9 @@ func Run(ctx context.Context, name string, cfg *connection.Config, run func(ctx 
 		Service: name, Version: Version, OTLPEndpoint: t.OTLPEndpoint, SampleRatio: t.SampleRatio, LogLevel: t.Log.Level, LogFormat: t.Log.Format,
 	})
 	if err != nil {
+		return err
+	}
+	if err := crash.Observe(ctx); err != nil {
 		return err
 	}
 	env := &Env{Config: cfg, Log: tel.Log, checks: map[string]func() error{}}

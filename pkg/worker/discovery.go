@@ -11,6 +11,7 @@ import (
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/crash"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
@@ -188,7 +189,11 @@ func (c *capabilities) refresh() error {
 		if !k.At.IsZero() {
 			k.Learned = scim.Learned{} // it ends with what the target said
 		}
-		said, err := c.ask(ctx)
+		var said scim.Discovered
+		err = crash.Catch(ctx, c.log, crash.Background, func() (err error) {
+			said, err = c.ask(ctx)
+			return err
+		})
 		if err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/crash"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
@@ -75,7 +76,7 @@ func (d *Drift) Every(ctx context.Context) error {
 				if due, err := d.due(ctx, interval); err != nil || time.Now().Before(due) {
 					return err // another replica was faster
 				}
-				return d.scheduled(ctx)
+				return crash.Catch(ctx, d.log, crash.Background, func() error { return d.scheduled(ctx) })
 			})
 		}
 		if err != nil && ctx.Err() == nil {

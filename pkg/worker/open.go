@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/crash"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 )
 
@@ -30,8 +31,10 @@ func (p *Process) openTarget(c *connection.Connection) (*target, error) {
 		return nil, err
 	}
 	t.breaker = newBreaker(p, c.Name, func(ctx context.Context) error {
-		_, err := t.prober.Find(ctx, scim.KindUser, "userName", nobody)
-		return err
+		return crash.Catch(ctx, p.log, crash.Background, func() error {
+			_, err := t.prober.Find(ctx, scim.KindUser, "userName", nobody)
+			return err
+		})
 	})
 	count := cfg.Observe
 	t.limiter = newLimiter(p, c.Name, scim.Rate{RequestsPerSecond: cfg.RequestsPerSecond, Burst: cfg.Burst}, cfg.Profile.Rates)

@@ -92,7 +92,7 @@ type disposition struct {
 //	409, 412                       somebody else has the name, and may be giving it up: as other 5xx
 //	other 4xx, 501                 refused: park
 //	2xx that proves nothing        the target may have done it: look, as other 5xx
-//	other 5xx, anything else       retry with back-off; parked after maxAttempts
+//	other 5xx, a panic, all else   retry with back-off; parked after maxAttempts
 func dispose(err error, attempts uint32) disposition {
 	if w, ok := errors.AsType[*waiting](err); ok {
 		return disposition{verdict: bus.Later(w.delay, err)}

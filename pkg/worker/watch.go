@@ -7,14 +7,16 @@ import (
 	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/crash"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 )
 
 // Follow keeps a watch going until ctx ends: one that breaks is logged as what, and
-// begins anew after delay.
+// begins anew after delay, and so does one that panics.
 func Follow(ctx context.Context, log *slog.Logger, what string, delay time.Duration, watch func(context.Context) error) {
 	for ctx.Err() == nil {
-		if err := watch(ctx); err != nil && ctx.Err() == nil {
+		err := crash.Catch(ctx, log, crash.Background, func() error { return watch(ctx) })
+		if err != nil && ctx.Err() == nil {
 			log.WarnContext(ctx, "watch interrupted, beginning anew", "watch", what, "error", err)
 		}
 		pause(ctx, delay)

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/crash"
 	"github.com/rollcall-scim/rollcall/pkg/guard"
 	"github.com/rollcall-scim/rollcall/pkg/links"
 	"github.com/rollcall-scim/rollcall/pkg/mapping"
@@ -146,7 +147,8 @@ func (w *Worker) Run(ctx context.Context) error {
 			w.deps.Log.WarnContext(ctx, "ask for the configuration generation", "error", err)
 		case current.Hash == w.cfg.Hash:
 			said, wait = "", generationPoll
-			if err := w.work(ctx); err != nil && ctx.Err() == nil {
+			err := crash.Catch(ctx, w.deps.Log, crash.Background, func() error { return w.work(ctx) })
+			if err != nil && ctx.Err() == nil {
 				w.deps.Log.WarnContext(ctx, "consumption ended, starting again", "error", err)
 			}
 		case said != current.Hash:
@@ -216,7 +218,22 @@ func (w *Worker) settled(d *bus.Delivery, v bus.Verdict, err error) {
 //  4. when another worker was faster, begin again with what is newest now; what was
 //     sent meanwhile may have overwritten the other's, so look at the target first
 //  5. record what stands in the way, and answer with the verdict
+//
+// A panic is what stands in the way, too, and ends nothing but this delivery.
 func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
+	returned := false
+	err := crash.Catch(ctx, w.deps.Log, crash.Handler, func() error {
+		err := w.handle(ctx, d)
+		returned = true
+		return err
+	})
+	if returned {
+		return err
+	}
+	return w.crashed(ctx, d, err)
+}
+
+func (w *Worker) handle(ctx context.Context, d *bus.Delivery) error {
 	kind, id, err := d.Entry()
 	if err != nil {
 		return bus.Park(err)
@@ -268,7 +285,7 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 		case d.Since.After(job.detected): // what is new is the configuration
 			job.detected = d.Since
 		}
-		err = w.converger.Converge(ctx, job) // 3
+		err = crash.Catch(ctx, w.deps.Log, crash.Handler, func() error { return w.converger.Converge(ctx, job) }) // 3
 		asked = job.asked
 		if errors.Is(err, bus.ErrConflict) && ctx.Err() == nil {
 			found = nil // 4

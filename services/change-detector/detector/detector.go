@@ -18,6 +18,7 @@ import (
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/crash"
 	"github.com/rollcall-scim/rollcall/pkg/failpoint"
 	"github.com/rollcall-scim/rollcall/pkg/guard"
 	"github.com/rollcall-scim/rollcall/pkg/mapping"
@@ -152,7 +153,11 @@ func (d *detector) run(ctx context.Context) {
 		return d.bus.WithLease(ctx, provisioningv1.BucketSources, provisioningv1.LeaseKey(d.name), d.owner, failpoint.Scale(leaseTTL), func(ctx context.Context) error {
 			d.metrics.holds(ctx, 1)
 			defer d.metrics.holds(context.WithoutCancel(ctx), 0)
-			return d.hold(ctx, worked)
+			err := crash.Catch(ctx, d.log, crash.Detector, func() error { return d.hold(ctx, worked) })
+			if _, crashed := errors.AsType[*crash.Error](err); crashed {
+				d.interrupted(ctx, err)
+			}
+			return err
 		})
 	}, func(err error, wait time.Duration) {
 		d.log.WarnContext(ctx, "detection interrupted, waiting for the lease", "error", err, "wait", wait.Round(time.Millisecond).String())
@@ -210,7 +215,9 @@ func (d *detector) hold(ctx context.Context, worked func()) error {
 	defer cancel(nil)
 	d.generations = newGenerations(d, former, known)
 	d.generations.advance(ctx) // 2
-	running.Go(func() { d.generations.run(ctx) })
+	running.Go(func() {
+		cancel(crash.Catch(ctx, d.log, crash.Detector, func() error { d.generations.run(ctx); return nil }))
+	})
 	publisher, err := newPublisher(ctx, d) // 3
 	if err != nil {
 		return err

@@ -5,8 +5,8 @@ import (
 	"maps"
 	"runtime"
 	"slices"
-	"sync"
 
+	"github.com/rollcall-scim/rollcall/pkg/crash"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 )
 
@@ -55,7 +55,7 @@ func suspects(m *mirror, kind directoryv1.Kind, known map[ID]*published, closure
 	entries := slices.Collect(maps.Values(m.entries))
 	shares := slices.Collect(slices.Chunk(entries, len(entries)/runtime.GOMAXPROCS(0)+1))
 	found := make([][]ID, len(shares))
-	var running sync.WaitGroup
+	var running crash.Group
 	for i, share := range shares {
 		running.Go(func() {
 			nested := newNesting(m)

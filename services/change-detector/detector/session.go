@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rollcall-scim/rollcall/pkg/crash"
 	"github.com/rollcall-scim/rollcall/pkg/failpoint"
 	"github.com/rollcall-scim/rollcall/pkg/held"
 	"github.com/rollcall-scim/rollcall/pkg/status"
@@ -81,7 +82,8 @@ func openSession(d *detector, p *publisher, proven func()) *session {
 func (s *session) attend(ctx context.Context, running *sync.WaitGroup, failed context.CancelCauseFunc) error {
 	ready := make(chan struct{})
 	running.Go(func() {
-		if err := s.board.Run(ctx, func() { close(ready) }); err != nil {
+		err := crash.Catch(ctx, s.log, crash.Detector, func() error { return s.board.Run(ctx, func() { close(ready) }) })
+		if err != nil {
 			failed(err)
 		}
 	})

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+
+	"github.com/rollcall-scim/rollcall/pkg/crash"
 )
 
 var (
@@ -40,7 +42,7 @@ type heartbeat struct {
 func (h *heartbeat) run(ctx context.Context, cancel context.CancelCauseFunc) {
 	h.pulses = make([]pulse, len(h.feeds))
 	for pause(ctx, h.source.heartbeat) == nil {
-		if err := h.beat(); err != nil {
+		if err := crash.Catch(ctx, h.source.deps.Log, crash.Detector, h.beat); err != nil {
 			cancel(err)
 			return
 		}

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/go-ldap/ldap/v3"
+
+	"github.com/rollcall-scim/rollcall/pkg/crash"
 )
 
 const (
@@ -77,7 +79,7 @@ func (s *Source) pass(ctx context.Context, c *conn, server *Server, sink Sink, s
 	ahead, failed := make(chan []found, readAhead), make(chan error, 1)
 	go func() {
 		defer close(ahead)
-		failed <- s.readBases(ctx, c, server, &proof, ahead)
+		failed <- crash.Catch(ctx, s.deps.Log, crash.Detector, func() error { return s.readBases(ctx, c, server, &proof, ahead) })
 	}()
 	for some := range ahead {
 		for _, one := range some {

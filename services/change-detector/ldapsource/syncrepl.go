@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"github.com/go-ldap/ldap/v3"
+
+	"github.com/rollcall-scim/rollcall/pkg/crash"
 )
 
 // feed starts one feed for each base.
@@ -21,7 +23,8 @@ func (f *follower) feed(ctx context.Context, running *sync.WaitGroup) ([]*feed, 
 		feeds = append(feeds, one)
 		running.Go(func() {
 			defer c.close()
-			_ = one.send(ctx, event{err: one.run(ctx)}) // fails only when the session is over already
+			err := crash.Catch(ctx, f.source.deps.Log, crash.Detector, func() error { return one.run(ctx) })
+			_ = one.send(ctx, event{err: err}) // fails only when the session is over already
 		})
 	}
 	return feeds, nil

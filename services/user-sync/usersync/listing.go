@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rollcall-scim/rollcall/pkg/crash"
 	"github.com/rollcall-scim/rollcall/pkg/plan"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
@@ -157,7 +158,12 @@ func (a *accounts) read(ctx context.Context, from int, whatever bool) error {
 	running := make(chan struct{})
 	a.running, a.gone = running, map[string]struct{}{}
 	a.mu.Unlock()
-	listing, bearers, err := a.list(ctx, whatever)
+	var listing *scim.Listing
+	var bearers map[string]string
+	err := crash.Catch(ctx, a.log, crash.Handler, func() (err error) { // others wait for its end
+		listing, bearers, err = a.list(ctx, whatever)
+		return err
+	})
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	defer close(running)
