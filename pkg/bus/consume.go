@@ -116,7 +116,7 @@ func (g Backlog) Total() uint64 { return g.Waiting + g.InFlight }
 
 // Backlog asks the server how far a consumer is behind.
 func (b *Bus) Backlog(ctx context.Context, stream, consumer string) (Backlog, error) {
-	c, err := b.js.Consumer(ctx, stream, consumer)
+	c, err := answered(ctx, func(ctx context.Context) (jetstream.Consumer, error) { return b.js.Consumer(ctx, stream, consumer) })
 	if err != nil {
 		return Backlog{}, fmt.Errorf("look up consumer %s on %s: %w", consumer, stream, consumerNotFound(err))
 	}
@@ -150,7 +150,9 @@ func (b *Bus) firstAfter(ctx context.Context, stream, filter string, after uint6
 	if err != nil {
 		return nil, err
 	}
-	next, err := s.GetMsg(ctx, after+1, jetstream.WithGetMsgSubject(filter))
+	next, err := answered(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+		return s.GetMsg(ctx, after+1, jetstream.WithGetMsgSubject(filter))
+	})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, nil //nolint:nilnil // nothing there is no error
 	}
@@ -455,9 +457,9 @@ func (b *Bus) settle(ctx context.Context, msg jetstream.Msg, d *Delivery, connec
 	case ctx.Err() != nil:
 		err = msg.Nak()
 	case verdict == Delayed:
-		err = b.again(ctx, msg, d, connection, spread(delay), d.Earlier)
+		err = b.again(ctx, msg, d, connection, spread(delay), d.Earlier, surely(handled))
 	default:
-		err = b.again(ctx, msg, d, connection, BackOff(d.Earlier+d.Attempt), d.Earlier+d.Attempt)
+		err = b.again(ctx, msg, d, connection, BackOff(d.Earlier+d.Attempt), d.Earlier+d.Attempt, d.Request)
 	}
 	failpoint.Hit("after", string(verdict), d.Subject)
 	if err != nil {
@@ -467,11 +469,11 @@ func (b *Bus) settle(ctx context.Context, msg jetstream.Msg, d *Delivery, connec
 }
 
 // again has the message come back after a delay. It keeps its place in the
-// consumer's window for a short one; for a longer one a request comes instead, so
-// that what fails for long takes no room from the others. The request knows how many
-// attempts have failed, so that the back-off goes on.
-func (b *Bus) again(ctx context.Context, msg jetstream.Msg, d *Delivery, connection string, delay time.Duration, failed uint64) error {
-	if delay <= LongestInFlight || connection == "" {
+// consumer's window for a short one; for a longer one, and where it has to come surely, a
+// request comes instead, so that what fails for long takes no room from the others. The
+// request knows how many attempts have failed, so that the back-off goes on.
+func (b *Bus) again(ctx context.Context, msg jetstream.Msg, d *Delivery, connection string, delay time.Duration, failed uint64, surely bool) error {
+	if delay <= LongestInFlight && !surely || connection == "" {
 		return msg.NakWithDelay(delay)
 	}
 	if err := b.postpone(ctx, d, connection, delay, failed); err != nil {

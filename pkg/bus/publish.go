@@ -258,7 +258,9 @@ func (b *Bus) Last(ctx context.Context, stream, subject string) (*Stored, error)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := s.GetLastMsgForSubject(ctx, subject)
+	raw, err := answered(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+		return s.GetLastMsgForSubject(ctx, subject)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read last of %s: %w", subject, classify(err))
 	}
@@ -270,7 +272,7 @@ func (b *Bus) handle(ctx context.Context, stream string) (jetstream.Stream, erro
 	if s, ok := b.handles.Load(stream); ok {
 		return s.(jetstream.Stream), nil //nolint:forcetypeassert // nothing else is stored
 	}
-	s, err := b.js.Stream(ctx, stream)
+	s, err := answered(ctx, func(ctx context.Context) (jetstream.Stream, error) { return b.js.Stream(ctx, stream) })
 	if err != nil {
 		return nil, fmt.Errorf("look up stream %s: %w", stream, err)
 	}

@@ -186,7 +186,7 @@ func (b *Bus) LastSequence(ctx context.Context, stream string) (uint64, error) {
 }
 
 func (b *Bus) streamInfo(ctx context.Context, stream string) (*jetstream.StreamInfo, error) {
-	s, err := b.js.Stream(ctx, stream)
+	s, err := answered(ctx, func(ctx context.Context) (jetstream.Stream, error) { return b.js.Stream(ctx, stream) })
 	if err != nil {
 		return nil, fmt.Errorf("look up stream %s: %w", stream, err)
 	}

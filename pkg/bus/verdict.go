@@ -18,8 +18,9 @@ import (
 // other error.
 
 type later struct {
-	delay time.Duration
-	err   error
+	delay  time.Duration
+	err    error
+	surely bool // see Surely
 }
 
 func (l *later) Error() string { return fmt.Sprintf("look again in %s: %v", l.delay, l.err) }
@@ -27,6 +28,19 @@ func (l *later) Unwrap() error { return l.err }
 
 // Later asks for another look after d; err says what it waits for.
 func Later(d time.Duration, err error) error { return &later{delay: d, err: err} }
+
+// Surely makes a verdict of Later hold even where the message was replaced, or taken over
+// by another replica and settled, while this one worked on it: then it would not come
+// again. A request comes instead. It is for a handler that has recorded that the entry
+// waits, where whoever was faster may not have seen that record. Other verdicts stay as
+// they are.
+func Surely(verdict error) error {
+	l, ok := errors.AsType[*later](verdict)
+	if !ok {
+		return verdict
+	}
+	return &later{delay: l.delay, err: l.err, surely: true}
+}
 
 type parked struct{ err error }
 
@@ -55,6 +69,11 @@ const (
 	Held    Verdict = "hold"
 	Retry   Verdict = "retry"
 )
+
+func surely(verdict error) bool {
+	l, ok := errors.AsType[*later](verdict)
+	return ok && l.surely
+}
 
 // VerdictOf is the verdict that a handler's error stands for, and the delay that
 // it asks for.

@@ -87,6 +87,7 @@ type disposition struct {
 //	Wait                           look again when it said
 //	Block                          record, terminate
 //	held by the guard              record, acknowledge
+//	NATS gives no answer           its trouble: look again, never counted
 //	no answer, 429, 503            the target's trouble: look again, never counted
 //	401                            the credentials: look again, loudly, never counted
 //	409, 412                       somebody else has the name, and may be giving it up: as other 5xx
@@ -117,6 +118,8 @@ func dispose(err error, attempts uint32) disposition {
 	}
 	answer, fromTarget := errors.AsType[*scim.Error](err)
 	switch {
+	case !fromTarget && bus.Unavailable(err):
+		return later(outageDelay)
 	case fromTarget && (answer.Status == 0 || scim.IsThrottled(err)):
 		return later(cmp.Or(answer.RetryAfter, outageDelay))
 	case fromTarget && answer.Status == http.StatusUnauthorized:
@@ -175,6 +178,9 @@ func (w *Worker) conclude(ctx context.Context, j *Job, err error) error {
 		if reportErr := w.report(ctx, j, result); reportErr != nil {
 			return errors.Join(err, reportErr)
 		}
+	}
+	if d.kind == provisioningv1.ProblemKind_PROBLEM_KIND_RETRYING && (j.Requested || w.cfg.DryRun) {
+		return bus.Surely(d.verdict) // who finds nothing to do writes nothing, and so does not meet this record
 	}
 	return d.verdict
 }

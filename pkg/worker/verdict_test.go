@@ -53,6 +53,7 @@ func TestDispose(t *testing.T) {
 		{"not implemented", status(http.StatusNotImplemented), 0, parked, bus.Parked, false},
 		{"broken", status(http.StatusInternalServerError), 0, retrying, bus.Delayed, true},
 		{"broken for long", status(http.StatusInternalServerError), maxAttempts - 1, parked, bus.Parked, false},
+		{"NATS gives no answer", fmt.Errorf("read last of a subject: %w", context.DeadlineExceeded), 99, retrying, bus.Delayed, false},
 		{"anything else", errors.New("odd"), 3, retrying, bus.Delayed, true},
 	}
 	for _, c := range cases {
