@@ -41,5 +41,9 @@ func (b *Bus) Clock(ctx context.Context, stream string) (Clock, error) {
 // Now is the server's time.
 func (c Clock) Now() time.Time { return c.there.Add(time.Since(c.here)) }
 
+// Ahead is a clock that shows a later time than this one, or an earlier one where d is
+// negative.
+func (c Clock) Ahead(d time.Duration) Clock { return Clock{there: c.there.Add(d), here: c.here} }
+
 // Local is our own time at a time of the server's.
 func (c Clock) Local(t time.Time) time.Time { return c.here.Add(t.Sub(c.there)) }

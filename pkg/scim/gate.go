@@ -211,8 +211,9 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// maxRetryAfter bounds what a target may ask for.
-const maxRetryAfter = time.Hour
+// MaxRetryAfter is the longest time that a target may ask for; one that asks for more is
+// called again after it.
+const MaxRetryAfter = time.Hour
 
 // retryAfter reads the header: seconds or a date. now is the local time; the
 // answer's own Date is used for a date, so that clocks need not agree.
@@ -220,12 +221,12 @@ func retryAfter(header http.Header, now time.Time) time.Duration {
 	value := strings.TrimSpace(header.Get("Retry-After"))
 	var d time.Duration
 	if seconds, err := strconv.ParseFloat(value, 64); err == nil && seconds > 0 {
-		d = time.Duration(min(seconds, maxRetryAfter.Seconds()) * float64(time.Second))
+		d = time.Duration(min(seconds, MaxRetryAfter.Seconds()) * float64(time.Second))
 	} else if at, err := http.ParseTime(value); err == nil {
 		if date, err := http.ParseTime(header.Get("Date")); err == nil {
 			now = date
 		}
 		d = at.Sub(now)
 	}
-	return min(max(d, 0), maxRetryAfter)
+	return min(max(d, 0), MaxRetryAfter)
 }

@@ -48,6 +48,7 @@ type lane struct {
 	// what the key held last; it belongs to who takes places.
 	state    *provisioningv1.Lane
 	revision uint64
+	written  time.Time // of the newest state that was seen
 }
 
 var errLimiterClosed = errors.New("the process ends")
@@ -160,19 +161,20 @@ func (n *lane) fetch() {
 
 // reserve moves the lane on by the places that are wanted.
 func (n *lane) reserve(ctx context.Context) ([]time.Time, error) {
-	if n.state == nil {
-		var err error
-		if n.state, n.revision, err = n.read(ctx); err != nil {
-			return nil, err
-		}
+	now, ahead, err := n.current(ctx)
+	if err != nil {
+		return nil, err
 	}
-	now := n.limiter.now()
 	next, starts := advance(n.state, n.rate, now, placesFor(int(n.waiting.Load())))
 	revision, err := n.bucket.Put(ctx, n.key, next, n.revision)
 	if err != nil {
 		return nil, err
 	}
-	n.state, n.revision = next, revision
+	n.state, n.revision, n.written = next, revision, now
+	if ahead > 0 {
+		n.limiter.log.WarnContext(ctx, "the stored state of a rate was from the future, and is put right: the clock of NATS was set back",
+			"rate", n.name, "ahead", ahead.Round(time.Millisecond).String())
+	}
 	for i, at := range starts {
 		starts[i] = n.limiter.local(at)
 		if past := time.Now(); starts[i].Before(past) { // a burst
@@ -180,6 +182,26 @@ func (n *lane) reserve(ctx context.Context) ([]time.Time, error) {
 		}
 	}
 	return starts, nil
+}
+
+// current makes the state the newest one that is known, put right where it is from the
+// future, and says by how much it was.
+func (n *lane) current(ctx context.Context) (now time.Time, ahead time.Duration, err error) {
+	fresh := n.state == nil
+	if fresh {
+		if n.state, n.revision, err = n.read(ctx); err != nil {
+			return now, 0, err
+		}
+	}
+	now = n.limiter.now()
+	state, ahead := timely(n.state, n.rate, now)
+	back := fresh && n.state.GetWritten() > 0 && n.written.Sub(time.Unix(0, n.state.GetWritten())) > clockSlack
+	if (ahead > 0 || back) && n.limiter.setClock() { // ours may be the wrong one
+		now = n.limiter.now()
+		state, ahead = timely(n.state, n.rate, now)
+	}
+	n.state = state
+	return now, ahead, nil
 }
 
 // placesFor is how many places so many callers need: where several wait at the same time,
@@ -215,7 +237,7 @@ func advance(state *provisioningv1.Lane, r scim.Rate, now time.Time, wanted int)
 		at = at.Add(gap)
 	}
 	next := proto.CloneOf(state)
-	next.Next = at.UnixNano()
+	next.Next, next.Written = at.UnixNano(), now.UnixNano()
 	return next, places
 }
 
@@ -251,11 +273,12 @@ func (n *lane) slow(ctx context.Context) error {
 		return err
 	}
 	now := n.limiter.now()
+	state, _ = timely(state, n.rate, now)
 	if state.GetFactor() > 0 && now.Sub(time.Unix(0, state.GetChanged())) < slowdownRest {
 		return nil
 	}
 	state.Factor = max(leastFactor, slowdown*factorOf(state, now))
-	state.Changed = now.UnixNano()
+	state.Changed, state.Written = now.UnixNano(), now.UnixNano()
 	if _, err = n.bucket.Put(ctx, n.key, state, revision); err == nil {
 		n.limiter.log.InfoContext(ctx, "the target refuses calls as too many: calling it less often for a while",
 			"rate", n.name, "requests_per_second", math.Round(100*state.GetFactor()*n.rate.RequestsPerSecond)/100)

@@ -20,10 +20,13 @@ import (
 //	lane     <connection>.lane.all, and one for each class of calls that has a rate
 //	closure  <connection>.closed
 //
-// Times in them are those of NATS, so that the replicas' clocks need not agree.
+// Times in them are those of NATS, so that the replicas' clocks need not agree. What is
+// waited for is a duration by our own monotonic clock. The clock of NATS may be set, see
+// clockset.go.
 type limiter struct {
 	connection string
 	bus        *bus.Bus
+	ask        func(ctx context.Context) (bus.Clock, error) // what time it is
 	log        *slog.Logger
 	pool       func(ctx context.Context) (leave func(), err error)
 	closures   *bus.Bucket[provisioningv1.Closure, *provisioningv1.Closure]
@@ -32,6 +35,7 @@ type limiter struct {
 
 	mu       sync.Mutex
 	clock    bus.Clock
+	asked    bool      // for the time
 	until    time.Time // closed before, by our own clock
 	ready    chan struct{}
 	isReady  bool
@@ -48,6 +52,9 @@ func newLimiter(p *Process, connection string, all scim.Rate, classes scim.Rates
 		closures: bus.OpenBucket[provisioningv1.Closure](p.bus, provisioningv1.BucketTargets),
 		classes:  map[scim.CallClass]*lane{}, ready: make(chan struct{}), tell: make(chan struct{}, 1),
 		pool: func(ctx context.Context) (func(), error) { return p.pool.acquire(ctx, connection) },
+		ask: func(ctx context.Context) (bus.Clock, error) {
+			return p.bus.Clock(ctx, "KV_"+provisioningv1.BucketTargets)
+		},
 	}
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	if all.RequestsPerSecond > 0 {
@@ -107,10 +114,7 @@ func (l *limiter) Enter(ctx context.Context) (leave func(), err error) {
 func (l *limiter) Answered(class scim.CallClass, status int, retryAfter time.Duration) {
 	if retryAfter > 0 {
 		l.closeUntil(time.Now().Add(retryAfter))
-		select {
-		case l.tell <- struct{}{}:
-		default: // it is being told, and will be again
-		}
+		l.share()
 	}
 	if status != http.StatusTooManyRequests {
 		return
@@ -119,6 +123,14 @@ func (l *limiter) Answered(class scim.CallClass, status int, retryAfter time.Dur
 		own.slower()
 	} else if l.all != nil {
 		l.all.slower()
+	}
+}
+
+// share makes the others know of our closure.
+func (l *limiter) share() {
+	select {
+	case l.tell <- struct{}{}:
+	default: // it is being told, and will be again
 	}
 }
 
@@ -184,12 +196,24 @@ func (l *limiter) follow() {
 	}
 	Follow(l.ctx, l.log, "a target that asks to wait", troubleDelay, func(ctx context.Context) error {
 		return l.closures.Watch(ctx, provisioningv1.ClosureKey(l.connection), l.begin, func(e bus.Entry[provisioningv1.Closure, *provisioningv1.Closure]) error {
-			if until := e.Value.GetUntil(); until > 0 {
-				l.closeUntil(l.local(time.Unix(0, until)))
-			}
+			l.learn(e.Value)
 			return nil
 		})
 	})
+}
+
+// learn takes a closure that the key holds. One that cannot be meant is put right.
+func (l *limiter) learn(c *provisioningv1.Closure) {
+	wait, meant := waitOf(c, l.now())
+	if !meant && l.setClock() { // ours may be the wrong one
+		wait, meant = waitOf(c, l.now())
+	}
+	if wait > 0 {
+		l.closeUntil(time.Now().Add(wait))
+	}
+	if !meant {
+		l.share()
+	}
 }
 
 func (l *limiter) begin() {
@@ -200,7 +224,7 @@ func (l *limiter) begin() {
 }
 
 func (l *limiter) setClock() bool {
-	clock, err := l.bus.Clock(l.ctx, "KV_"+provisioningv1.BucketTargets)
+	clock, err := l.ask(l.ctx)
 	if err != nil {
 		if l.ctx.Err() == nil {
 			l.log.WarnContext(l.ctx, "ask NATS for the time", "error", err)
@@ -209,7 +233,10 @@ func (l *limiter) setClock() bool {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.clock = clock
+	if by := clock.Now().Sub(l.clock.Now()); l.asked && by.Abs() > clockSlack {
+		l.log.WarnContext(l.ctx, "the clock of NATS was set", "by", by.Round(time.Millisecond).String())
+	}
+	l.clock, l.asked = clock, true
 	return true
 }
 
@@ -245,18 +272,24 @@ func (l *limiter) spread() {
 	}
 }
 
-// spreadOnce moves the closure that everybody knows of to ours, where ours is later.
+// spreadOnce moves the closure that everybody knows of to ours, where ours is later, or
+// where that one cannot be meant.
 func (l *limiter) spreadOnce() error {
 	key := provisioningv1.ClosureKey(l.connection)
 	current, revision, err := l.closures.Get(l.ctx, key)
 	if err != nil && !errors.Is(err, bus.ErrNotFound) {
 		return err
 	}
-	until := l.now().Add(l.closedFor())
-	if until.UnixNano() <= current.GetUntil() {
+	now, closed := l.now(), max(0, l.closedFor())
+	wait, meant := waitOf(current, now)
+	if meant && closed <= max(0, wait) {
 		return nil
 	}
-	_, err = l.closures.Put(l.ctx, key, &provisioningv1.Closure{Until: until.UnixNano()}, revision)
+	_, err = l.closures.Put(l.ctx, key, &provisioningv1.Closure{Until: now.Add(closed).UnixNano(), Written: now.UnixNano()}, revision)
+	if err == nil && !meant {
+		l.log.WarnContext(l.ctx, "a stored time until which the target wanted to be left alone was later than it had asked for, and is put right: the clock of NATS was set back",
+			"ahead", time.Unix(0, current.GetUntil()).Sub(now).Round(time.Millisecond).String(), "wait", closed.Round(time.Millisecond).String())
+	}
 	return err
 }
 

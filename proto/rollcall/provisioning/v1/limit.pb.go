@@ -33,7 +33,10 @@ type Lane struct {
 	// back by itself. 0 means all of it.
 	Factor float64 `protobuf:"fixed64,2,opt,name=factor,proto3" json:"factor,omitempty"`
 	// When the target last asked for less.
-	Changed       int64 `protobuf:"varint,3,opt,name=changed,proto3" json:"changed,omitempty"`
+	Changed int64 `protobuf:"varint,3,opt,name=changed,proto3" json:"changed,omitempty"`
+	// When this was written. Where the clock shows an earlier time, it was set back, and
+	// the times above are in a future that nobody meant.
+	Written       int64 `protobuf:"varint,4,opt,name=written,proto3" json:"written,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -89,11 +92,21 @@ func (x *Lane) GetChanged() int64 {
 	return 0
 }
 
+func (x *Lane) GetWritten() int64 {
+	if x != nil {
+		return x.Written
+	}
+	return 0
+}
+
 // Closure says until when nothing is sent to a target, because it asked for that.
 type Closure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Unix nanoseconds by the clock of NATS.
-	Until         int64 `protobuf:"varint,1,opt,name=until,proto3" json:"until,omitempty"`
+	Until int64 `protobuf:"varint,1,opt,name=until,proto3" json:"until,omitempty"`
+	// When this was written, by the same clock: `until` less it is the longest time that
+	// anybody has to wait, whatever the clock shows.
+	Written       int64 `protobuf:"varint,2,opt,name=written,proto3" json:"written,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -135,17 +148,26 @@ func (x *Closure) GetUntil() int64 {
 	return 0
 }
 
+func (x *Closure) GetWritten() int64 {
+	if x != nil {
+		return x.Written
+	}
+	return 0
+}
+
 var File_rollcall_provisioning_v1_limit_proto protoreflect.FileDescriptor
 
 const file_rollcall_provisioning_v1_limit_proto_rawDesc = "" +
 	"\n" +
-	"$rollcall/provisioning/v1/limit.proto\x12\x18rollcall.provisioning.v1\"L\n" +
+	"$rollcall/provisioning/v1/limit.proto\x12\x18rollcall.provisioning.v1\"f\n" +
 	"\x04Lane\x12\x12\n" +
 	"\x04next\x18\x01 \x01(\x03R\x04next\x12\x16\n" +
 	"\x06factor\x18\x02 \x01(\x01R\x06factor\x12\x18\n" +
-	"\achanged\x18\x03 \x01(\x03R\achanged\"\x1f\n" +
+	"\achanged\x18\x03 \x01(\x03R\achanged\x12\x18\n" +
+	"\awritten\x18\x04 \x01(\x03R\awritten\"9\n" +
 	"\aClosure\x12\x14\n" +
-	"\x05until\x18\x01 \x01(\x03R\x05untilBQZOgithub.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1;provisioningv1b\x06proto3"
+	"\x05until\x18\x01 \x01(\x03R\x05until\x12\x18\n" +
+	"\awritten\x18\x02 \x01(\x03R\awrittenBQZOgithub.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1;provisioningv1b\x06proto3"
 
 var (
 	file_rollcall_provisioning_v1_limit_proto_rawDescOnce sync.Once
