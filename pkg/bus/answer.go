@@ -42,8 +42,8 @@ func within[T any](ctx context.Context, limit time.Duration, read func(ctx conte
 }
 
 // Unavailable says whether an error means that NATS did not do its part: it gave no answer
-// in time, cannot be reached, or does not lead the stream now. What was written may be
-// stored, or not.
+// in time, cannot be reached, does not lead the stream now, or has no space. What was
+// written may be stored, or not.
 func Unavailable(err error) bool {
 	for _, known := range []error{
 		context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, nats.ErrConnectionClosed, nats.ErrDisconnected,
@@ -53,5 +53,6 @@ func Unavailable(err error) bool {
 			return true
 		}
 	}
-	return false
+	_, refused := errors.AsType[*RefusalError](err)
+	return refused || outOfSpace(err)
 }

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -70,7 +71,9 @@ type Bus struct {
 	log    *slog.Logger
 	tracer trace.Tracer
 	// handles are the handles of streams by name: looking one up costs a request.
-	handles sync.Map
+	handles  sync.Map
+	refusals refusals
+	denied   atomic.Int64 // when the server last denied a right, in Unix nanoseconds
 }
 
 // requestTimeout bounds one call to the server; an ambiguous answer after it is
@@ -123,6 +126,9 @@ func (b *Bus) options() ([]nats.Option, error) {
 		nats.ReconnectJitter(100*time.Millisecond, 500*time.Millisecond),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			b.log.Warn("nats reported an error", "error", err)
+			if errors.Is(err, nats.ErrPermissionViolation) {
+				b.denied.Store(time.Now().UnixNano())
+			}
 		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {

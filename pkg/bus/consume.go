@@ -463,7 +463,7 @@ func (b *Bus) settle(ctx context.Context, msg jetstream.Msg, d *Delivery, connec
 	}
 	failpoint.Hit("after", string(verdict), d.Subject)
 	if err != nil {
-		b.log.WarnContext(ctx, "settle message", "verdict", verdict, "error", err)
+		b.log.Log(ctx, LevelOf(err), "settle message", "verdict", verdict, "error", err)
 	}
 	return verdict
 }

@@ -55,9 +55,13 @@ func (m Message) nats() *nats.Msg {
 // Publish stores one message and returns its sequence. The error is ErrConflict
 // when the expectation did not hold.
 func (b *Bus) Publish(ctx context.Context, m Message) (uint64, error) {
+	if err := b.refusals.admit(m.Subject); err != nil {
+		return 0, fmt.Errorf("publish %s: %w", m.Subject, err)
+	}
 	failpoint.Hit("before", "publish", m.Subject)
 	ack, err := b.js.PublishMsg(ctx, m.nats())
 	failpoint.Hit("after", "publish", m.Subject)
+	b.wrote(ctx, m.Subject, err)
 	if err != nil {
 		return 0, fmt.Errorf("publish %s: %w", m.Subject, classify(err))
 	}
@@ -75,6 +79,9 @@ func (b *Bus) PublishBatch(ctx context.Context, messages []Message) (uint64, err
 	case len(messages) > MaxBatch:
 		return 0, fmt.Errorf("publish batch of %d messages: at most %d", len(messages), MaxBatch)
 	}
+	if err := b.refusals.admit(messages[0].Subject); err != nil {
+		return 0, fmt.Errorf("publish batch of %d from %s: %w", len(messages), messages[0].Subject, err)
+	}
 	msgs := make([]*nats.Msg, len(messages))
 	for i, m := range messages {
 		msgs[i] = m.nats()
@@ -86,6 +93,7 @@ func (b *Bus) PublishBatch(ctx context.Context, messages []Message) (uint64, err
 		AckFirst: len(msgs) > smallBatch, AckTimeout: requestTimeout,
 	})
 	failpoint.Hit("after", "batch", messages[0].Subject)
+	b.wrote(ctx, messages[0].Subject, err)
 	if err != nil {
 		return 0, fmt.Errorf("publish batch of %d from %s: %w", len(messages), messages[0].Subject, classify(err))
 	}
@@ -170,6 +178,9 @@ func (f *Fence) Publish(ctx context.Context, messages []Message) ([]uint64, erro
 // takes. It cannot expect the entry's sequence as well; whoever has the fence is the
 // only one who writes.
 func (f *Fence) publishOne(ctx context.Context, m Message) (uint64, error) {
+	if err := f.bus.refusals.admit(m.Subject); err != nil {
+		return 0, fmt.Errorf("publish %s: %w", m.Subject, err)
+	}
 	nonce := nuid.Next()
 	m.Expect = nil
 	msg := m.nats()
@@ -179,6 +190,7 @@ func (f *Fence) publishOne(ctx context.Context, m Message) (uint64, error) {
 	failpoint.Hit("before", "publish", m.Subject)
 	ack, err := f.bus.js.PublishMsg(ctx, msg)
 	failpoint.Hit("after", "publish", m.Subject)
+	f.bus.wrote(ctx, m.Subject, err)
 	if err == nil {
 		return ack.Sequence, nil
 	}

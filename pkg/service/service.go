@@ -57,6 +57,9 @@ type Env struct {
 func (e *Env) Ready(name string, check func() error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.checks == nil {
+		e.checks = map[string]func() error{}
+	}
 	e.checks[name] = check
 }
 
@@ -206,12 +209,18 @@ func connect(ctx context.Context, env *Env, name string, prepare func(*bus.Bus, 
 		return nil, err
 	}
 	env.Ready("nats", func() error {
-		if !b.Connected() {
-			return errUnconnected
-		}
-		return nil
+		return Usable(b)
 	})
 	return b, nil
+}
+
+// Usable says why the connection to NATS is of no use right now: a condition of the
+// readiness probe.
+func Usable(b *bus.Bus) error {
+	if !b.Connected() {
+		return errUnconnected
+	}
+	return b.Refusing()
 }
 
 // open is one attempt at connect.

@@ -6,6 +6,7 @@
 package status
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,9 @@ import (
 
 // Status is where everything stands, sources and connections by name.
 type Status struct {
+	// Errors say what NATS does not do, each with the remedy: it cannot be reached, or it
+	// stores nothing.
+	Errors      []string     `json:"errors,omitempty"`
 	Sources     []Source     `json:"sources"`
 	Connections []Connection `json:"connections"`
 }
@@ -39,6 +43,8 @@ type Source struct {
 	Outage *Outage `json:"outage"`
 	// Warnings say what is probably wrong, each with the key and the remedy.
 	Warnings []string `json:"warnings,omitempty"`
+	// Error says what could not be read; the rest is as it was read.
+	Error string `json:"error,omitempty"`
 }
 
 // Connection is where a connection stands.
@@ -57,11 +63,13 @@ type Connection struct {
 	// Refused says why the configuration cannot become current.
 	Refused  string             `json:"refused,omitempty"`
 	Paused   *Pause             `json:"paused,omitempty"`
-	Users    *worker.Summary    `json:"users"`
+	Users    *worker.Summary    `json:"users"`            // nil: they could not be read
 	Groups   *worker.Summary    `json:"groups,omitempty"` // nil: groups are not synchronized
 	Problems []worker.ProblemOf `json:"problems,omitempty"`
 	// Drift are the last comparisons of the target with what was applied.
 	Drift []*worker.DriftReport `json:"drift,omitempty"`
+	// Error says what could not be read; the rest is as it was read.
+	Error string `json:"error,omitempty"`
 }
 
 // Recovery is why a target is being compared with the directory.
@@ -86,46 +94,96 @@ func PauseOf(p *provisioningv1.Pause) *Pause {
 }
 
 // Read reads where the sources and connections of a configuration stand. It reads
-// every link, so that it takes longer the more there are.
+// every link, so that it takes longer the more there are. What can be read is always
+// returned; the error says what cannot.
 func Read(ctx context.Context, cfg *connection.Config, b *bus.Bus) (*Status, error) {
-	sources, err := ReadSources(ctx, cfg, b)
-	if err != nil {
-		return nil, err
-	}
-	s := &Status{Sources: sources}
+	r := &reading{cfg: cfg, bus: b}
+	s := &Status{Sources: r.sources(ctx)}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Connections)) {
-		one, err := readConnection(ctx, cfg, b, name)
-		if err != nil {
-			return nil, fmt.Errorf("read the status of connection %s: %w", name, err)
-		}
-		s.Connections = append(s.Connections, *one)
+		s.Connections = append(s.Connections, r.connection(ctx, name))
 	}
-	return s, nil
+	if err := b.Refusing(); err != nil {
+		s.Errors = append(s.Errors, err.Error())
+	}
+	return s, errors.Join(r.errs...)
+}
+
+// Unreachable is the status where NATS cannot even be asked: the names, and why.
+func Unreachable(cfg *connection.Config, err error) *Status {
+	s := &Status{Errors: []string{err.Error()}}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Sources)) {
+		s.Sources = append(s.Sources, Source{Name: name, Error: notAsked})
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Connections)) {
+		s.Connections = append(s.Connections, Connection{Name: name, DryRun: cfg.Connections[name].DryRun, Error: notAsked})
+	}
+	return s
 }
 
 // ReadSources reads where the sources of a configuration stand, by name. It reads no
-// links, so that it is quick however many there are.
+// links, so that it is quick however many there are. What can be read is always returned.
 func ReadSources(ctx context.Context, cfg *connection.Config, b *bus.Bus) ([]Source, error) {
-	var sources []Source
-	for _, name := range slices.Sorted(maps.Keys(cfg.Sources)) {
-		one, err := readSource(ctx, b, cfg.Sources[name])
-		if err != nil {
-			return nil, fmt.Errorf("read the status of source %s: %w", name, err)
-		}
-		sources = append(sources, *one)
-	}
-	return sources, nil
+	r := &reading{cfg: cfg, bus: b}
+	sources := r.sources(ctx)
+	return sources, errors.Join(r.errs...)
 }
 
-func readSource(ctx context.Context, b *bus.Bus, source *connection.Source) (*Source, error) {
-	name := source.Name
-	one := &Source{Name: name}
-	var err error
-	if one.Detector, err = b.Holder(ctx, provisioningv1.BucketSources, provisioningv1.LeaseKey(name)); err != nil && !errors.Is(err, bus.ErrNotFound) {
-		return nil, err
+const notAsked = "not read: NATS does not answer"
+
+// reading goes on where a part cannot be read, but asks a NATS that does not answer no
+// more.
+type reading struct {
+	cfg  *connection.Config
+	bus  *bus.Bus
+	gone bool
+	errs []error
+}
+
+// part reads one part; of those that cannot be read it returns why.
+func (r *reading) part(of string, why string, read func() error) string {
+	if r.gone {
+		return cmp.Or(why, notAsked)
 	}
-	pass, err := LastPass(ctx, b, name)
+	err := read()
 	if err == nil {
+		return why
+	}
+	r.gone = bus.Unavailable(err)
+	r.errs = append(r.errs, fmt.Errorf("read the status of %s: %w", of, err))
+	if why != "" {
+		why += "; "
+	}
+	return why + err.Error()
+}
+
+// unlessAbsent is an error that does not mean that nothing is stored.
+func unlessAbsent(err error) error {
+	if errors.Is(err, bus.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+func (r *reading) sources(ctx context.Context) []Source {
+	var sources []Source
+	for _, name := range slices.Sorted(maps.Keys(r.cfg.Sources)) {
+		sources = append(sources, r.source(ctx, r.cfg.Sources[name]))
+	}
+	return sources
+}
+
+func (r *reading) source(ctx context.Context, source *connection.Source) Source {
+	one := Source{Name: source.Name}
+	part := func(read func() error) { one.Error = r.part("source "+one.Name, one.Error, read) }
+	part(func() (err error) {
+		one.Detector, err = r.bus.Holder(ctx, provisioningv1.BucketSources, provisioningv1.LeaseKey(one.Name))
+		return unlessAbsent(err)
+	})
+	part(func() error {
+		pass, err := LastPass(ctx, r.bus, one.Name)
+		if err != nil {
+			return unlessAbsent(err)
+		}
 		one.Warnings, one.Outage = pass.Warnings, pass.Outage
 		pass.Outage = nil // it is no part of the last full read
 		if !pass.At.IsZero() {
@@ -133,52 +191,66 @@ func readSource(ctx context.Context, b *bus.Bus, source *connection.Source) (*So
 			every := source.Detection.SweepInterval
 			one.Overdue = every > 0 && time.Since(pass.At) > 2*every
 		}
-	} else if !errors.Is(err, bus.ErrNotFound) {
-		return nil, err
-	}
-	items, err := held.OfSource(b, name).List(ctx)
-	one.Held = len(items)
-	return one, err
+		return nil
+	})
+	part(func() error {
+		items, err := held.OfSource(r.bus, one.Name).List(ctx)
+		one.Held = len(items)
+		return err
+	})
+	return one
 }
 
-func readConnection(ctx context.Context, cfg *connection.Config, b *bus.Bus, name string) (*Connection, error) {
-	one := &Connection{Name: name, DryRun: cfg.Connections[name].DryRun}
-	generation, err := worker.CurrentGeneration(ctx, b, name)
-	if err != nil && !errors.Is(err, bus.ErrNotFound) {
-		return nil, err
+func (r *reading) connection(ctx context.Context, name string) Connection {
+	one := Connection{Name: name, DryRun: r.cfg.Connections[name].DryRun}
+	part := func(read func() error) { one.Error = r.part("connection "+name, one.Error, read) }
+	var generation worker.Generation
+	part(func() (err error) {
+		generation, err = worker.CurrentGeneration(ctx, r.bus, name)
+		one.Generation = generation.Number
+		return unlessAbsent(err)
+	})
+	part(func() (err error) {
+		one.FirstRun, err = worker.InFirstRun(ctx, r.bus, name)
+		return err
+	})
+	part(func() (err error) {
+		one.Recovery, err = readRecovery(ctx, r.bus, name)
+		return err
+	})
+	part(func() error {
+		err := worker.Refused(ctx, r.bus, worker.PlanOf(r.cfg, name), generation)
+		if errors.Is(err, worker.ErrRefused) {
+			one.Refused = err.Error()
+			return nil
+		}
+		return err
+	})
+	part(func() error {
+		pause, err := worker.Paused(ctx, r.bus, name)
+		one.Paused = PauseOf(pause)
+		return err
+	})
+	part(func() (err error) {
+		one.Warnings, err = worker.UnknownAttributes(ctx, r.bus, r.cfg.Connections[name])
+		return err
+	})
+	part(func() (err error) {
+		one.Drift, err = lastDrift(ctx, r.bus, name)
+		return err
+	})
+	part(func() (err error) {
+		one.Users, one.Problems, err = worker.Summarise(ctx, r.bus, name, directoryv1.Kind_KIND_USER, generation.Hash)
+		return err
+	})
+	if r.cfg.Connections[name].Groups != nil {
+		part(func() error {
+			groups, problems, err := worker.Summarise(ctx, r.bus, name, directoryv1.Kind_KIND_GROUP, generation.Hash)
+			one.Groups, one.Problems = groups, append(one.Problems, problems...)
+			return err
+		})
 	}
-	one.Generation = generation.Number
-	if one.FirstRun, err = worker.InFirstRun(ctx, b, name); err != nil {
-		return nil, err
-	}
-	if one.Recovery, err = readRecovery(ctx, b, name); err != nil {
-		return nil, err
-	}
-	if refused := worker.Refused(ctx, b, worker.PlanOf(cfg, name), generation); refused != nil {
-		one.Refused = refused.Error()
-	}
-	pause, err := worker.Paused(ctx, b, name)
-	if err != nil {
-		return nil, err
-	}
-	one.Paused = PauseOf(pause)
-	if one.Warnings, err = worker.UnknownAttributes(ctx, b, cfg.Connections[name]); err != nil {
-		return nil, err
-	}
-	if one.Drift, err = lastDrift(ctx, b, name); err != nil {
-		return nil, err
-	}
-	users, problems, err := worker.Summarise(ctx, b, name, directoryv1.Kind_KIND_USER, generation.Hash)
-	if err != nil {
-		return nil, err
-	}
-	one.Users, one.Problems = users, problems
-	if cfg.Connections[name].Groups == nil {
-		return one, nil
-	}
-	groups, more, err := worker.Summarise(ctx, b, name, directoryv1.Kind_KIND_GROUP, generation.Hash)
-	one.Groups, one.Problems = groups, append(one.Problems, more...)
-	return one, err
+	return one
 }
 
 func readRecovery(ctx context.Context, b *bus.Bus, name string) (*Recovery, error) {

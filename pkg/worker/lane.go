@@ -150,7 +150,7 @@ func (n *lane) fetch() {
 				return
 			}
 			if !errors.Is(err, bus.ErrConflict) && n.limiter.ctx.Err() == nil {
-				n.limiter.log.WarnContext(n.limiter.ctx, "take a part of the target's rate", "error", err)
+				n.limiter.log.Log(n.limiter.ctx, bus.LevelOf(err), "take a part of the target's rate", "error", err)
 				pause(n.limiter.ctx, troubleDelay)
 			}
 			n.state = nil

@@ -265,7 +265,7 @@ func (l *limiter) spread() {
 				break
 			}
 			if !errors.Is(err, bus.ErrConflict) {
-				l.log.WarnContext(l.ctx, "tell other replicas that the target asks to wait", "error", err)
+				l.log.Log(l.ctx, bus.LevelOf(err), "tell other replicas that the target asks to wait", "error", err)
 				pause(l.ctx, troubleDelay)
 			}
 		}

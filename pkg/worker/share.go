@@ -161,7 +161,7 @@ func (s *share) beat(ctx context.Context) {
 				said = time.Now()
 				s.announced(state == sharing)
 			} else if ctx.Err() == nil {
-				s.log.WarnContext(ctx, "say that this replica calls the target", "error", err)
+				s.log.Log(ctx, bus.LevelOf(err), "say that this replica calls the target", "error", err)
 			}
 		}
 		select {

@@ -206,7 +206,7 @@ func (w *Worker) settled(d *bus.Delivery, v bus.Verdict, err error) {
 	w.metrics.verdict(v)
 	if v == bus.Retry {
 		_, id, _ := d.Entry()
-		w.deps.Log.Warn("change not applied, trying again", "entry", hex.EncodeToString(id), "attempt", d.Attempt, "error", plain(err))
+		w.deps.Log.Log(context.Background(), bus.LevelOf(err), "change not applied, trying again", "entry", hex.EncodeToString(id), "attempt", d.Attempt, "error", plain(err))
 	}
 }
 
@@ -227,10 +227,16 @@ func (w *Worker) Handle(ctx context.Context, d *bus.Delivery) error {
 		returned = true
 		return err
 	})
-	if returned {
-		return err
+	switch verdict, _ := bus.VerdictOf(err); {
+	case !returned:
+		return w.crashed(ctx, d, err)
+	case verdict == bus.Retry && bus.Unavailable(err) && ctx.Err() == nil:
+		err = bus.Later(outageDelay, err) // no back-off that grows: it is not the entry's fault
+		if d.Request {
+			err = bus.Surely(err) // a record may be stored of which no answer came
+		}
 	}
-	return w.crashed(ctx, d, err)
+	return err
 }
 
 func (w *Worker) handle(ctx context.Context, d *bus.Delivery) error {

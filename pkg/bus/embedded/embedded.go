@@ -11,6 +11,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
+	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -37,11 +39,26 @@ type Config struct {
 	Log    *slog.Logger
 }
 
+// diskIsTheLimit is the limit of the store. Without one the server computes it at its start
+// from what is free then, and keeps to it when room is made.
+const diskIsTheLimit = 1 << 60
+
 // Server is a running embedded server.
 type Server struct {
-	ns   *server.Server
 	lock *flock.Flock
+	cfg  Config
 	run  string
+	user string // the public part of the key that is accepted
+	log  *slog.Logger
+
+	mu   sync.Mutex
+	ns   *server.Server // another one after it was healed
+	port int            // the same one as long as this process runs
+
+	failed  chan struct{} // a write failed
+	closed  chan struct{}
+	once    sync.Once
+	healing sync.WaitGroup
 }
 
 // Start locks the directory, starts the server and waits until it answers.
@@ -54,10 +71,14 @@ func Start(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{lock: lock, run: run}
-	if err := s.start(cfg); err != nil {
+	s := &Server{lock: lock, cfg: cfg, run: run, log: cfg.Log, port: server.RANDOM_PORT, failed: make(chan struct{}, 1), closed: make(chan struct{})}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if err := s.start(); err != nil {
 		return nil, errors.Join(err, lock.Unlock())
 	}
+	s.healing.Go(s.heal)
 	return s, nil
 }
 
@@ -131,33 +152,47 @@ func Idle(dataDir string) bool {
 	return Inspect(dataDir) == nil
 }
 
-func (s *Server) start(cfg Config) error {
+// start makes a key, runs the server, and leaves both for the command line.
+func (s *Server) start() error {
 	key, err := nkeys.CreateUser()
 	if err != nil {
 		return fmt.Errorf("generate nkey: %w", err)
 	}
-	public, err := key.PublicKey()
-	if err != nil {
+	if s.user, err = key.PublicKey(); err != nil {
 		return fmt.Errorf("generate nkey: %w", err)
 	}
-	s.ns, err = server.NewServer(&server.Options{
-		ServerName: "rollcall", Host: "127.0.0.1", Port: server.RANDOM_PORT,
-		JetStream: true, StoreDir: cfg.DataDir, SyncAlways: !cfg.NoSync,
+	if err := s.serve(); err != nil {
+		return err
+	}
+	return s.publishAddress(key)
+}
+
+// serve runs a server until it is shut down.
+func (s *Server) serve() error {
+	ns, err := server.NewServer(&server.Options{
+		ServerName: "rollcall", Host: "127.0.0.1", Port: s.port,
+		JetStream: true, StoreDir: s.cfg.DataDir, SyncAlways: !s.cfg.NoSync, JetStreamMaxStore: diskIsTheLimit,
 		NoSigs: true, MaxPayload: 1 << 20,
-		Nkeys: []*server.NkeyUser{{Nkey: public}},
+		Nkeys: []*server.NkeyUser{{Nkey: s.user}},
 	})
 	if err != nil {
 		return fmt.Errorf("configure embedded NATS: %w", err)
 	}
-	if cfg.Log != nil {
-		s.ns.SetLogger(&logger{cfg.Log}, false, false)
+	ns.SetLogger(&logger{log: s.log, failed: s.writeFailed}, false, false)
+	go ns.Start()
+	if !ns.ReadyForConnections(30 * time.Second) {
+		ns.Shutdown()
+		return fmt.Errorf("embedded NATS in %s did not become ready within 30 s", s.cfg.DataDir)
 	}
-	go s.ns.Start()
-	if !s.ns.ReadyForConnections(30 * time.Second) {
-		s.ns.Shutdown()
-		return fmt.Errorf("embedded NATS in %s did not become ready within 30 s", cfg.DataDir)
+	address, ok := ns.Addr().(*net.TCPAddr)
+	if !ok {
+		ns.Shutdown()
+		return fmt.Errorf("embedded NATS in %s listens on %v, want a TCP address", s.cfg.DataDir, ns.Addr())
 	}
-	return s.publishAddress(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ns, s.port = ns, address.Port
+	return nil
 }
 
 // publishAddress leaves the address and the key for the command line.
@@ -177,11 +212,9 @@ func (s *Server) publishAddress(key nkeys.KeyPair) error {
 
 // URL is the server's address on loopback.
 func (s *Server) URL() string {
-	address, ok := s.ns.Addr().(*net.TCPAddr)
-	if !ok {
-		return ""
-	}
-	return "nats://" + address.String()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return "nats://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))
 }
 
 // SeedFile is the file with the key that the server accepts.
@@ -189,7 +222,13 @@ func (s *Server) SeedFile() string { return filepath.Join(s.run, seedFile) }
 
 // InProcessConn connects without a socket; it makes the server a provider for
 // the bus.
-func (s *Server) InProcessConn() (net.Conn, error) { return s.ns.InProcessConn() }
+func (s *Server) InProcessConn() (net.Conn, error) { return s.current().InProcessConn() }
+
+func (s *Server) current() *server.Server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ns
+}
 
 var _ nats.InProcessConnProvider = (*Server)(nil)
 
@@ -198,9 +237,16 @@ var _ nats.InProcessConnProvider = (*Server)(nil)
 func (s *Server) Close() {
 	_ = os.Remove(filepath.Join(s.run, addressFile))
 	_ = os.Remove(s.SeedFile())
-	s.ns.Shutdown()
-	s.ns.WaitForShutdown()
+	s.once.Do(func() { close(s.closed) })
+	s.healing.Wait()
+	s.shutdown()
 	_ = s.lock.Unlock()
+}
+
+func (s *Server) shutdown() {
+	ns := s.current()
+	ns.Shutdown()
+	ns.WaitForShutdown()
 }
 
 // Running finds a server that another process runs on the data directory: its

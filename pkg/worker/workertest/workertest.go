@@ -86,7 +86,12 @@ connections:
 // one line.
 func New(tb testing.TB, users string, opts scimtest.Options) *Bench {
 	tb.Helper()
-	server := bustest.Server(tb)
+	return NewAt(tb, bustest.Server(tb), users, opts)
+}
+
+// NewAt is New with a server that is there.
+func NewAt(tb testing.TB, server *embedded.Server, users string, opts scimtest.Options) *Bench {
+	tb.Helper()
 	b := &Bench{Target: scimtest.NewServer(tb, opts), tb: tb, server: server, name: wiki, Bus: bustest.Connect(tb, server)}
 	if err := b.Bus.Setup(tb.Context()); err != nil {
 		tb.Fatal(err)

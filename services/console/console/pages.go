@@ -112,6 +112,7 @@ type verdict struct {
 // judge says in one sentence where everything stands.
 func judge(s *status.Status) verdict {
 	v := &verdict{}
+	v.Reasons = append(v.Reasons, s.Errors...)
 	for _, one := range s.Sources {
 		v.source(one)
 	}

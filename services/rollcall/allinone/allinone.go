@@ -82,7 +82,12 @@ func connect(ctx context.Context, env *service.Env) (*bus.Bus, func(), error) {
 		}
 		return b, b.Close, nil
 	}
-	return start(ctx, env.Config, name, env.Log)
+	b, stop, err := start(ctx, env.Config, name, env.Log)
+	if err != nil {
+		return nil, nil, err
+	}
+	env.Ready("nats", func() error { return service.Usable(b) })
+	return b, stop, nil
 }
 
 // start runs the embedded server and connects to it; the returned function ends both.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -9,35 +10,67 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/status"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+	"github.com/rollcall-scim/rollcall/services/rollcall/allinone"
 )
 
 func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
 		Short: "Show sources, connections, backlogs and what is parked or blocked",
-		Args:  cobra.NoArgs,
-		RunE: a.attached(func(ctx context.Context, cfg *connection.Config, b *bus.Bus) error {
-			s, err := status.Read(ctx, cfg, b)
+		Long: "Show sources, connections, backlogs and what is parked or blocked. What can be read\n" +
+			"is always shown, and what cannot is named; then the exit code is 1. To see whether\n" +
+			"NATS stores anything, one key is written that lives for a minute.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := a.load()
 			if err != nil {
 				return err
 			}
-			return a.print(s, func(w io.Writer) error { return printStatus(w, s) })
-		}),
+			s, err := readStatus(cmd.Context(), cfg)
+			return errors.Join(a.print(s, func(w io.Writer) error { return printStatus(w, s) }), err)
+		},
 	}
+}
+
+// readStatus reads what can be read, and says what cannot.
+func readStatus(ctx context.Context, cfg *connection.Config) (*status.Status, error) {
+	b, err := allinone.Attach(ctx, cfg)
+	if err != nil {
+		return status.Unreachable(cfg, err), err
+	}
+	defer b.Close()
+	s, err := status.Read(ctx, cfg, b)
+	if err == nil {
+		if err = b.Stores(ctx, provisioningv1.BucketTargets); err != nil {
+			s.Errors = append(s.Errors, err.Error())
+		}
+	}
+	return s, err
 }
 
 func printStatus(w io.Writer, s *status.Status) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	p := &printer{w: t}
+	for _, e := range s.Errors {
+		p.line("ERROR: %s", e)
+	}
 	p.line("SOURCE\tDETECTOR\tLAST FULL READ\tUSERS\tGROUPS\tHELD")
 	for _, one := range s.Sources {
 		holder := one.Detector
-		if holder == "" {
+		switch {
+		case holder == "" && one.Error != "":
+			holder = "not read"
+		case holder == "":
 			holder = "none: nobody watches"
+		}
+		if one.LastPass == nil && one.Error != "" {
+			p.line("%s\t%s\t-\t-\t-\t-", one.Name, holder)
+			p.unread(one.Error)
+			continue
 		}
 		if one.LastPass == nil {
 			p.line("%s\t%s\tnever\t-\t-\t%d", one.Name, holder, one.Held)
@@ -55,12 +88,17 @@ func printStatus(w io.Writer, s *status.Status) error {
 			p.line("  held: %s", l.HeldReason)
 		}
 		p.warnings(one.Warnings)
+		p.unread(one.Error)
 	}
 	p.line("")
 	p.line("CONNECTION\tKIND\tACTIVE\tDISABLED\tREMOVED\tBACKLOG\tHELD\tPARKED\tBLOCKED\tRETRYING")
 	for _, one := range s.Connections {
+		if one.Users == nil {
+			p.line("%s\tusers\t-\t-\t-\t-\t-\t-\t-\t-", one.Name)
+		}
 		p.summary(one.Name, "users", one.Users)
 		p.summary(one.Name, "groups", one.Groups)
+		p.unread(one.Error)
 		if one.DryRun {
 			p.line("  dry run: nothing is sent")
 		}
@@ -103,6 +141,12 @@ func (p *printer) line(format string, args ...any) {
 func (p *printer) outage(o *status.Outage) {
 	if o != nil {
 		p.line("  NOT FOLLOWED (%s) since %s: %s", o.Reason, o.Since.Local().Format(time.DateTime), o.Error)
+	}
+}
+
+func (p *printer) unread(why string) {
+	if why != "" {
+		p.line("  NOT READ: %s", why)
 	}
 }
 
