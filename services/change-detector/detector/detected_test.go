@@ -59,7 +59,7 @@ func TestDetectedIsWhenTheCauseWasSeen(t *testing.T) {
 		}},
 		{"it gathered in a burst", func(t *testing.T, s *session, v *visible, _ *model, _ *object) {
 			t.Helper()
-			s.pace, s.limits.MaxRemovalPercent = pace{burst: time.Hour, quiet: time.Hour, longest: time.Hour}, 50
+			s.pace, s.limits.MaxRemovalPercent = pace{refill: time.Hour, burst: time.Hour, quiet: time.Hour, longest: time.Hour}, 50
 			for n := range 7 { // the first five flow
 				n = (n + 3) % 7
 				delete(v.entries, makeID(n))

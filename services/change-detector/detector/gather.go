@@ -4,24 +4,40 @@ import (
 	"cmp"
 	"slices"
 	"time"
-
-	"github.com/rollcall-scim/rollcall/pkg/guard"
 )
 
 // pace says how removals gather that come one by one.
 type pace struct {
-	// burst is how long a removal that flowed makes further ones gather.
+	// refill is how long an empty bucket takes to be full again; at once when it is 0.
+	refill time.Duration
+	// burst is how long after removals were judged as one further ones gather, too.
 	burst time.Duration
 	// quiet without another removal, or longest since the first one, ends it.
 	quiet, longest time.Duration
 }
 
-var usualPace = pace{burst: 10 * time.Second, quiet: 2 * time.Second, longest: 30 * time.Second}
+var usualPace = pace{refill: 10 * time.Minute, burst: 10 * time.Second, quiet: 2 * time.Second, longest: 30 * time.Second}
 
-// gather keeps a burst of removals of one kind together: the first few flow, the
-// others wait until they can be judged as one.
+// A bucket holds so many removals of a kind as flow at once: a hundredth of the entries of
+// that kind, within limits.
+const (
+	bucketPart  = 100
+	bucketLeast = 5
+	bucketMost  = 100
+)
+
+func bucketSize(total int) float64 {
+	part := (total + bucketPart - 1) / bucketPart // those that just flowed belong to it
+	return float64(min(max(part, bucketLeast), bucketMost))
+}
+
+// gather keeps removals of one kind together. They flow at once while few have lately: a
+// token bucket. What does not find a token waits until it can be judged as one with what
+// comes after it.
 type gather struct {
-	flowed      []time.Time          // removals that were let through one by one
+	spent       float64              // tokens that are not back yet
+	at          time.Time            // when it was so
+	judged      time.Time            // when removals were last judged as one
 	waiting     map[unitKey]struct{} // removals that gather
 	since, last time.Time            // of those that gather
 }
@@ -38,10 +54,11 @@ func (g *gather) due(p pace) time.Time {
 	return quiet
 }
 
-// admit returns the removals to judge now; the fate of the others is to wait.
+// admit returns the removals to judge now; the fate of the others is to wait. total is
+// how many entries of the kind there are.
 // known says of a removal whether it was held before: those are judged each time.
-func (g *gather) admit(now time.Time, p pace, units []*unit, known func(unitKey) bool) []*unit {
-	g.flowed = slices.DeleteFunc(g.flowed, func(t time.Time) bool { return now.Sub(t) >= p.burst })
+func (g *gather) admit(now time.Time, p pace, total int, units []*unit, known func(unitKey) bool) []*unit {
+	g.refill(now, p, total)
 	slices.SortFunc(units, func(a, b *unit) int { return cmp.Compare(a.pub.id().String(), b.pub.id().String()) })
 	waited := g.waiting
 	g.waiting = map[unitKey]struct{}{}
@@ -52,9 +69,8 @@ func (g *gather) admit(now time.Time, p pace, units []*unit, known func(unitKey)
 		case !already && known(u.key()):
 			admitted = append(admitted, u)
 			continue
-		case !already && len(waited) == 0 && len(wait) == 0 && len(g.flowed)+u.n <= guard.Free:
+		case !already && len(waited) == 0 && len(wait) == 0 && g.take(now, p, total, u.n):
 			admitted = append(admitted, u)
-			g.flowed = append(g.flowed, slices.Repeat([]time.Time{now}, u.n)...)
 			continue
 		case !already:
 			g.last = now
@@ -70,13 +86,38 @@ func (g *gather) admit(now time.Time, p pace, units []*unit, known func(unitKey)
 		g.since = now
 	}
 	if !now.Before(g.due(p)) {
-		g.flowed = append(g.flowed, slices.Repeat([]time.Time{now}, guard.Free)...) // the burst goes on
+		for _, u := range wait {
+			g.spent = min(g.spent+float64(u.n), bucketSize(total))
+		}
+		g.judged = now
 		return append(admitted, g.all(wait)...)
 	}
 	for _, u := range wait {
 		u.fate = waits
 	}
 	return admitted
+}
+
+// refill gives back the tokens for the time that has passed.
+func (g *gather) refill(now time.Time, p pace, total int) {
+	switch passed := now.Sub(g.at); {
+	case p.refill <= 0:
+		g.spent = 0
+	case passed > 0:
+		g.spent = max(0, g.spent-bucketSize(total)*passed.Seconds()/p.refill.Seconds())
+	}
+	g.at = now
+}
+
+// take takes tokens for removals that flow at once, if there are as many and no burst is
+// under way.
+func (g *gather) take(now time.Time, p pace, total, n int) bool {
+	burst := !g.judged.IsZero() && now.Sub(g.judged) < p.burst
+	if burst || g.spent+float64(n) > bucketSize(total) {
+		return false
+	}
+	g.spent += float64(n)
+	return true
 }
 
 // all ends the gathering.

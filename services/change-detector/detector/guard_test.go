@@ -165,24 +165,26 @@ func TestBurstGathers(t *testing.T) {
 	cases := []struct {
 		name        string
 		users, gone int
+		flow        int
 		left, held  int
 	}{
-		{"too many of few", 100, 20, 95, 15},
-		{"few of many", 1000, 20, 980, 0},
+		{"too many of few", 100, 20, 5, 95, 15},
+		{"few of many", 1000, 20, 10, 980, 0},
+		{"a tenth", 1000, 100, 10, 990, 90},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			dir, g := company(c.users)
 			s, v := newSession(t, testRules(t, connection.NestedFlatten, nil, false), dir)
-			s.pace = pace{burst: time.Hour, quiet: time.Hour, longest: time.Hour}
+			s.pace = pace{refill: time.Hour, burst: time.Hour, quiet: time.Hour, longest: time.Hour}
 			for n := range c.gone {
 				delete(v.entries, makeID(n))
 				s.Gone(makeID(n))
 				settled(t, s)
 			}
-			if members, users := on(t, s, g.id); users != c.users-5 || members != uint64(c.users-5) {
-				t.Errorf("%d users, %d members while the others gather, want all but five", users, members)
+			if members, users := on(t, s, g.id); users != c.users-c.flow || members != uint64(c.users-c.flow) {
+				t.Errorf("%d users, %d members while the others gather, want all but %d", users, members, c.flow)
 			}
 			if n := len(heldItems(t, s)); n != 0 {
 				t.Errorf("%d held while they gather: %v", n, heldItems(t, s)[0].Held)

@@ -73,7 +73,7 @@ func (b *bench) due(p pace) time.Time {
 //
 //  1. what a person said of it counts, if it is still about the same
 //  2. what has a reason of its own is held
-//  3. of a burst the first few flow and the others wait
+//  3. while few flowed lately more flow at once; beyond that they wait for each other
 //  4. the rest is judged as one, by what it counts as; where no user would be left,
 //     nothing else is believed either
 //
@@ -94,7 +94,9 @@ func (j *judge) decide(units []*unit) map[string]int {
 			g.all(nil)
 			continue
 		}
-		open[of] = g.admit(j.now, j.pace, open[of], j.known)
+		if len(open[of]) > 0 || len(g.waiting) > 0 { // to count everybody takes a moment
+			open[of] = g.admit(j.now, j.pace, j.total(of), open[of], j.known)
+		}
 	}
 	reasons, reload := j.reasons(open) // 4
 	for of, some := range open {

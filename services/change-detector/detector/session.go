@@ -142,7 +142,7 @@ func (s *session) Complete(p ldapsource.Proof) {
 //  3. ask the server for entries that seem to be gone
 //  4. read which members groups lose
 //  5. guard: decide about everything that the pass takes away, by what people said,
-//     the limits and the window; of a burst, let the first few flow
+//     the limits and the window; let few flow at once, and gather more
 //  6. keep what does not flow: removals wait, fields get their old values back
 //  7. count what flows
 //  8. publish
