@@ -27,7 +27,7 @@ func TestRun(t *testing.T) {
 	dir := t.TempDir()
 	o := options{
 		small: shape{users: 20, groups: 4}, large: shape{users: 60, groups: 5, big: true},
-		runs: 1, changes: 5, members: 30, joins: 2, crowd: 60, huge: 120, unjudged: true, format: "json", dir: dir,
+		runs: 1, changes: 5, members: 30, joins: 2, leavers: 4, crowd: 60, huge: 120, unjudged: true, format: "json", dir: dir,
 	}
 	r, err := run(t.Context(), o, t.Output())
 	if err != nil {

@@ -22,6 +22,7 @@ const (
 	tagSimple     = 0x80 // the password of a simple bind
 	tagBind       = 0x60
 	tagModify     = 0x66
+	tagDelete     = 0x4a
 )
 
 const (
@@ -62,6 +63,14 @@ func (m *modifier) close() error { return m.conn.Close() }
 // replace gives an attribute one value.
 func (m *modifier) replace(dn, attribute, value string) error {
 	return m.change(dn, opReplace, attribute, value)
+}
+
+// remove deletes an entry and waits for the server's answer.
+func (m *modifier) remove(dn string) error {
+	if err := m.exchange(ber(tagDelete, []byte(dn))); err != nil {
+		return fmt.Errorf("delete %s: %w", dn, err)
+	}
+	return nil
 }
 
 // change changes an attribute by one value and waits for the server's answer.

@@ -66,6 +66,7 @@ func execute(args []string, out, errOut io.Writer) int {
 type options struct {
 	small, large  shape
 	runs, changes int
+	leavers       int // whose way to the target is timed
 	members       int // of the big group that somebody joins
 	crowd         int // users of the figures of pushing
 	huge          int // members of the group that is pushed
@@ -84,6 +85,7 @@ func parse(args []string, errOut io.Writer) (options, error) {
 	flags.SetOutput(errOut)
 	flags.IntVar(&o.runs, "runs", 3, "runs of a first sync, of which the fastest counts")
 	flags.IntVar(&o.changes, "changes", 500, "changes whose way to the target is timed")
+	flags.IntVar(&o.leavers, "leavers", 200, "people who leave a directory of -crowd users, two in each second")
 	flags.IntVar(&o.members, "members", 20_000, "members of the group that somebody joins")
 	flags.IntVar(&o.crowd, "crowd", 10_000, "users of the figures of pushing")
 	flags.IntVar(&o.huge, "huge", 100_000, "members of the group that is pushed")
@@ -102,7 +104,7 @@ func parse(args []string, errOut io.Writer) (options, error) {
 	if o.skipLarge {
 		o.runs = 1
 	}
-	if flags.NArg() > 0 || o.runs < 1 || o.changes < 1 || o.members < 1 || o.joins < 1 || o.large.users < 1 || (o.format != "text" && o.format != "json") {
+	if flags.NArg() > 0 || o.runs < 1 || o.changes < 1 || o.leavers < 1 || o.members < 1 || o.joins < 1 || o.large.users < 1 || (o.format != "text" && o.format != "json") {
 		flags.Usage()
 		return o, errors.New("wrong arguments")
 	}
@@ -114,8 +116,8 @@ func parse(args []string, errOut io.Writer) (options, error) {
 
 // stepNames are the steps in their order, and largeSteps those that take a while.
 var (
-	stepNames  = []string{"disk", "first-sync", "latency", "join", "full-pass", "crowd", "telemetry", "calls", "replicas", "limits", "huge-group"}
-	largeSteps = []string{"full-pass", "crowd", "telemetry", "replicas", "limits", "huge-group"}
+	stepNames  = []string{"disk", "first-sync", "latency", "removals", "join", "full-pass", "crowd", "telemetry", "calls", "replicas", "limits", "huge-group"}
+	largeSteps = []string{"removals", "full-pass", "crowd", "telemetry", "replicas", "limits", "huge-group"}
 )
 
 // skips says whether a step is left out.
@@ -138,7 +140,7 @@ type bench struct {
 //  1. build what is measured
 //  2. state what the disk costs
 //  3. first sync, beside bare
-//  4. change to request, beside the directory's own times
+//  4. change to request, beside the directory's own times; the same for people who leave
 //  5. a person joins a big group, beside a bare read of the group
 //  6. full pass over a large directory, beside a bare read
 //  7. many users at a quick and at a slow target, with telemetry and without, beside
@@ -164,7 +166,7 @@ func run(ctx context.Context, o options, progress io.Writer) (r *report, err err
 		}
 	}
 	for i, do := range []func(context.Context) error{
-		b.disk, b.firstSync, b.latency, b.join, b.fullPass, b.crowd, b.telemetry, b.calls, b.replicas, b.limits, b.hugeGroup,
+		b.disk, b.firstSync, b.latency, b.removals, b.join, b.fullPass, b.crowd, b.telemetry, b.calls, b.replicas, b.limits, b.hugeGroup,
 	} { // 2 to 8
 		if o.skips(stepNames[i]) {
 			continue
