@@ -7,7 +7,7 @@ duration=${1:-3s}
 cd "$(dirname "$0")/.."
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-grep -rl --include='*_test.go' '^func Fuzz' pkg proto services | while read -r file; do
+grep -rl --include='*_test.go' '^func Fuzz' pkg proto services test | while read -r file; do
 	sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*$/\1/p' "$file" | while read -r target; do
 		result=0
 		go test -run='^$' -fuzz="^$target\$" -fuzztime="$duration" "./$(dirname "$file")" >"$log" 2>&1 </dev/null || result=$?

@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/directories.sh
 
-mapfile -t files < <(grep -rl --include='*_test.go' '^//go:build directories$' services pkg)
+mapfile -t files < <(grep -rl --include='*_test.go' '^//go:build directories$' services pkg test)
 mapfile -t packages < <(dirname "${files[@]/#/./}" | sort -u)
 names=$(sed -n 's/^func \(Test[^(]*\)(t .*/\1/p' "${files[@]}" | sort -u | paste -sd '|')
 go test -race -shuffle=on -tags directories -parallel 6 -json -run "^($names)\$" "$@" "${packages[@]}" |

@@ -52,7 +52,7 @@ type storm struct {
 	r       *rand.Rand
 	bus     *bus.Bus
 	fences  map[directoryv1.Kind]*bus.Fence
-	workers []*process
+	workers []*running
 	events  int
 	window  uint64 // how many changes may wait before the next event
 	kills   int
@@ -97,7 +97,7 @@ func (s *storm) disturb(i int) {
 	case every(kills):
 		next := s.kills % len(s.workers)
 		s.kills++
-		s.workers[next].kill()
+		s.workers[next].Kill()
 		s.workers[next] = s.start(s.workers[next].name)
 	case every(resets):
 		s.deliverAgain()
@@ -161,7 +161,7 @@ func (s *storm) deliverAgain() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	p.kill()
+	p.Kill()
 	s.takeFences()
 }
 

@@ -49,14 +49,14 @@ type firstSync struct {
 	directory *ldaptest.Server
 	victim    string
 	trap      trap
-	running   map[string]*process
+	running   map[string]*running
 }
 
 func newFirstSync(t *testing.T, r *rand.Rand) *firstSync {
 	t.Helper()
 	w := newWorld(r, people, teams)
 	directory := ldaptest.Start(t, ldaptest.Options{LDIF: w.ldif(), MemberOf: "overlay"})
-	f := &firstSync{r: r, world: w, directory: directory, running: map[string]*process{}}
+	f := &firstSync{r: r, world: w, directory: directory, running: map[string]*running{}}
 	f.victim = []string{detector, userSync, groupSync, allInOne}[r.IntN(4)]
 	nats := ""
 	if f.victim != allInOne {
@@ -77,7 +77,7 @@ func (f *firstSync) run() (inFlight bool) {
 	f.t.Helper()
 	killed := make(chan struct{})
 	f.trap.spring = func() {
-		f.running[f.victim].kill()
+		f.running[f.victim].Kill()
 		close(killed)
 	}
 	names := []string{allInOne}

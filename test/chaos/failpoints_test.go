@@ -154,10 +154,10 @@ func (s *story) happen(chapters []func(*world) string) {
 }
 
 // endOrEqual waits until the process has killed itself or the target is equal.
-func (s *story) endOrEqual(p *process) (ended bool) {
+func (s *story) endOrEqual(p *running) (ended bool) {
 	s.t.Helper()
 	err := until(s.t.Context(), func(ctx context.Context) error {
-		if ended = p.dead(); ended {
+		if ended = p.Dead(); ended {
 			return nil
 		}
 		return s.equal(ctx, s.world)
@@ -165,8 +165,8 @@ func (s *story) endOrEqual(p *process) (ended bool) {
 	if err != nil {
 		s.t.Fatalf("neither death nor convergence: %v\n%s\n%s", err, s.difference(s.world), s.troubles())
 	}
-	if ended && !p.ownHand() {
-		s.t.Fatalf("the process ended by itself: %v", p.cmd.ProcessState)
+	if ended && !p.KilledItself() {
+		s.t.Fatalf("the process ended by itself: %v", p.State())
 	}
 	return ended
 }

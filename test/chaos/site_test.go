@@ -108,12 +108,12 @@ func external(t *testing.T) (b *bus.Bus, line string) {
 			line = fmt.Sprintf(`url: "%s", credentials: "${file:%s}"`, url, file)
 			b, err = bus.Connect(ctx, bus.Config{URL: url, SeedFile: file, Name: t.Name(), Log: slog.New(slog.DiscardHandler)})
 		}
-		if p.dead() {
+		if p.Dead() {
 			return nil
 		}
 		return err
 	})
-	if err != nil || p.dead() {
+	if err != nil || p.Dead() {
 		t.Fatalf("start NATS: %v\n%s", err, tail(filepath.Join(dir, "log")))
 	}
 	t.Cleanup(b.Close)
@@ -124,7 +124,7 @@ func external(t *testing.T) (b *bus.Bus, line string) {
 }
 
 // start runs one of the programs.
-func (s *site) start(name string, env ...string) *process {
+func (s *site) start(name string, env ...string) *running {
 	s.t.Helper()
 	args := []string{"--config", s.file}
 	if name == allInOne {

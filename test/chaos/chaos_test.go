@@ -7,13 +7,13 @@
 // step; what others wait for after a crash is shrunk by -scale (see pkg/failpoint).
 // Every test is random, prints its seed and runs again with it:
 //
-//	CHAOS_SEED=42 go test ./services/rollcall/chaos -run TestKillDuringFirstSync -v
+//	CHAOS_SEED=42 go test ./test/chaos -run TestKillDuringFirstSync -v
 //
 // Under the race detector, which slows them down, the tests do less: the first
 // occurrence of each fail point instead of three, 3,000 events instead of 10,000. The
 // long form, with production's waits and every point:
 //
-//	go test ./services/rollcall/chaos -timeout 6h -scale 1 -runs 100 -points 0 -events 100000
+//	go test ./test/chaos -timeout 6h -scale 1 -runs 100 -points 0 -events 100000
 package chaos
 
 import (
