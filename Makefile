@@ -56,6 +56,15 @@ worlds: deps ## Compare plan, dry run and run in 200 random worlds (WORLD_SEED=n
 	go test -count=1 -run '^TestPlanIsWhatADryRunRecordsAndARunDoes$$' -json ./services/rollcall/preview | \
 		GOWORK=off go -C scripts/tools run ./testsum -report $(CURDIR)/bin/tests-worlds.txt
 
+.PHONY: chaos
+chaos: ## Let random things fail on a real cluster (CHAOS_DURATION=1h; STORIES=selection, all or names; SEED=n)
+	@mkdir -p bin
+	@scripts/slapd.sh >/dev/null
+	go test -tags cluster -count=1 -timeout 0 -json ./test/chaos/cluster -report $(CURDIR)/bin/chaos.txt \
+		-stories '$(or $(STORIES),nightly)' -duration $(or $(CHAOS_DURATION),1h) $(if $(SEED),-seed $(SEED)) $(ARGS) | \
+		GOWORK=off go -C scripts/tools run ./testsum -report $(CURDIR)/bin/tests-chaos.txt
+	@cat bin/chaos.txt
+
 .PHONY: test-directories
 test-directories: deps ## Run the tests at Samba and 389 DS, which it installs as root (ARGS=-run=TestName)
 	@mkdir -p bin
@@ -157,4 +166,4 @@ tools: ## Install the pinned tools into the cache
 
 .PHONY: check
 check: ## Everything that CI runs, in order of cost
-	scripts/check.sh fmt-check generate-check sync-check alone build lint test worlds test-directories fuzz bench-once chart "test-k8s ARGS=--if-changed"
+	scripts/check.sh fmt-check generate-check sync-check alone build lint test worlds "chaos STORIES=selection" test-directories fuzz bench-once chart "test-k8s ARGS=--if-changed"
