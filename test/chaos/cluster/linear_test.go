@@ -3,6 +3,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +26,7 @@ import (
 const (
 	nrClients = 6
 	nrKeys    = 3
-	// recorded is how many operations each client does at least, and how long at least.
+	// recorded is how many operations each client does at least.
 	recorded = 150
 	// think is the pause of a client between two operations.
 	think = 20 * time.Millisecond
@@ -66,12 +67,12 @@ func TestLinksAreLinearizable(t *testing.T) {
 	disturb(t, nats, clients, rand.New(rand.NewPCG(seed, 1)))
 	stop()
 	working.Wait()
-	h.resolve()
-	t.Logf("%d operations, %d refused, %d without an answer", len(h.all), h.refused, h.unanswered)
+	settled, contradicted := settle(h.all)
+	t.Logf("%d operations, %d without an answer, %d refused, of which %d were stored all the same", len(h.all), h.unanswered, h.refused, contradicted)
 	if len(h.all) < nrClients*recorded || h.unanswered == 0 {
 		t.Errorf("too little happened to say anything")
 	}
-	result, info := porcupine.CheckOperationsVerbose(linksModel(), h.all, time.Minute)
+	result, info := porcupine.CheckOperationsVerbose(linksModel(), settled, time.Minute)
 	if result == porcupine.Ok {
 		return
 	}
@@ -79,7 +80,27 @@ func TestLinksAreLinearizable(t *testing.T) {
 	if err := porcupine.VisualizePath(linksModel(), info, file); err != nil {
 		t.Error(err)
 	}
-	t.Errorf("the history is %s; see %s", result, file)
+	t.Errorf("the history is %s; see %s\n%s", result, file, strings.Join(breaks(settled), "\n"))
+}
+
+// breaks are the writes of a settled history that do not follow the one before them, for
+// the message of a failed test.
+func breaks(settled []porcupine.Operation) (lines []string) {
+	slices.SortFunc(settled, func(a, b porcupine.Operation) int {
+		return cmp.Or(cmp.Compare(a.Input.(step).key, b.Input.(step).key), cmp.Compare(a.Output.(outcome).revision, b.Output.(outcome).revision))
+	})
+	var before porcupine.Operation
+	for _, one := range settled {
+		s := one.Input.(step)
+		if s.read {
+			continue
+		}
+		if former, ok := before.Input.(step); ok && former.key == s.key && before.Output.(outcome).revision != s.expect {
+			lines = append(lines, fmt.Sprintf("%+v follows %+v", one, before))
+		}
+		before = one
+	}
+	return lines
 }
 
 // newClients connects the clients, each through proxies of its own, and sets NATS up.
@@ -219,28 +240,6 @@ func (h *history) add(client int, call time.Duration, s step, o outcome) {
 	h.all = append(h.all, porcupine.Operation{ClientId: client, Input: s, Call: int64(call), Output: o, Return: end})
 }
 
-// resolve tells the writes without an answer the revisions under which anybody saw what
-// they wrote.
-func (h *history) resolve() {
-	seen := map[string][]uint64{}
-	id := func(key, value string) string { return key + " " + value }
-	for _, one := range h.all {
-		if s, o := one.Input.(step), one.Output.(outcome); s.read && o.revision > 0 {
-			seen[id(s.key, o.value)] = append(seen[id(s.key, o.value)], o.revision)
-		}
-	}
-	for name := range seen {
-		slices.Sort(seen[name])
-		seen[name] = slices.Compact(seen[name])
-	}
-	for i, one := range h.all {
-		if s := one.Input.(step); one.Output.(outcome).verdict == unanswered {
-			s.revisions = seen[id(s.key, s.value)]
-			h.all[i].Input = s
-		}
-	}
-}
-
 // TestModelFindsWhatMustNotBe shows the model histories without a cluster.
 func TestModelFindsWhatMustNotBe(t *testing.T) {
 	t.Parallel()
@@ -251,7 +250,7 @@ func TestModelFindsWhatMustNotBe(t *testing.T) {
 		return porcupine.Operation{Input: step{key: "k", read: true}, Call: from, Output: outcome{value: value, revision: revision}, Return: to}
 	}
 	answered := func(revision uint64) outcome { return outcome{revision: revision} }
-	unknown := outcome{verdict: unanswered}
+	unknown, no := outcome{verdict: unanswered}, outcome{verdict: refused}
 	tests := map[string]struct {
 		history []porcupine.Operation
 		want    porcupine.CheckResult
@@ -265,14 +264,16 @@ func TestModelFindsWhatMustNotBe(t *testing.T) {
 		"a read sees what is written later":   {[]porcupine.Operation{get(1, 2, "a", 1), put(3, 4, "a", 0, answered(1))}, porcupine.Illegal},
 		"a write without an answer is stored": {[]porcupine.Operation{put(1, 99, "a", 0, unknown), get(3, 4, "a", 1), put(5, 6, "b", 1, answered(2))}, porcupine.Ok},
 		"a write without an answer is not":    {[]porcupine.Operation{put(1, 99, "a", 0, unknown), put(5, 6, "b", 0, answered(2))}, porcupine.Ok},
+		"a refused write is stored":           {[]porcupine.Operation{put(1, 2, "a", 0, no), get(3, 4, "a", 1), put(5, 6, "b", 1, answered(2))}, porcupine.Ok},
+		"a deletion is stored":                {[]porcupine.Operation{put(1, 2, "a", 0, answered(1)), put(3, 99, "", 1, unknown), put(3, 4, "", 1, no), get(5, 6, "", 2)}, porcupine.Ok},
+		"a deletion of something else is not": {[]porcupine.Operation{put(1, 2, "a", 0, answered(1)), put(3, 4, "b", 1, answered(2)), put(3, 99, "", 1, unknown), get(5, 6, "", 3)}, porcupine.Illegal},
 		"it is stored twice":                  {[]porcupine.Operation{put(1, 99, "a", 0, unknown), get(3, 4, "a", 1), put(5, 6, "b", 1, answered(2)), get(7, 8, "a", 3)}, porcupine.Illegal},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := &history{all: test.history}
-			h.resolve()
-			if got := porcupine.CheckOperationsTimeout(linksModel(), h.all, time.Minute); got != test.want {
+			settled, _ := settle(test.history)
+			if got := porcupine.CheckOperationsTimeout(linksModel(), settled, time.Minute); got != test.want {
 				t.Errorf("%s, want %s", got, test.want)
 			}
 		})

@@ -122,11 +122,6 @@ func newSite(t *testing.T, seed uint64) *site {
 			s.services = append(s.services, s.newService(filepath.Join(dir, fmt.Sprintf("%s-%d", name, n+1)), name))
 		}
 	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			s.explain()
-		}
-	})
 	s.setup()
 	return s
 }
@@ -359,8 +354,15 @@ func (s *site) flows(within time.Duration) {
 	})
 }
 
-// explain says, for a failed test, what differs and what the services said last.
+// explain says, for a failed test, what was done that must not be, what differs and what
+// the services said last.
 func (s *site) explain() {
+	if !s.t.Failed() {
+		return
+	}
+	for _, fault := range s.target.faults() {
+		s.t.Logf("harm: %s", fault)
+	}
 	s.t.Logf("the target, -want +got:\n%s", cmp.Diff(s.world.lines(s.target.present()), s.target.lines()))
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), 10*time.Second)
 	defer cancel()

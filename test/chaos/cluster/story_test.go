@@ -101,6 +101,7 @@ func (one story) run(t *testing.T, seed uint64) {
 	t.Helper()
 	defer func() { results.add(one.name, t.Failed()) }()
 	s := newSite(t, seed)
+	defer s.explain()
 	s.startAll()
 	first := s.converge(2 * time.Minute)
 	s.strain(s.world.change)

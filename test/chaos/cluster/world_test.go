@@ -188,25 +188,34 @@ func (w *world) renames(people, teams int) string {
 	return b.String()
 }
 
-// thereAndBack changes what is the same again in the end: people who are disabled and
-// enabled, members who leave and join.
-func (w *world) thereAndBack(times int) (there, back string) {
+// away disables so many people and takes a member out of each team; back makes it as it
+// was.
+func (w *world) away(people int) (change string, back func() string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var first, second strings.Builder
-	for range times {
-		if n := w.anybody(); !w.people[n].disabled {
-			first.WriteString(w.disable(n))
-			second.WriteString(w.enable(n))
-		}
-		t := w.anyTeam()
-		for _, n := range slices.Sorted(maps.Keys(w.teams[t].members)) {
-			first.WriteString(w.leave(t, n))
-			second.WriteString(w.join(t, n))
-			break
+	var b strings.Builder
+	var undo []func() string
+	for _, n := range slices.Sorted(maps.Keys(w.people))[:people] {
+		if !w.people[n].disabled {
+			b.WriteString(w.disable(n))
+			undo = append(undo, func() string { return w.enable(n) })
 		}
 	}
-	return first.String(), second.String()
+	for _, t := range slices.Sorted(maps.Keys(w.teams)) {
+		if members := slices.Sorted(maps.Keys(w.teams[t].members)); len(members) > 0 {
+			b.WriteString(w.leave(t, members[0]))
+			undo = append(undo, func() string { return w.join(t, members[0]) })
+		}
+	}
+	return b.String(), func() string {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		var b strings.Builder
+		for _, one := range undo {
+			b.WriteString(one())
+		}
+		return b.String()
+	}
 }
 
 // hire adds a person.
