@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/rollcall-scim/rollcall/pkg/worker"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
 
@@ -32,6 +33,10 @@ var stories = []story{
 	{name: "frozen with calls in flight", selected: true, play: freezeServices},
 	{name: "standby takes over", selected: true, play: takeOver},
 	{name: "slow servers", play: slowServers},
+	{name: "late writes", play: lateWrites, within: worker.LookAgainAfter + healthy},
+	{name: "two configurations", play: twoConfigurations},
+	{name: "blocks truncated on one server", play: damageOne(truncate)},
+	{name: "bits flipped on one server and its disk replaced", play: replaceDamaged(flip)},
 }
 
 // killLeaders kills the leader of each stream in turn, as a power cut does.
