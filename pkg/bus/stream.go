@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
 
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
@@ -26,7 +27,36 @@ func (b *Bus) Setup(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return b.ensureStream(ctx, jetstream.StreamConfig{
+		Name:        streamUptime,
+		Description: "One message in memory, which is lost when every server was restarted.",
+		Subjects:    []string{subjectUptime},
+		Storage:     jetstream.MemoryStorage,
+		AllowDirect: true,
+
+		MaxMsgsPerSubject: 1,
+	})
+}
+
+const (
+	streamUptime  = "UPTIME"
+	subjectUptime = "uptime"
+)
+
+// Uptime identifies the time since which NATS runs without a restart of all its servers
+// at once: it is another one after each.
+func (b *Bus) Uptime(ctx context.Context) (string, error) {
+	last, err := b.Last(ctx, streamUptime, subjectUptime)
+	if errors.Is(err, ErrNotFound) {
+		_, err = b.Publish(ctx, Message{Subject: subjectUptime, Data: []byte(nuid.Next()), Expect: new(uint64(0))})
+		if err == nil || errors.Is(err, ErrConflict) {
+			last, err = b.Last(ctx, streamUptime, subjectUptime)
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	return string(last.Data), nil
 }
 
 func (b *Bus) streams() []jetstream.StreamConfig {
@@ -106,7 +136,6 @@ func bucketStream(name, description string, markers time.Duration) jetstream.Str
 }
 
 func (b *Bus) ensureStream(ctx context.Context, cfg jetstream.StreamConfig) error {
-	cfg.Storage = jetstream.FileStorage
 	cfg.Replicas = max(1, b.cfg.Replicas)
 	cfg.Duplicates = 10 * time.Second
 	if cfg.MaxAge > 0 && cfg.MaxAge < cfg.Duplicates {

@@ -12,6 +12,8 @@
 //	in scope, disabled   none       provision_disabled   create it disabled
 //	in scope, disabled   none       any                  adopt and disable the active account
 //	                                                     that it has on the target
+//	in scope, disabled   none       any                  adopt the inactive account that bears the
+//	                                                     entry id: it may be a member of groups
 //	in scope, disabled   active     disabled: disable    disable, with what differs
 //	in scope, disabled   any        disabled: remove     as an entry that is out of scope
 //	gone, out of scope   active     remove: disable      disable, nothing else; with
@@ -328,10 +330,10 @@ func end(p Policy, d Desired, l Linked, o Observed) Action {
 		return nothing(notCreated(p) + ", and the matching resource is owned by entry " + matches[0].Owner)
 	case deletes:
 		return Action{Kind: Delete, ResourceID: matches[0].ID, Reason: disabledReason}
-	case !matches[0].Active:
+	case !matches[0].Active && !matches[0].Ours:
 		return nothing(notCreated(p) + ", and its account is inactive")
 	}
-	return adopt(p, d, matches[0])
+	return adopt(p, d, matches[0]) // one that bears the entry id is a member of groups although it is inactive
 }
 
 func notCreated(p Policy) string {

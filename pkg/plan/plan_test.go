@@ -50,14 +50,15 @@ var (
 	due         = plan.Linked{State: plan.Disabled, ResourceID: "7", Attributes: attributes, Deletion: plan.Due}
 	reactivated = plan.Linked{State: plan.Active, ResourceID: "7", Attributes: attributes, Deletion: plan.Due}
 
-	unseen  = plan.Observed{}
-	empty   = plan.Observed{Looked: true}
-	oneSame = plan.Observed{Looked: true, Matches: []plan.Match{{ID: "5", Active: true}}}
-	oneOff  = plan.Observed{Looked: true, Matches: []plan.Match{{ID: "5"}}}
-	oneDiff = plan.Observed{Looked: true, Matches: []plan.Match{{ID: "5", Active: true, Differs: []string{"title", "nickName"}}}}
-	owned   = plan.Observed{Looked: true, Matches: []plan.Match{{ID: "5", Active: true, Owner: "ab"}}}
-	two     = plan.Observed{Looked: true, Matches: []plan.Match{{ID: "5"}, {ID: "6"}}}
-	twoOurs = plan.Observed{Looked: true, Matches: []plan.Match{{ID: "5", Active: true}, {ID: "6", Ours: true, Active: true}}}
+	unseen     = plan.Observed{}
+	empty      = plan.Observed{Looked: true}
+	oneSame    = plan.Observed{Looked: true, Matches: []plan.Match{{ID: "5", Active: true}}}
+	oneOff     = plan.Observed{Looked: true, Matches: []plan.Match{{ID: "5"}}}
+	oneOffOurs = plan.Observed{Looked: true, Matches: []plan.Match{{ID: "5", Ours: true}}}
+	oneDiff    = plan.Observed{Looked: true, Matches: []plan.Match{{ID: "5", Active: true, Differs: []string{"title", "nickName"}}}}
+	owned      = plan.Observed{Looked: true, Matches: []plan.Match{{ID: "5", Active: true, Owner: "ab"}}}
+	two        = plan.Observed{Looked: true, Matches: []plan.Match{{ID: "5"}, {ID: "6"}}}
+	twoOurs    = plan.Observed{Looked: true, Matches: []plan.Match{{ID: "5", Active: true}, {ID: "6", Ours: true, Active: true}}}
 )
 
 const (
@@ -96,6 +97,7 @@ func TestDecide(t *testing.T) {
 		{"disabled user without an account is not created", everything, disabled, none, empty, plan.Action{Kind: plan.DoNothing, Reason: notCreated}},
 		{"disabled user with an active account: adopted and disabled", everything, disabled, none, oneSame, plan.Action{Kind: plan.Adopt, ResourceID: "5", Active: new(false), Reason: offReason}},
 		{"disabled user with an inactive account: left alone", everything, disabled, none, oneOff, plan.Action{Kind: plan.DoNothing, Reason: notCreated + ", and its account is inactive"}},
+		{"disabled user with an inactive account that bears the entry id: adopted", everything, disabled, none, oneOffOurs, plan.Action{Kind: plan.Adopt, ResourceID: "5"}},
 		{"disabled user whose account is owned: left alone", everything, disabled, none, owned, plan.Action{Kind: plan.DoNothing, Reason: notCreated + ", and the matching resource is owned by entry ab"}},
 		{"disabled user with two accounts: blocked", everything, disabled, none, two, plan.Action{Kind: plan.Blocked, Reason: twoReason}},
 		{"disabled user without userName: nothing to match", everything, lapsed, none, unseen, plan.Action{Kind: plan.DoNothing, Reason: notCreated}},

@@ -4,9 +4,11 @@
 //
 // Two things are known of what NATS held. A running service remembers how far each
 // stream had come. And every service keeps a record of that in NATS itself, renewed
-// every few seconds: a copy carries the record of its own time, so a record that was not
-// renewed for a while may be one of a copy. A pause of all services looks the same, and
-// is treated alike: a comparison harms nobody.
+// every few seconds, with the mark of NATS' uptime, which is kept in memory only: a copy
+// of files can be put back only while every server is stopped. An embedded NATS stops with
+// its service; there the record must not be older than a minute, because a copy carries
+// the record of its own time. What only looks like a restore is treated alike: a
+// comparison harms nobody.
 package recovery
 
 import (
@@ -29,7 +31,8 @@ import (
 const (
 	// renewEvery is how often the record is renewed.
 	renewEvery = 5 * time.Second
-	// longestGap is how old a record may become before the data counts as restored.
+	// longestGap is how old a record of an embedded NATS may become before the data counts
+	// as restored.
 	longestGap = time.Minute
 	// confirmFor is for how long a stream has to look replaced: a server that has just
 	// become its leader may not have read all of it yet.
@@ -46,6 +49,8 @@ var ErrReplaced = errors.New("NATS holds other data than it held")
 type record struct {
 	// Streams is how far each stream had come.
 	Streams extents `json:"streams"`
+	// Uptime is that of NATS, as bus.Uptime has it; empty where NATS is embedded.
+	Uptime string `json:"uptime,omitempty"`
 	// Life is another one after each time that the data was replaced.
 	Life int64 `json:"life,omitempty"`
 }
@@ -129,7 +134,11 @@ func (w *Watch) begin(ctx context.Context) error {
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		w.log.WarnContext(ctx, "NATS cannot be set up; trying again", "error", err, "pause", wait)
+		if errors.Is(err, bus.ErrConflict) { // another service begins at the same time
+			wait = confirmPoll / 8
+		} else {
+			w.log.WarnContext(ctx, "NATS cannot be set up; trying again", "error", err, "pause", wait)
+		}
 		pause(ctx, wait)
 	}
 }
@@ -153,12 +162,16 @@ func (w *Watch) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	uptime, err := w.uptime(ctx)
+	if err != nil {
+		return err
+	}
 	if why == "" {
-		if why, err = w.interrupted(ctx, stored); err != nil {
+		if why, err = w.interrupted(ctx, stored, uptime); err != nil {
 			return err
 		}
 	}
-	next := record{Streams: now, Life: stored.Life}
+	next := record{Streams: now, Uptime: uptime, Life: stored.Life}
 	if why != "" {
 		next.Life = time.Now().UnixNano()
 		if err := w.markAll(ctx, why); err != nil {
@@ -174,9 +187,13 @@ func (w *Watch) start(ctx context.Context) error {
 
 // interrupted says why what NATS holds may be older than the targets although it
 // contradicts nothing.
-func (w *Watch) interrupted(ctx context.Context, stored storedRecord) (why string, err error) {
+func (w *Watch) interrupted(ctx context.Context, stored storedRecord, uptime string) (why string, err error) {
 	if stored.kept {
-		if gap := time.Since(stored.at).Round(time.Second); gap > w.gap {
+		gap := time.Since(stored.at).Round(time.Second)
+		switch {
+		case uptime != "" && stored.Uptime != "":
+			return restarted(stored.Uptime, uptime), nil
+		case gap > w.gap:
 			return fmt.Sprintf("no service has written to NATS for %s, so it may have been restored from a copy", gap), nil
 		}
 		return "", nil
@@ -191,6 +208,22 @@ func (w *Watch) interrupted(ctx context.Context, stored storedRecord) (why strin
 		}
 	}
 	return "", nil
+}
+
+// restarted says in words that NATS was restarted as a whole; empty where it was not.
+func restarted(before, now string) string {
+	if before == now {
+		return ""
+	}
+	return "every server of NATS was restarted, so it may have been restored from a copy"
+}
+
+// uptime is that of an external NATS; empty where it is embedded.
+func (w *Watch) uptime(ctx context.Context) (string, error) {
+	if w.cfg.NATS.URL == "" {
+		return "", nil
+	}
+	return w.bus.Uptime(ctx)
 }
 
 // look reads how far the streams have come, and says why that does not go on from what
@@ -252,6 +285,12 @@ func (w *Watch) renew(ctx context.Context) error {
 func (w *Watch) renewLocked(ctx context.Context) error {
 	reconnects := w.bus.Reconnects()
 	now, why, err := w.look(ctx, w.known.Streams)
+	if err == nil && why == "" {
+		var uptime string
+		if uptime, err = w.uptime(ctx); err == nil {
+			why = restarted(w.known.Uptime, uptime)
+		}
+	}
 	switch {
 	case err != nil:
 		return err

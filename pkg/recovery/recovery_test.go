@@ -59,7 +59,12 @@ func reasons(t *testing.T, b *bus.Bus, connection string) (users, groups string)
 
 func putRecord(t *testing.T, b *bus.Bus, e extents) {
 	t.Helper()
-	data, err := json.Marshal(record{Streams: e})
+	put(t, b, record{Streams: e})
+}
+
+func put(t *testing.T, b *bus.Bus, r record) {
+	t.Helper()
+	data, err := json.Marshal(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,6 +118,20 @@ func TestStart(t *testing.T) {
 			r["KV_links"] = bus.Extent{Epoch: r["KV_links"].Epoch - 1}
 			putRecord(t, b, r)
 		}, "the stream KV_links was made anew"},
+		"an external NATS that was not restarted": {func(t *testing.T, b *bus.Bus, w *Watch) {
+			t.Helper()
+			w.cfg.NATS.URL, w.gap = "nats://127.0.0.1:1", -1
+			uptime, err := b.Uptime(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			put(t, b, record{Streams: held(t, b), Uptime: uptime})
+		}, ""},
+		"an external NATS that was restarted as a whole": {func(t *testing.T, b *bus.Bus, w *Watch) {
+			t.Helper()
+			w.cfg.NATS.URL = "nats://127.0.0.1:1"
+			put(t, b, record{Streams: held(t, b), Uptime: "before"})
+		}, "every server of NATS was restarted"},
 		"what a process remembers went back": {func(t *testing.T, b *bus.Bus, w *Watch) {
 			t.Helper()
 			putRecord(t, b, held(t, b))
