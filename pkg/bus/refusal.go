@@ -48,13 +48,21 @@ const (
 type RefusalError struct {
 	Stream string
 	Since  time.Time
+	// Cause is "no space" where the server says so. Where it only answers reads and no
+	// writes, its files may also be damaged.
+	Cause string
 	// Hint is what helps.
 	Hint string
 	Err  error
 }
 
+const (
+	causeSpace   = "no space"
+	causeUnknown = "no space, or damaged files"
+)
+
 func (e *RefusalError) Error() string {
-	return fmt.Sprintf("NATS refuses writes: no space (stream %s, since %s: %v); %s", e.Stream, e.Since.UTC().Format(time.RFC3339), e.Err, e.Hint)
+	return fmt.Sprintf("NATS refuses writes: %s (stream %s, since %s: %v); %s", e.Cause, e.Stream, e.Since.UTC().Format(time.RFC3339), e.Err, e.Hint)
 }
 
 func (e *RefusalError) Unwrap() error { return e.Err }
@@ -139,7 +147,7 @@ func (b *Bus) wrote(ctx context.Context, subject string, err error) {
 		return
 	}
 	if e := b.refusals.say(stream); e != nil {
-		b.log.ErrorContext(ctx, "NATS refuses writes: no space", "stream", stream, "error", err, "hint", e.Hint)
+		b.log.ErrorContext(ctx, "NATS refuses writes: "+e.Cause, "stream", stream, "error", err, "hint", e.Hint)
 	}
 }
 
@@ -147,7 +155,7 @@ func (b *Bus) spaceHint() string {
 	if b.cfg.InProcess != nil {
 		return "make room on the disk of nats.data_dir; nothing is lost, and Rollcall goes on by itself"
 	}
-	return "make room on the disk of NATS, or raise its max_file_store, and restart that server: one that ran out of space stores nothing until then; nothing is lost, and Rollcall goes on by itself"
+	return "make room on the disk of NATS, or raise its max_file_store, and restart that server: one that ran out of space stores nothing until then; where there is room, its log says which files are damaged, and an empty disk is the remedy; Rollcall goes on by itself"
 }
 
 // outOfSpace says whether the server says itself that there is no space.
@@ -195,7 +203,7 @@ func (r *refusals) note(stream, hint string, full bool, err error) bool {
 	defer r.mu.Unlock()
 	one := r.streams[stream]
 	if one == nil {
-		one = &refusal{RefusalError: RefusalError{Stream: stream, Since: time.Now(), Hint: hint}}
+		one = &refusal{RefusalError: RefusalError{Stream: stream, Since: time.Now(), Cause: causeUnknown, Hint: hint}}
 		if r.streams == nil {
 			r.streams = map[string]*refusal{}
 		}
@@ -203,6 +211,9 @@ func (r *refusals) note(stream, hint string, full bool, err error) bool {
 	}
 	one.tries++
 	one.Err = err
+	if full {
+		one.Cause = causeSpace
+	}
 	return !one.said && (full || one.tries >= refusalTries)
 }
 
