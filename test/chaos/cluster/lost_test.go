@@ -19,6 +19,9 @@ import (
 var notYet = []story{
 	{name: "server frozen", play: freezeServer(time.Minute)},
 	{name: "server frozen for long", play: freezeServer(5 * time.Minute)},
+	{name: "server isolated", play: isolateLeader},
+	{name: "route deaf in one direction", play: deafenRoute},
+	{name: "store wiped", play: wipeOne},
 	{name: "stream deleted", play: deleteStream},
 	{name: "all stores wiped while stopped", play: wipeAllStopped},
 	{name: "all stores wiped while running", play: wipeAllRunning},

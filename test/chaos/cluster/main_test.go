@@ -93,14 +93,18 @@ func eventually(ctx context.Context, t *testing.T, within time.Duration, what st
 	defer cancel()
 	tick := time.NewTicker(poll)
 	defer tick.Stop()
+	objection := error(nil)
 	for {
 		err := ask(ctx, look)
 		if err == nil {
 			return
 		}
+		if ctx.Err() == nil || objection == nil { // otherwise the question was broken off
+			objection = err
+		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("not within %s: %s: %v", within, what, err)
+			t.Fatalf("not within %s: %s: %v", within, what, objection)
 		case <-tick.C:
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rollcall-scim/rollcall/pkg/status"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldaptest"
@@ -219,8 +221,10 @@ func (s *site) status(ctx context.Context) (*status.Status, error) {
 	return all, nil
 }
 
-// trouble is what a status shows that it should not once everything is applied.
-func trouble(all *status.Status) error {
+// trouble is what a status shows that it should not once everything is applied. The
+// second looks are scheduled for the time when no late write can arrive any more; they
+// count as backlog, and wait for nothing.
+func trouble(all *status.Status, secondLooks uint64) error {
 	for _, one := range all.Sources {
 		if one.Detector == "" || one.LastPass == nil || one.Overdue || one.Held > 0 || one.Outage != nil || len(one.Warnings) > 0 {
 			return fmt.Errorf("%w: source %+v", errNotYet, one)
@@ -230,7 +234,7 @@ func trouble(all *status.Status) error {
 		if one.FirstRun || one.Refused != "" || one.Paused != nil || len(one.Problems) > 0 || len(one.Warnings) > 0 {
 			return fmt.Errorf("%w: connection %+v", errNotYet, one)
 		}
-		if n := one.Users.Backlog + one.Groups.Backlog; n > 0 {
+		if n := one.Users.Backlog + one.Groups.Backlog; n > secondLooks {
 			return fmt.Errorf("%w: %d changes wait", errNotYet, n)
 		}
 		if n := one.Users.Held + one.Users.Parked + one.Users.Blocked + one.Users.Retrying + one.Groups.Held + one.Groups.Parked + one.Groups.Blocked + one.Groups.Retrying; n > 0 {
@@ -254,7 +258,27 @@ func (s *site) settled(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return trouble(all)
+	waiting, err := s.requests(ctx)
+	if err != nil {
+		return err
+	}
+	looks := slices.DeleteFunc(waiting, func(subject string) bool {
+		return !strings.HasPrefix(subject, "later.") || !strings.HasSuffix(subject, ".late")
+	})
+	return trouble(all, uint64(len(looks)))
+}
+
+// requests are the subjects of what is requested and scheduled.
+func (s *site) requests(ctx context.Context) ([]string, error) {
+	stream, err := s.nats.js.Stream(ctx, "REQUESTS")
+	if err != nil {
+		return nil, fmt.Errorf("look up REQUESTS: %w", err)
+	}
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(">"))
+	if err != nil {
+		return nil, fmt.Errorf("list what is requested: %w", err)
+	}
+	return slices.Sorted(maps.Keys(info.State.Subjects)), nil
 }
 
 // converge waits until everything is settled and returns how long that took. The test
@@ -371,6 +395,8 @@ func (s *site) explain() {
 	} else {
 		s.t.Logf("rollcall status:\n%s", out)
 	}
+	waiting, err := s.requests(ctx)
+	s.t.Logf("requested and scheduled: %v (%v)", waiting, err)
 	for _, one := range s.services {
 		s.t.Logf("the end of %s:\n%s", filepath.Base(one.log), tail(one.log))
 	}

@@ -18,12 +18,9 @@ import (
 var stories = []story{
 	{name: "leaders", selected: true, play: killLeaders("USERS", "KV_links", "KV_targets")},
 	{name: "every leader", play: killLeaders(streams...)},
-	{name: "rolling restart", play: restartOneByOne},
+	{name: "rolling restart", selected: true, play: restartOneByOne},
 	{name: "minority down", play: down(1, 20*time.Second)},
 	{name: "majority down", selected: true, play: down(2, 30*time.Second)},
-	{name: "store wiped", selected: true, play: wipeOne},
-	{name: "server isolated", selected: true, play: isolateLeader},
-	{name: "route deaf in one direction", play: deafenRoute},
 	{name: "services without NATS", selected: true, play: cut((*site).toNATS, 20*time.Second, request, response)},
 	{name: "services without target", play: cut((*site).toTarget, 20*time.Second, request, response)},
 	{name: "services that NATS does not hear", play: cut((*site).toNATS, 20*time.Second, request)},
@@ -34,7 +31,7 @@ var stories = []story{
 	{name: "standby takes over", selected: true, play: takeOver},
 	{name: "slow servers", play: slowServers},
 	{name: "late writes", play: lateWrites, within: worker.LookAgainAfter + healthy},
-	{name: "two configurations", play: twoConfigurations},
+	{name: "two configurations", selected: true, play: twoConfigurations},
 	{name: "blocks truncated on one server", play: damageOne(truncate)},
 	{name: "bits flipped on one server and its disk replaced", play: replaceDamaged(flip)},
 }
