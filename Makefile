@@ -68,7 +68,6 @@ chaos: ## Let random things fail on a real cluster (CHAOS_DURATION=1h; STORIES=s
 	go test -tags cluster -count=1 -timeout 0 -json ./test/chaos/cluster -report $(CURDIR)/bin/chaos.txt \
 		-stories '$(or $(STORIES),nightly)' -duration $(or $(CHAOS_DURATION),1h) $(if $(SEED),-seed $(SEED)) $(ARGS) | \
 		GOWORK=off go -C scripts/tools run ./testsum -report $(CURDIR)/bin/tests-chaos.txt
-	@cat bin/chaos.txt
 
 .PHONY: test-directories
 test-directories: deps ## Run the tests at Samba and 389 DS, which it installs as root (ARGS=-run=TestName)

@@ -56,7 +56,7 @@ type history struct {
 func TestLinksAreLinearizable(t *testing.T) {
 	t.Parallel()
 	seed := newSeed(t)
-	nats := startServers(t)
+	nats := startServers(t, usual)
 	h := &history{begin: time.Now()}
 	clients := newClients(t, nats, h, seed)
 	var working sync.WaitGroup

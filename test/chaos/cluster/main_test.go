@@ -28,8 +28,8 @@ var (
 func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()
-	if programs != "" {
-		_ = os.RemoveAll(programs)
+	for _, one := range []*programs{usual, withClock} {
+		one.remove()
 	}
 	if err := results.write(os.Stdout, *reportFlag); err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, err)
@@ -38,34 +38,56 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// programs is the directory of the binaries, once they are built.
-var programs string
+// programs are the binaries, which are built once for all stories that need them.
+type programs struct {
+	// flags are those of `go build`, for which files may be written to dir.
+	flags func(dir string) ([]string, error)
 
-// build makes the binaries once for all stories.
-var build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "cluster")
-	if err != nil {
-		return "", err
+	once sync.Once
+	dir  string
+	err  error
+}
+
+// usual are the programs as they are.
+var usual = &programs{flags: func(string) ([]string, error) { return nil, nil }}
+
+// build returns the directory of the binaries.
+func (p *programs) build() (string, error) {
+	p.once.Do(func() {
+		if p.dir, p.err = os.MkdirTemp("", "cluster"); p.err != nil {
+			return
+		}
+		flags, err := p.flags(p.dir)
+		if err != nil {
+			p.err = err
+			return
+		}
+		const module = "github.com/rollcall-scim/rollcall/"
+		p.err = process.Build(p.dir, flags, module+"services/"+detector, module+"services/"+userSync, module+"services/"+groupSync,
+			module+"services/rollcall", module+"test/chaos/cluster/natsd")
+	})
+	return p.dir, p.err
+}
+
+func (p *programs) remove() {
+	if p.dir != "" {
+		_ = os.RemoveAll(p.dir)
 	}
-	programs = dir
-	const module = "github.com/rollcall-scim/rollcall/"
-	return dir, process.Build(dir, "", module+"services/"+detector, module+"services/"+userSync, module+"services/"+groupSync,
-		module+"services/rollcall", module+"test/chaos/cluster/natsd")
-})
+}
 
 // launch runs a program until it is ended or the test ends.
-func launch(t *testing.T, name, log string, env []string, args ...string) *process.Process {
+func (p *programs) launch(t *testing.T, name, log string, env []string, args ...string) *process.Process {
 	t.Helper()
-	dir, err := build()
+	dir, err := p.build()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := process.Start(process.Spec{Path: filepath.Join(dir, name), Args: args, Env: env, Log: log})
+	started, err := process.Start(process.Spec{Path: filepath.Join(dir, name), Args: args, Env: env, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(p.Kill)
-	return p
+	t.Cleanup(started.Kill)
+	return started
 }
 
 // newSeed is the seed of a story; the log says how to choose it again.

@@ -6,11 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,6 +30,7 @@ var streams = []string{"USERS", "GROUPS", "REQUESTS", "OUTCOMES", "KV_links", "K
 // servers are the NATS cluster.
 type servers struct {
 	t    *testing.T
+	bin  *programs
 	dir  string
 	all  []*natsServer
 	conn *nats.Conn // of the test, past the proxies
@@ -47,9 +50,9 @@ type natsServer struct {
 
 // startServers starts the cluster and waits until JetStream answers. The servers keep
 // their streams in directories of their own below dir.
-func startServers(t *testing.T) *servers {
+func startServers(t *testing.T, bin *programs) *servers {
 	t.Helper()
-	c := &servers{t: t, dir: t.TempDir()}
+	c := &servers{t: t, bin: bin, dir: t.TempDir()}
 	for i := range nrServers {
 		name := "n" + strconv.Itoa(i+1)
 		s := &natsServer{name: name, store: filepath.Join(c.dir, name), log: filepath.Join(c.dir, name+".log")}
@@ -82,15 +85,35 @@ func startServers(t *testing.T) *servers {
 
 func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-// freePort is a port that nothing listens on now.
+// ports are those that were given out. They are below the ones that the system gives to
+// connections, so that a server that starts again finds its own still free.
+var ports = struct {
+	sync.Mutex
+	given map[int]bool
+}{given: map[int]bool{}}
+
+const (
+	firstPort = 12_000
+	nrPorts   = 18_000
+)
+
+// freePort is a port that nothing listens on and that nobody else was given.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	ports.Lock()
+	defer ports.Unlock()
+	for {
+		port := firstPort + rand.IntN(nrPorts)
+		l, err := net.Listen("tcp", address(port))
+		if err != nil || ports.given[port] {
+			continue
+		}
+		ports.given[port] = true
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return port
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // start starts a server that does not run.
@@ -102,7 +125,7 @@ func (c *servers) start(s *natsServer) {
 			routes = append(routes, "nats-route://"+route.address())
 		}
 	}
-	s.Process = launch(c.t, "natsd", s.log, nil, "-name", s.name, "-advertise", s.advertise, "-store", s.store,
+	s.Process = c.bin.launch(c.t, "natsd", s.log, clockOf(s.log), "-name", s.name, "-advertise", s.advertise, "-store", s.store,
 		"-port", strconv.Itoa(s.port), "-cluster", strconv.Itoa(s.cluster), "-routes", strings.Join(routes, ","))
 }
 

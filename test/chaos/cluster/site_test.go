@@ -51,6 +51,7 @@ type site struct {
 	world     *world
 	directory *ldaptest.Server
 	target    *target
+	bin       *programs
 	nats      *servers
 	services  []*svc
 	admin     string // configuration file of the command line
@@ -94,7 +95,7 @@ connections:
       url: "%s"
       %s
       auth: {bearer: {token: "${env:SCIM_TOKEN}"}}
-      rate: {requests_per_second: 0}
+      rate: {requests_per_second: 100}
       overrides: {member_remove_vouched: true}
     users:
       remove: delete
@@ -110,13 +111,13 @@ telemetry: {metrics_listen: "%s", log: {level: info, format: text}}
 `
 
 // newSite starts everything but the services, and sets NATS up.
-func newSite(t *testing.T, seed uint64) *site {
+func newSite(t *testing.T, bin *programs, seed uint64) *site {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 0))
-	s := &site{t: t, r: r, world: newWorld(rand.New(rand.NewPCG(seed, 1)), people, teams)}
+	s := &site{t: t, r: r, bin: bin, world: newWorld(rand.New(rand.NewPCG(seed, 1)), people, teams)}
 	s.directory = ldaptest.Start(t, ldaptest.Options{LDIF: s.world.ldif(), MemberOf: "overlay"})
 	s.target = newTarget(t, s.world, rand.New(rand.NewPCG(seed, 2)), latency)
-	s.nats = startServers(t)
+	s.nats = startServers(t, bin)
 	dir := t.TempDir()
 	s.admin = s.configure(filepath.Join(dir, "admin.yaml"), s.nats.urls(), "", "")
 	for _, name := range []string{detector, userSync, groupSync} {
@@ -169,7 +170,7 @@ func (s *site) of(name string) (all []*svc) {
 // start runs a process that does not run.
 func (s *site) start(one *svc) {
 	s.t.Helper()
-	one.Process = launch(s.t, one.name, one.log, s.env(), "--config", one.config)
+	one.Process = s.bin.launch(s.t, one.name, one.log, append(s.env(), clockOf(one.log)...), "--config", one.config)
 }
 
 func (s *site) startAll() {
@@ -194,7 +195,7 @@ func (s *site) setup() {
 
 // rollcall runs the command line and returns what it prints.
 func (s *site) rollcall(ctx context.Context, args ...string) ([]byte, error) {
-	dir, err := build()
+	dir, err := s.bin.build() //nolint:contextcheck // it is built once, for all stories
 	if err != nil {
 		return nil, err
 	}
@@ -295,7 +296,7 @@ func (s *site) converge(within time.Duration) time.Duration {
 func (s *site) unharmed() {
 	s.t.Helper()
 	for _, fault := range s.target.faults() {
-		s.t.Errorf("harm: %s", fault)
+		s.t.Errorf("harm: %s", fault.what)
 	}
 	if s.t.Failed() {
 		s.t.FailNow()
@@ -385,7 +386,10 @@ func (s *site) explain() {
 		return
 	}
 	for _, fault := range s.target.faults() {
-		s.t.Logf("harm: %s", fault)
+		s.t.Logf("harm at %s: %s", fault.at.Format(time.StampMilli), fault.what)
+		for _, one := range s.services {
+			s.t.Logf("%s then:\n%s", filepath.Base(one.log), around(one.log, fault.at))
+		}
 	}
 	s.t.Logf("the target, -want +got:\n%s", cmp.Diff(s.world.lines(s.target.present()), s.target.lines()))
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), 10*time.Second)
@@ -401,3 +405,26 @@ func (s *site) explain() {
 		s.t.Logf("the end of %s:\n%s", filepath.Base(one.log), tail(one.log))
 	}
 }
+
+// around are the lines of a service's log from a moment before a time until it.
+func around(file string, at time.Time) string {
+	log, err := os.ReadFile(file)
+	if err != nil {
+		return err.Error()
+	}
+	var lines []string
+	for line := range strings.Lines(string(log)) {
+		found := logTime.FindStringSubmatch(line)
+		if len(found) == 0 {
+			continue
+		}
+		when, err := time.Parse(time.RFC3339, found[1])
+		if err == nil && when.After(at.Add(-before)) && when.Before(at.Add(before/4)) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "")
+}
+
+// before is how long before a harm its cause may stand in a log.
+const before = 2 * time.Second

@@ -30,6 +30,8 @@ var stories = []story{
 	{name: "frozen with calls in flight", selected: true, play: freezeServices},
 	{name: "standby takes over", selected: true, play: takeOver},
 	{name: "slow servers", play: slowServers},
+	{name: "clocks of services jump", play: jumpServices, bin: withClock},
+	{name: "clock of a server jumps", play: jumpServer, bin: withClock},
 	{name: "late writes", play: lateWrites, within: worker.LookAgainAfter + healthy},
 	{name: "two configurations", selected: true, play: twoConfigurations},
 	{name: "blocks truncated on one server", play: damageOne(truncate)},

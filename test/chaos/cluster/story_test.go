@@ -26,6 +26,8 @@ type story struct {
 	// play lets it fail and ends when everything that was broken is whole again. The
 	// load goes on meanwhile.
 	play func(s *site)
+	// bin are the programs that it is played with; nil: usual.
+	bin *programs
 	// within is how long it may take until everything is settled; 0: healthy.
 	within time.Duration
 }
@@ -100,7 +102,7 @@ func nightly(t *testing.T) {
 func (one story) run(t *testing.T, seed uint64) {
 	t.Helper()
 	defer func() { results.add(one.name, t.Failed()) }()
-	s := newSite(t, seed)
+	s := newSite(t, cmp.Or(one.bin, usual), seed)
 	defer s.explain()
 	s.startAll()
 	first := s.converge(2 * time.Minute)

@@ -24,14 +24,19 @@ type target struct {
 	*scimtest.Server
 
 	world   *world
+	weather weather
 	latency atomic.Int64
-	// gate, when set, is asked about each write, and returns when it may go on.
-	gate atomic.Pointer[func(*http.Request)]
 
 	mu     sync.Mutex // one write at a time, so that what it did can be told
 	now    holding
-	harm   []string
+	harm   []harm
 	writes []time.Time
+}
+
+// harm is something that must not be done.
+type harm struct {
+	at   time.Time
+	what string
 }
 
 // holding is what the target holds, by resource id.
@@ -61,8 +66,8 @@ func newTarget(t *testing.T, w *world, r *rand.Rand, latency time.Duration) *tar
 		t.Fatal(err)
 	}
 	t.Cleanup(g.Close)
-	weather := &weather{r: r}
-	g.SetFault(weather.fault)
+	g.weather.r = r
+	g.SetFault(g.weather.fault)
 	return g
 }
 
@@ -74,9 +79,6 @@ func (g *target) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodGet {
 		g.Server.ServeHTTP(w, r)
 		return
-	}
-	if gate := g.gate.Load(); gate != nil {
-		(*gate)(r)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -113,7 +115,7 @@ func text(v any) string {
 // there twice since.
 func (g *target) judge(what string, before, after holding) {
 	blame := func(format string, args ...any) {
-		g.harm = append(g.harm, time.Now().Format(time.TimeOnly)+" "+what+": "+fmt.Sprintf(format, args...))
+		g.harm = append(g.harm, harm{time.Now(), what + ": " + fmt.Sprintf(format, args...)})
 	}
 	for id, u := range before.users {
 		now, there := after.users[id]
@@ -204,8 +206,8 @@ func (g *target) lines() []string {
 	return lines
 }
 
-// faults are what was done that must not be, and the longest pause between two writes.
-func (g *target) faults() []string {
+// faults are what was done that must not be.
+func (g *target) faults() []harm {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return slices.Clone(g.harm)
@@ -234,15 +236,27 @@ var climate = []scimtest.Fault{
 
 // weather chooses the requests that fail.
 type weather struct {
-	mu sync.Mutex
-	r  *rand.Rand
+	mu   sync.Mutex
+	r    *rand.Rand
+	next *scimtest.Fault // of the next request
 }
 
 func (w *weather) fault(scimtest.Request) *scimtest.Fault {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if next := w.next; next != nil {
+		w.next = nil
+		return next
+	}
 	if w.r.IntN(100) >= faultPercent {
 		return nil
 	}
 	return &climate[w.r.IntN(len(climate))]
+}
+
+// throttle lets the target ask for a pause at its next request.
+func (g *target) throttle(d time.Duration) {
+	g.weather.mu.Lock()
+	defer g.weather.mu.Unlock()
+	g.weather.next = &scimtest.Fault{Status: http.StatusTooManyRequests, RetryAfter: d}
 }

@@ -48,9 +48,9 @@ func TestWitnessSeesHarm(t *testing.T) {
 			}
 			g := &target{world: w}
 			g.judge("PATCH", before, test.after)
-			found := slices.ContainsFunc(g.harm, func(line string) bool { return strings.Contains(line, test.want) })
+			found := slices.ContainsFunc(g.harm, func(one harm) bool { return strings.Contains(one.what, test.want) })
 			if test.want == "" && len(g.harm) > 0 || test.want != "" && !found {
-				t.Errorf("the witness says %q, want %q", g.harm, test.want)
+				t.Errorf("the witness says %v, want %q", g.harm, test.want)
 			}
 		})
 	}

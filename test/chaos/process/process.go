@@ -9,14 +9,15 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 )
 
 // Build builds the programs of the packages into a directory, each under the last
-// element of its path.
-func Build(dir, tags string, packages ...string) error {
-	args := append([]string{"build", "-buildvcs=false", "-tags", tags, "-o", dir + string(os.PathSeparator)}, packages...)
+// element of its path. Flags are those of `go build`.
+func Build(dir string, flags []string, packages ...string) error {
+	args := slices.Concat([]string{"build", "-buildvcs=false", "-o", dir + string(os.PathSeparator)}, flags, packages)
 	if out, err := exec.CommandContext(context.Background(), "go", args...).CombinedOutput(); err != nil { //nolint:gosec // packages of this repository
 		return fmt.Errorf("build %v: %w\n%s", packages, err, out)
 	}
