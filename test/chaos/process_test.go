@@ -33,7 +33,7 @@ var build = sync.OnceValues(func() (string, error) {
 	}
 	programs = dir
 	const module = "github.com/rollcall-scim/rollcall/"
-	return dir, process.Build(dir, []string{"-tags", "failpoint"}, module+"services/"+detector, module+"services/"+userSync, module+"services/"+groupSync,
+	return dir, process.Build("", dir, []string{"-tags", "failpoint"}, module+"services/"+detector, module+"services/"+userSync, module+"services/"+groupSync,
 		module+"services/"+allInOne, module+"test/chaos/"+server)
 })
 

@@ -20,7 +20,7 @@ import (
 // before a Go program, such as libfaketime, can do that, because such a program asks the
 // kernel itself. So its standard library is replaced when it is built: time.Now adds
 // what stands in the file that the environment names. The monotonic clock is as it is.
-var withClock = &programs{flags: overlay}
+var withClock = &programs{prepare: overlay}
 
 // clockFile is the variable of the environment that names the file.
 const clockFile = "CHAOS_CLOCK"
@@ -57,20 +57,20 @@ func chaosOffset() (seconds int64) {
 `
 
 // overlay writes the replacement of package time, and returns the flag that uses it.
-func overlay(dir string) ([]string, error) {
+func overlay(dir string) (in string, flags []string, err error) {
 	root, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {
-		return nil, fmt.Errorf("ask for GOROOT: %w", err)
+		return "", nil, fmt.Errorf("ask for GOROOT: %w", err)
 	}
 	original := filepath.Join(strings.TrimSpace(string(root)), "src", "time", "time.go")
 	source, err := os.ReadFile(original)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	const before = "	sec, nsec, mono := runtimeNow()\n"
 	const now = "func Now() Time {\n" + before
 	if !strings.Contains(string(source), now) {
-		return nil, errors.New("time.Now is not written as it was in Go 1.26: change the overlay")
+		return "", nil, errors.New("time.Now is not written as it was in Go 1.26: change the overlay")
 	}
 	changed := filepath.Join(dir, "time.go")
 	added := filepath.Join(dir, "chaos_clock.go")
@@ -79,10 +79,10 @@ func overlay(dir string) ([]string, error) {
 		original: changed, filepath.Join(filepath.Dir(original), "chaos_clock.go"): added,
 	}})
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	file := filepath.Join(dir, "overlay.json")
-	return []string{"-overlay", file}, errors.Join(os.WriteFile(changed, []byte(text), 0o600),
+	return "", []string{"-overlay", file}, errors.Join(os.WriteFile(changed, []byte(text), 0o600),
 		os.WriteFile(added, []byte(clockSource), 0o600), os.WriteFile(file, list, 0o600))
 }
 

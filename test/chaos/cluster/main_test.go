@@ -22,13 +22,14 @@ var (
 	storiesFlag  = flag.String("stories", "selection", "selection, nightly, notyet, or names of stories, separated by commas")
 	durationFlag = flag.Duration("duration", time.Hour, "how long random stories are played")
 	reportFlag   = flag.String("report", "", "file that gets the table of the stories")
+	previousFlag = flag.String("previous", "", "revision of the previous release; empty: the last tag, or where there is none, the tenth commit before")
 	killsFlag    = flag.Int("kills", 50, "leaders that are killed for the figures")
 )
 
 func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()
-	for _, one := range []*programs{usual, withClock} {
+	for _, one := range []*programs{usual, withClock, previous} {
 		one.remove()
 	}
 	if err := results.write(os.Stdout, *reportFlag); err != nil {
@@ -40,8 +41,11 @@ func TestMain(m *testing.M) {
 
 // programs are the binaries, which are built once for all stories that need them.
 type programs struct {
-	// flags are those of `go build`, for which files may be written to dir.
-	flags func(dir string) ([]string, error)
+	// prepare, where there is any, says in which directory they are built (empty: the
+	// present one) and with which flags of `go build`; it may write to dir.
+	prepare func(dir string) (in string, flags []string, err error)
+
+	services bool // only the services are built
 
 	once sync.Once
 	dir  string
@@ -49,7 +53,7 @@ type programs struct {
 }
 
 // usual are the programs as they are.
-var usual = &programs{flags: func(string) ([]string, error) { return nil, nil }}
+var usual = &programs{}
 
 // build returns the directory of the binaries.
 func (p *programs) build() (string, error) {
@@ -57,14 +61,19 @@ func (p *programs) build() (string, error) {
 		if p.dir, p.err = os.MkdirTemp("", "cluster"); p.err != nil {
 			return
 		}
-		flags, err := p.flags(p.dir)
-		if err != nil {
-			p.err = err
-			return
+		var in string
+		var flags []string
+		if p.prepare != nil {
+			if in, flags, p.err = p.prepare(p.dir); p.err != nil {
+				return
+			}
 		}
 		const module = "github.com/rollcall-scim/rollcall/"
-		p.err = process.Build(p.dir, flags, module+"services/"+detector, module+"services/"+userSync, module+"services/"+groupSync,
-			module+"services/rollcall", module+"test/chaos/cluster/natsd")
+		packages := []string{module + "services/" + detector, module + "services/" + userSync, module + "services/" + groupSync}
+		if !p.services {
+			packages = append(packages, module+"services/rollcall", module+"test/chaos/cluster/natsd")
+		}
+		p.err = process.Build(in, p.dir, flags, packages...)
 	})
 	return p.dir, p.err
 }

@@ -67,6 +67,7 @@ type site struct {
 type svc struct {
 	*process.Process
 
+	bin               *programs
 	name, config, log string
 	metrics           string   // address of its metrics
 	servers           []*proxy // to each server
@@ -145,7 +146,7 @@ func (s *site) configure(file, nats, proxy, metrics string) string {
 // of either form.
 func (s *site) newService(base, name string) *svc {
 	s.t.Helper()
-	one := &svc{name: name, log: base + ".log", target: newProxy(s.t, strings.TrimPrefix(strings.TrimSuffix(s.target.URL(), "/scim/v2"), "http://"))}
+	one := &svc{bin: s.bin, name: name, log: base + ".log", target: newProxy(s.t, strings.TrimPrefix(strings.TrimSuffix(s.target.URL(), "/scim/v2"), "http://"))}
 	var urls []string
 	for _, server := range s.nats.all {
 		p := newProxy(s.t, address(server.port))
@@ -170,7 +171,7 @@ func (s *site) of(name string) (all []*svc) {
 // start runs a process that does not run.
 func (s *site) start(one *svc) {
 	s.t.Helper()
-	one.Process = s.bin.launch(s.t, one.name, one.log, append(s.env(), clockOf(one.log)...), "--config", one.config)
+	one.Process = one.bin.launch(s.t, one.name, one.log, append(s.env(), clockOf(one.log)...), "--config", one.config)
 }
 
 func (s *site) startAll() {

@@ -33,6 +33,7 @@ var stories = []story{
 	{name: "clocks of services jump", play: jumpServices, bin: withClock},
 	{name: "clock of a server jumps", play: jumpServer, bin: withClock},
 	{name: "late writes", play: lateWrites, within: worker.LookAgainAfter + healthy},
+	{name: "two versions", play: twoVersions},
 	{name: "two configurations", selected: true, play: twoConfigurations},
 	{name: "blocks truncated on one server", play: damageOne(truncate)},
 	{name: "bits flipped on one server and its disk replaced", play: replaceDamaged(flip)},

@@ -14,11 +14,14 @@ import (
 	"time"
 )
 
-// Build builds the programs of the packages into a directory, each under the last
-// element of its path. Flags are those of `go build`.
-func Build(dir string, flags []string, packages ...string) error {
-	args := slices.Concat([]string{"build", "-buildvcs=false", "-o", dir + string(os.PathSeparator)}, flags, packages)
-	if out, err := exec.CommandContext(context.Background(), "go", args...).CombinedOutput(); err != nil { //nolint:gosec // packages of this repository
+// Build builds the programs of the packages into the directory out, each under the last
+// element of its path. It runs in the directory in; empty: the present one. Flags are
+// those of `go build`.
+func Build(in, out string, flags []string, packages ...string) error {
+	args := slices.Concat([]string{"build", "-buildvcs=false", "-o", out + string(os.PathSeparator)}, flags, packages)
+	cmd := exec.CommandContext(context.Background(), "go", args...) //nolint:gosec // packages of this repository
+	cmd.Dir = in
+	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build %v: %w\n%s", packages, err, out)
 	}
 	return nil
