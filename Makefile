@@ -68,6 +68,11 @@ chaos: ## Let random things fail on a real cluster (CHAOS_DURATION=1h; STORIES=s
 	go test -tags cluster -count=1 -timeout 0 -json ./test/chaos/cluster -report $(CURDIR)/bin/chaos.txt \
 		-stories '$(or $(STORIES),nightly)' -duration $(or $(CHAOS_DURATION),1h) $(if $(SEED),-seed $(SEED)) $(ARGS) | \
 		GOWORK=off go -C scripts/tools run ./testsum -report $(CURDIR)/bin/tests-chaos.txt
+	@cat bin/chaos.txt
+
+.PHONY: model
+model: ## Verify the model of the claim protocol, and that it finds deliberate mistakes
+	scripts/model.sh
 
 .PHONY: test-directories
 test-directories: deps ## Run the tests at Samba and 389 DS, which it installs as root (ARGS=-run=TestName)
@@ -170,4 +175,4 @@ tools: ## Install the pinned tools into the cache
 
 .PHONY: check
 check: ## Everything that CI runs, in order of cost
-	scripts/check.sh fmt-check generate-check sync-check alone build lint test worlds "chaos STORIES=selection" test-directories fuzz bench-once chart "test-k8s ARGS=--if-changed"
+	scripts/check.sh fmt-check generate-check sync-check alone build lint model test worlds "chaos STORIES=selection" test-directories fuzz bench-once chart "test-k8s ARGS=--if-changed"
