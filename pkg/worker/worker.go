@@ -274,6 +274,10 @@ func (w *Worker) handle(ctx context.Context, d *bus.Delivery) error {
 		if applied && !d.Request && !repair {
 			return job.release(ctx) // who applied it may have ended before it told those who wait
 		}
+		if found != nil && w.outrun(job) { // what came is old, what it asks for is not
+			found, atLeast = nil, 0
+			continue
+		}
 		job.repair, job.asked = repair, asked
 		job.resumed = d.Attempt > 1 || applied || job.Abandoned()
 		if d.Attempt == 1 && (!d.Request || d.Reason() == reasonRetry) {
@@ -437,6 +441,13 @@ func (w *Worker) current(ctx context.Context, sign bool) error {
 func (w *Worker) applied(j *Job) bool {
 	l := j.Record.Link
 	return l.GetEpoch() == w.epoch && l.GetSequence() >= j.Sequence && l.GetConfigurationHash() == w.cfg.Hash && l.GetClaim() == nil
+}
+
+// outrun says whether the link shows that a newer change than the job's was applied. A
+// delivery may be that old: the server had replaced it while it waited here.
+func (w *Worker) outrun(j *Job) bool {
+	l := j.Record.Link
+	return l.GetEpoch() == w.epoch && l.GetSequence() > j.Sequence
 }
 
 func detectedAt(s *bus.Stored) time.Time {
