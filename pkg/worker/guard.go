@@ -59,7 +59,7 @@ func (h *heldError) Error() string { return "held: " + h.reason }
 
 // permit asks whether this job may carry a removal out. nil says that it may; what the
 // guard let pass once is not counted again when the job is repeated. Any other error
-// says what to wait for, for an approval among others.
+// says what to wait for, for an approval among others. A newer change is judged anew.
 //
 //  1. what was approved in the source passes
 //  2. the guard judges it
@@ -72,11 +72,12 @@ func (j *Job) permit(ctx context.Context, r removal) error {
 	j.judged = append(j.judged, r.class)
 	of, key := r.of(g.cfg.Kind), r.creditKey(g.cfg.Kind)
 	credit := int(j.Record.Link.GetGuardCredits()[key])
-	if of != "" && (r.count <= credit || j.approved) { // 1
+	passed := r.count <= credit && j.Record.Link.GetGuardSequences()[key] == j.Sequence
+	if of != "" && (passed || j.approved) { // 1
 		return nil
 	}
 	v, err := g.judge(ctx, j, r) // 2
-	if err == nil && !v.decided() && of != "" && !j.trial {
+	if err == nil && !v.decided() && of != "" && !j.trial && r.count > credit {
 		v.reason, err = g.reserve(ctx, of, r.count-credit) // 3
 	}
 	if err == nil && v.reason != "" {
@@ -132,6 +133,10 @@ func (j *Job) credit(ctx context.Context, key string, count int) error {
 	if link.GuardCredits == nil {
 		link.GuardCredits = map[string]uint32{}
 	}
+	if link.GuardSequences == nil {
+		link.GuardSequences = map[string]uint64{}
+	}
+	link.GuardSequences[key] = j.Sequence
 	link.GuardCredits[key] = uint32(count) //nolint:gosec // a number of members
 	if !j.claimed() {
 		return nil

@@ -160,7 +160,7 @@ func (j *Job) Progress(ctx context.Context, writes ...bus.Write) ([]uint64, erro
 // is written when the link says so already.
 func (j *Job) Done(ctx context.Context, writes ...bus.Write) error {
 	l := j.Record.Link
-	l.Claim, l.Problem, l.Attempts, l.GuardCredits, l.Planned, l.Adopting, l.RepairWanted = nil, nil, 0, nil, nil, false, false
+	l.Claim, l.Problem, l.Attempts, l.GuardCredits, l.GuardSequences, l.Planned, l.Adopting, l.RepairWanted = nil, nil, 0, nil, nil, nil, false, false
 	if j.second {
 		l.LookAgainAt = nil
 	}

@@ -58,6 +58,33 @@ func leave(b *workertest.Bench, n int) {
 	}
 }
 
+// What the guard let pass for one change does not let a later one pass: with the later
+// one many more leave, and what is pending is held as a whole.
+func TestRemovalOfALaterChangeIsJudgedAnew(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	stop := b.Start(usersync.Run)
+	people(b, 20)
+	b.Target.SetFault(func(r scimtest.Request) *scimtest.Fault {
+		if r.Method == http.MethodPatch {
+			return &scimtest.Fault{Status: http.StatusInternalServerError}
+		}
+		return nil
+	})
+	b.Publish(workertest.Gone(user, 0))
+	b.Until(user, 0, retrying)
+	stop()
+	b.Target.SetFault(nil)
+	leave(b, 10)
+	b.Start(usersync.Run)
+	for n := range 10 {
+		b.Until(user, n, workertest.Waiting)
+	}
+	if n := active(b); n != 20 {
+		t.Errorf("%d users are active, want 20", n)
+	}
+}
+
 func TestMoreRemovalsThanTheWindowAllowsAreHeld(t *testing.T) {
 	t.Parallel()
 	b := workertest.New(t, "remove: disable", scimtest.Options{})

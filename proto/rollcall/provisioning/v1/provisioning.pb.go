@@ -590,6 +590,9 @@ type Link struct {
 	// Removals that the guard has let pass and that are not confirmed yet, by what
 	// it counts: a repeated attempt is not counted twice.
 	GuardCredits map[string]uint32 `protobuf:"bytes,19,rep,name=guard_credits,json=guardCredits,proto3" json:"guard_credits,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// The sequences of the changes for which the guard let them pass. For a newer change
+	// they are not counted again, and judged anew.
+	GuardSequences map[string]uint64 `protobuf:"bytes,34,rep,name=guard_sequences,json=guardSequences,proto3" json:"guard_sequences,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// When a disabled resource whose entry is gone or out of scope is deleted;
 	// unset where it stays.
 	DeleteAt *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=delete_at,json=deleteAt,proto3" json:"delete_at,omitempty"`
@@ -763,6 +766,13 @@ func (x *Link) GetForeignValues() []string {
 func (x *Link) GetGuardCredits() map[string]uint32 {
 	if x != nil {
 		return x.GuardCredits
+	}
+	return nil
+}
+
+func (x *Link) GetGuardSequences() map[string]uint64 {
+	if x != nil {
+		return x.GuardSequences
 	}
 	return nil
 }
@@ -2115,7 +2125,7 @@ var File_rollcall_provisioning_v1_provisioning_proto protoreflect.FileDescriptor
 
 const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\n" +
-	"+rollcall/provisioning/v1/provisioning.proto\x12\x18rollcall.provisioning.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%rollcall/directory/v1/directory.proto\"\xd3\v\n" +
+	"+rollcall/provisioning/v1/provisioning.proto\x12\x18rollcall.provisioning.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%rollcall/directory/v1/directory.proto\"\xf3\f\n" +
 	"\x04Link\x129\n" +
 	"\x05state\x18\x01 \x01(\x0e2#.rollcall.provisioning.v1.LinkStateR\x05state\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12\x1a\n" +
@@ -2137,7 +2147,8 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\x14members_without_link\x18\r \x01(\x04R\x12membersWithoutLink\x12#\n" +
 	"\rmember_chunks\x18\x0e \x01(\rR\fmemberChunks\x12%\n" +
 	"\x0eforeign_values\x18\x0f \x03(\tR\rforeignValues\x12U\n" +
-	"\rguard_credits\x18\x13 \x03(\v20.rollcall.provisioning.v1.Link.GuardCreditsEntryR\fguardCredits\x127\n" +
+	"\rguard_credits\x18\x13 \x03(\v20.rollcall.provisioning.v1.Link.GuardCreditsEntryR\fguardCredits\x12[\n" +
+	"\x0fguard_sequences\x18\" \x03(\v22.rollcall.provisioning.v1.Link.GuardSequencesEntryR\x0eguardSequences\x127\n" +
 	"\tdelete_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\bdeleteAt\x12)\n" +
 	"\x10unwanted_members\x18\x12 \x01(\rR\x0funwantedMembers\x12P\n" +
 	"\x0frefused_members\x18\x14 \x03(\v2'.rollcall.provisioning.v1.RefusedMemberR\x0erefusedMembers\x12@\n" +
@@ -2155,7 +2166,10 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\x1a?\n" +
 	"\x11GuardCreditsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01J\x04\b\x10\x10\x11R\fguard_credit\"r\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\x1aA\n" +
+	"\x13GuardSequencesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01J\x04\b\x10\x10\x11R\fguard_credit\"r\n" +
 	"\aPlanned\x12\x1f\n" +
 	"\vresource_id\x18\x01 \x01(\tR\n" +
 	"resourceId\x12\x16\n" +
@@ -2334,7 +2348,7 @@ func file_rollcall_provisioning_v1_provisioning_proto_rawDescGZIP() []byte {
 }
 
 var file_rollcall_provisioning_v1_provisioning_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_rollcall_provisioning_v1_provisioning_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_rollcall_provisioning_v1_provisioning_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_rollcall_provisioning_v1_provisioning_proto_goTypes = []any{
 	(LinkState)(0),                // 0: rollcall.provisioning.v1.LinkState
 	(Origin)(0),                   // 1: rollcall.provisioning.v1.Origin
@@ -2364,9 +2378,10 @@ var file_rollcall_provisioning_v1_provisioning_proto_goTypes = []any{
 	(*Canary)(nil),                // 25: rollcall.provisioning.v1.Canary
 	nil,                           // 26: rollcall.provisioning.v1.Link.AttributesEntry
 	nil,                           // 27: rollcall.provisioning.v1.Link.GuardCreditsEntry
-	nil,                           // 28: rollcall.provisioning.v1.WindowSlot.CountsEntry
-	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
-	(v1.Kind)(0),                  // 30: rollcall.directory.v1.Kind
+	nil,                           // 28: rollcall.provisioning.v1.Link.GuardSequencesEntry
+	nil,                           // 29: rollcall.provisioning.v1.WindowSlot.CountsEntry
+	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
+	(v1.Kind)(0),                  // 31: rollcall.directory.v1.Kind
 }
 var file_rollcall_provisioning_v1_provisioning_proto_depIdxs = []int32{
 	0,  // 0: rollcall.provisioning.v1.Link.state:type_name -> rollcall.provisioning.v1.LinkState
@@ -2374,42 +2389,43 @@ var file_rollcall_provisioning_v1_provisioning_proto_depIdxs = []int32{
 	13, // 2: rollcall.provisioning.v1.Link.claim:type_name -> rollcall.provisioning.v1.Claim
 	26, // 3: rollcall.provisioning.v1.Link.attributes:type_name -> rollcall.provisioning.v1.Link.AttributesEntry
 	14, // 4: rollcall.provisioning.v1.Link.problem:type_name -> rollcall.provisioning.v1.Problem
-	29, // 5: rollcall.provisioning.v1.Link.applied_at:type_name -> google.protobuf.Timestamp
+	30, // 5: rollcall.provisioning.v1.Link.applied_at:type_name -> google.protobuf.Timestamp
 	27, // 6: rollcall.provisioning.v1.Link.guard_credits:type_name -> rollcall.provisioning.v1.Link.GuardCreditsEntry
-	29, // 7: rollcall.provisioning.v1.Link.delete_at:type_name -> google.protobuf.Timestamp
-	12, // 8: rollcall.provisioning.v1.Link.refused_members:type_name -> rollcall.provisioning.v1.RefusedMember
-	15, // 9: rollcall.provisioning.v1.Link.references:type_name -> rollcall.provisioning.v1.Member
-	29, // 10: rollcall.provisioning.v1.Link.look_again_at:type_name -> google.protobuf.Timestamp
-	10, // 11: rollcall.provisioning.v1.Link.planned:type_name -> rollcall.provisioning.v1.Planned
-	11, // 12: rollcall.provisioning.v1.Link.unapplied:type_name -> rollcall.provisioning.v1.UnappliedAttribute
-	29, // 13: rollcall.provisioning.v1.UnappliedAttribute.since:type_name -> google.protobuf.Timestamp
-	29, // 14: rollcall.provisioning.v1.RefusedMember.since:type_name -> google.protobuf.Timestamp
-	29, // 15: rollcall.provisioning.v1.RefusedMember.retry_at:type_name -> google.protobuf.Timestamp
-	2,  // 16: rollcall.provisioning.v1.Claim.intent:type_name -> rollcall.provisioning.v1.Intent
-	29, // 17: rollcall.provisioning.v1.Claim.since:type_name -> google.protobuf.Timestamp
-	3,  // 18: rollcall.provisioning.v1.Problem.kind:type_name -> rollcall.provisioning.v1.ProblemKind
-	29, // 19: rollcall.provisioning.v1.Problem.first_at:type_name -> google.protobuf.Timestamp
-	29, // 20: rollcall.provisioning.v1.Problem.last_at:type_name -> google.protobuf.Timestamp
-	15, // 21: rollcall.provisioning.v1.AppliedMembers.members:type_name -> rollcall.provisioning.v1.Member
-	30, // 22: rollcall.provisioning.v1.Ownership.kind:type_name -> rollcall.directory.v1.Kind
-	29, // 23: rollcall.provisioning.v1.Outcome.at:type_name -> google.protobuf.Timestamp
-	30, // 24: rollcall.provisioning.v1.Outcome.kind:type_name -> rollcall.directory.v1.Kind
-	4,  // 25: rollcall.provisioning.v1.Outcome.action:type_name -> rollcall.provisioning.v1.Action
-	5,  // 26: rollcall.provisioning.v1.Outcome.result:type_name -> rollcall.provisioning.v1.Result
-	14, // 27: rollcall.provisioning.v1.Outcome.problem:type_name -> rollcall.provisioning.v1.Problem
-	29, // 28: rollcall.provisioning.v1.Held.since:type_name -> google.protobuf.Timestamp
-	6,  // 29: rollcall.provisioning.v1.Held.mark:type_name -> rollcall.provisioning.v1.Mark
-	23, // 30: rollcall.provisioning.v1.Window.slots:type_name -> rollcall.provisioning.v1.WindowSlot
-	28, // 31: rollcall.provisioning.v1.WindowSlot.counts:type_name -> rollcall.provisioning.v1.WindowSlot.CountsEntry
-	7,  // 32: rollcall.provisioning.v1.Pause.reason:type_name -> rollcall.provisioning.v1.PauseReason
-	29, // 33: rollcall.provisioning.v1.Pause.since:type_name -> google.protobuf.Timestamp
-	8,  // 34: rollcall.provisioning.v1.Canary.state:type_name -> rollcall.provisioning.v1.CanaryState
-	29, // 35: rollcall.provisioning.v1.Canary.at:type_name -> google.protobuf.Timestamp
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	28, // 7: rollcall.provisioning.v1.Link.guard_sequences:type_name -> rollcall.provisioning.v1.Link.GuardSequencesEntry
+	30, // 8: rollcall.provisioning.v1.Link.delete_at:type_name -> google.protobuf.Timestamp
+	12, // 9: rollcall.provisioning.v1.Link.refused_members:type_name -> rollcall.provisioning.v1.RefusedMember
+	15, // 10: rollcall.provisioning.v1.Link.references:type_name -> rollcall.provisioning.v1.Member
+	30, // 11: rollcall.provisioning.v1.Link.look_again_at:type_name -> google.protobuf.Timestamp
+	10, // 12: rollcall.provisioning.v1.Link.planned:type_name -> rollcall.provisioning.v1.Planned
+	11, // 13: rollcall.provisioning.v1.Link.unapplied:type_name -> rollcall.provisioning.v1.UnappliedAttribute
+	30, // 14: rollcall.provisioning.v1.UnappliedAttribute.since:type_name -> google.protobuf.Timestamp
+	30, // 15: rollcall.provisioning.v1.RefusedMember.since:type_name -> google.protobuf.Timestamp
+	30, // 16: rollcall.provisioning.v1.RefusedMember.retry_at:type_name -> google.protobuf.Timestamp
+	2,  // 17: rollcall.provisioning.v1.Claim.intent:type_name -> rollcall.provisioning.v1.Intent
+	30, // 18: rollcall.provisioning.v1.Claim.since:type_name -> google.protobuf.Timestamp
+	3,  // 19: rollcall.provisioning.v1.Problem.kind:type_name -> rollcall.provisioning.v1.ProblemKind
+	30, // 20: rollcall.provisioning.v1.Problem.first_at:type_name -> google.protobuf.Timestamp
+	30, // 21: rollcall.provisioning.v1.Problem.last_at:type_name -> google.protobuf.Timestamp
+	15, // 22: rollcall.provisioning.v1.AppliedMembers.members:type_name -> rollcall.provisioning.v1.Member
+	31, // 23: rollcall.provisioning.v1.Ownership.kind:type_name -> rollcall.directory.v1.Kind
+	30, // 24: rollcall.provisioning.v1.Outcome.at:type_name -> google.protobuf.Timestamp
+	31, // 25: rollcall.provisioning.v1.Outcome.kind:type_name -> rollcall.directory.v1.Kind
+	4,  // 26: rollcall.provisioning.v1.Outcome.action:type_name -> rollcall.provisioning.v1.Action
+	5,  // 27: rollcall.provisioning.v1.Outcome.result:type_name -> rollcall.provisioning.v1.Result
+	14, // 28: rollcall.provisioning.v1.Outcome.problem:type_name -> rollcall.provisioning.v1.Problem
+	30, // 29: rollcall.provisioning.v1.Held.since:type_name -> google.protobuf.Timestamp
+	6,  // 30: rollcall.provisioning.v1.Held.mark:type_name -> rollcall.provisioning.v1.Mark
+	23, // 31: rollcall.provisioning.v1.Window.slots:type_name -> rollcall.provisioning.v1.WindowSlot
+	29, // 32: rollcall.provisioning.v1.WindowSlot.counts:type_name -> rollcall.provisioning.v1.WindowSlot.CountsEntry
+	7,  // 33: rollcall.provisioning.v1.Pause.reason:type_name -> rollcall.provisioning.v1.PauseReason
+	30, // 34: rollcall.provisioning.v1.Pause.since:type_name -> google.protobuf.Timestamp
+	8,  // 35: rollcall.provisioning.v1.Canary.state:type_name -> rollcall.provisioning.v1.CanaryState
+	30, // 36: rollcall.provisioning.v1.Canary.at:type_name -> google.protobuf.Timestamp
+	37, // [37:37] is the sub-list for method output_type
+	37, // [37:37] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_rollcall_provisioning_v1_provisioning_proto_init() }
@@ -2423,7 +2439,7 @@ func file_rollcall_provisioning_v1_provisioning_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rollcall_provisioning_v1_provisioning_proto_rawDesc), len(file_rollcall_provisioning_v1_provisioning_proto_rawDesc)),
 			NumEnums:      9,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
