@@ -151,6 +151,11 @@ func (s *Store) Abandoned(l *provisioningv1.Link) bool {
 	return c.GetSince() != nil && c.GetOwner() != s.owner
 }
 
+// Claimed says whether a link bears this worker's own claim.
+func (s *Store) Claimed(l *provisioningv1.Link) bool {
+	return l.GetClaim() != nil && l.GetClaim().GetOwner() == s.owner
+}
+
 // sightingLife is how long a sighting is kept, in leases: an entry that is not asked for
 // again meanwhile was finished by its worker, and another replica was told.
 const sightingLife = 10

@@ -47,6 +47,7 @@ type Job struct {
 	// LookAgainAfter.
 	second             bool
 	detected, deadline time.Time
+	violated           *violation // the invariant that the job has found broken
 
 	// approved is set when a person approved in the source what the change removes.
 	approved bool
@@ -124,6 +125,9 @@ func (j *Job) commit(ctx context.Context, writes ...bus.Write) ([]uint64, error)
 // Claim makes this worker the one that may write to the target. Nothing may be
 // sent after the deadline that Target sets, which counts from before the claim.
 func (j *Job) Claim(ctx context.Context, intent provisioningv1.Intent, writes ...bus.Write) error {
+	if err := errors.Join(j.checkSequence(ctx), j.checkOwner(ctx)); err != nil {
+		return err
+	}
 	started := time.Now()
 	if err := j.worker.deps.Links.Claim(ctx, j.Record, j.Sequence, intent, writes...); err != nil {
 		return err
@@ -159,6 +163,9 @@ func (j *Job) Progress(ctx context.Context, writes ...bus.Write) ([]uint64, erro
 // Done commits the link as applied, with the other writes, all or none. Nothing
 // is written when the link says so already.
 func (j *Job) Done(ctx context.Context, writes ...bus.Write) error {
+	if err := j.checkSequence(ctx); err != nil {
+		return err
+	}
 	l := j.Record.Link
 	l.Claim, l.Problem, l.Attempts, l.GuardCredits, l.GuardSequences, l.Planned, l.Adopting, l.RepairWanted = nil, nil, 0, nil, nil, nil, false, false
 	if j.second {

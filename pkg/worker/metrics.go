@@ -24,6 +24,7 @@ const (
 	MetricVerdicts   = "rollcall.verdicts"
 	MetricBacklog    = "rollcall.backlog"
 	MetricBacklogAge = "rollcall.backlog.age"
+	MetricViolations = "rollcall.invariant.violations"
 )
 
 // Scope is the instrumentation scope of this package's metrics.
@@ -35,6 +36,7 @@ type metrics struct {
 	outcomes  metric.Int64Counter
 	same      metric.Int64Counter
 	verdicts  metric.Int64Counter
+	broken    metric.Int64Counter
 	backlog   metric.Int64ObservableGauge
 	age       metric.Float64ObservableGauge
 	backlogOf metric.MeasurementOption
@@ -45,7 +47,7 @@ func newMetrics(cfg Config) (*metrics, error) {
 	m := &metrics{base: []attribute.KeyValue{
 		attribute.String("rollcall.connection", cfg.Connection), attribute.String("rollcall.kind", cfg.Kind.Token()),
 	}}
-	var errs [6]error
+	var errs [7]error
 	m.age, errs[5] = meter.Float64ObservableGauge(MetricBacklogAge, metric.WithUnit("s"),
 		metric.WithDescription("Time that the oldest change has waited that is not applied yet, under this configuration; 0 when all are."))
 	m.latency, errs[0] = meter.Float64Histogram(MetricLatency, metric.WithUnit("s"),
@@ -55,6 +57,8 @@ func newMetrics(cfg Config) (*metrics, error) {
 	m.same, errs[2] = meter.Int64Counter(MetricUnchanged, metric.WithDescription("Changes that needed no call to the target."))
 	m.verdicts, errs[3] = meter.Int64Counter(MetricVerdicts, metric.WithDescription("How deliveries ended: ack, later, park, hold, retry."))
 	m.backlog, errs[4] = meter.Int64ObservableGauge(MetricBacklog, metric.WithDescription("Entries that are not applied yet."))
+	m.broken, errs[6] = meter.Int64Counter(MetricViolations,
+		metric.WithDescription("Entries that were parked because an invariant is broken: sequence, owner, claim, acknowledged."))
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("create metrics: %w", err)
 	}
@@ -62,7 +66,14 @@ func newMetrics(cfg Config) (*metrics, error) {
 	for action := range provisioningv1.Action_name { // so that the first one that is parked is an increase
 		m.outcomes.Add(context.Background(), 0, m.of(provisioningv1.Action(action), provisioningv1.Result_RESULT_PARKED))
 	}
+	for _, invariant := range invariants { // likewise
+		m.broken.Add(context.Background(), 0, m.with(attribute.String("rollcall.invariant", invariant)))
+	}
 	return m, nil
+}
+
+func (m *metrics) violation(ctx context.Context, invariant string) {
+	m.broken.Add(ctx, 1, m.with(attribute.String("rollcall.invariant", invariant)))
 }
 
 // observeBacklog asks the server for the backlog whenever metrics are collected.

@@ -16,10 +16,17 @@ import (
 )
 
 // recorder is a converger that calls no target, and remembers what it was to apply.
-type recorder struct{ sequences []uint64 }
+type recorder struct {
+	sequences []uint64
+	// instead, when set, is done instead of a commit.
+	instead func(ctx context.Context, job *worker.Job) error
+}
 
 func (r *recorder) Converge(ctx context.Context, job *worker.Job) error {
 	r.sequences = append(r.sequences, job.Sequence)
+	if r.instead != nil {
+		return r.instead(ctx, job)
+	}
 	return job.Done(ctx)
 }
 

@@ -83,6 +83,7 @@ type disposition struct {
 // dispose is the one table from errors to verdicts (RFC 7644 section 3.12; what
 // real targets mean by their codes).
 //
+//	a broken invariant        record, terminate
 //	claimed by another worker      look again shortly
 //	Wait                           look again when it said
 //	Block                          record, terminate
@@ -103,6 +104,9 @@ func dispose(err error, attempts uint32) disposition {
 	}
 	if _, ok := errors.AsType[*heldError](err); ok {
 		return disposition{kind: provisioningv1.ProblemKind_PROBLEM_KIND_HELD, verdict: bus.Hold(err)}
+	}
+	if isViolation(err) {
+		return disposition{kind: provisioningv1.ProblemKind_PROBLEM_KIND_PARKED, verdict: bus.Park(err)}
 	}
 	if errors.Is(err, links.ErrClaimed) {
 		return disposition{verdict: bus.Later(claimedDelay, err)}
@@ -141,6 +145,7 @@ func dispose(err error, attempts uint32) disposition {
 
 // conclude records how the job ended and returns the verdict.
 func (w *Worker) conclude(ctx context.Context, j *Job, err error) error {
+	err = j.broken(ctx, err)
 	switch {
 	case err == nil:
 		return errors.Join(w.dissolve(ctx, j), w.report(ctx, j, provisioningv1.Result_RESULT_APPLIED))

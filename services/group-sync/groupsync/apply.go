@@ -64,7 +64,7 @@ func (c *converger) create(ctx context.Context, job *worker.Job, w *wanted) erro
 	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_CREATE); err != nil {
 		return err
 	}
-	call, cancel := job.Target(ctx)
+	call, cancel := job.Write(ctx)
 	created, err := c.target.Create(call, scim.KindGroup, body)
 	cancel()
 	if scim.IsConflict(err) {
@@ -74,7 +74,7 @@ func (c *converger) create(ctx context.Context, job *worker.Job, w *wanted) erro
 	if scim.IsRejected(err) && len(first) > 0 { // one of the members may be at fault: add them one by one
 		first = nil
 		delete(body, "members")
-		call, cancel = job.Target(ctx)
+		call, cancel = job.Write(ctx)
 		created, err = c.target.Create(call, scim.KindGroup, body)
 		cancel()
 	}
@@ -470,7 +470,7 @@ func (c *converger) vanished(ctx context.Context, job *worker.Job) error {
 // delete deletes a group. Where the answer does not show that it was done, it is looked
 // for.
 func (c *converger) delete(ctx context.Context, job *worker.Job, id string) error {
-	call, cancel := job.Target(ctx)
+	call, cancel := job.Write(ctx)
 	defer cancel()
 	err := c.target.Delete(call, scim.KindGroup, id)
 	if !scim.IsUnproven(err) {

@@ -49,7 +49,7 @@ func (s *sending) replace(ctx context.Context, part []step) error {
 		return worker.Block("groups.attributes: " + err.Error())
 	}
 	body["members"] = memberValues(slices.Sorted(maps.Keys(members)))
-	call, cancel := s.job.Target(ctx)
+	call, cancel := s.job.Write(ctx)
 	defer cancel()
 	answer, err := s.c.target.Put(call, scim.KindGroup, s.resource, body)
 	if err == nil {

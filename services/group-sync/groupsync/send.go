@@ -297,7 +297,7 @@ func (s *sending) write(ctx context.Context, part []step) error {
 	if s.due {
 		ops = scim.Operations(s.units, s.cleared)
 	}
-	call, cancel := s.job.Target(ctx)
+	call, cancel := s.job.Write(ctx)
 	defer cancel()
 	answer, err := s.c.target.Patch(call, scim.KindGroup, s.resource, append(ops, operations(part)...))
 	if err == nil {

@@ -89,7 +89,7 @@ func (c *converger) create(ctx context.Context, job *worker.Job, w *wanted) erro
 	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_CREATE); err != nil {
 		return err
 	}
-	call, cancel := job.Target(ctx)
+	call, cancel := job.Write(ctx)
 	created, err := c.target.Create(call, scim.KindUser, body)
 	cancel()
 	if scim.IsConflict(err) {
@@ -263,7 +263,7 @@ func (c *converger) remove(ctx context.Context, job *worker.Job, w *wanted, a pl
 	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_DELETE, taken...); err != nil {
 		return err
 	}
-	call, cancel := job.Target(ctx)
+	call, cancel := job.Write(ctx)
 	err := c.target.Delete(call, scim.KindUser, a.ResourceID)
 	cancel()
 	if scim.IsUnproven(err) && scim.IsNotFound(c.there(ctx, job, a.ResourceID)) {

@@ -136,7 +136,7 @@ func (s *sending) patch(ctx context.Context, units []scim.Unit, cleared []string
 	if len(units)+len(cleared) == 0 {
 		return nil
 	}
-	call, cancel := s.job.Target(ctx)
+	call, cancel := s.job.Write(ctx)
 	answer, err := s.c.target.Patch(call, scim.KindUser, s.a.ResourceID, scim.Operations(units, cleared))
 	cancel()
 	one := len(s.c.profile().Together(units))+len(cleared) == 1
@@ -262,7 +262,7 @@ func (s *sending) replace(ctx context.Context, units []scim.Unit, cleared []stri
 	if err != nil {
 		return worker.Block("users.attributes: " + err.Error())
 	}
-	call, cancel := s.job.Target(ctx)
+	call, cancel := s.job.Write(ctx)
 	answer, err := s.c.target.Put(call, scim.KindUser, s.a.ResourceID, body)
 	cancel()
 	if scim.IsUnproven(err) {
