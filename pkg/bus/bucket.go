@@ -190,11 +190,7 @@ func (b *Bus) Text(ctx context.Context, bucket, key string) (string, error) {
 // the filter; 0 when there is none. The server looks at what was written since. To ask
 // it for the newest would be simpler, but it looks at all keys that match then.
 func (k *Bucket[T, P]) Next(ctx context.Context, filter string, after uint64) (uint64, error) {
-	next, err := k.bus.firstAfter(ctx, k.stream(), k.subject(filter), after)
-	if err != nil || next == nil {
-		return 0, err
-	}
-	return next.Sequence, nil
+	return k.bus.Next(ctx, k.stream(), k.subject(filter), after)
 }
 
 // LastRevision is the revision of the newest write, whatever its key.

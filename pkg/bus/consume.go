@@ -163,8 +163,15 @@ func (b *Bus) firstAfter(ctx context.Context, stream, filter string, after uint6
 }
 
 // Next is the sequence of a stream's first message after another one whose subject
-// matches the filter; 0 when there is none.
+// matches the filter, as the stream's leader has it; 0 when there is none.
 func (b *Bus) Next(ctx context.Context, stream, filter string, after uint64) (uint64, error) {
+	replicated, err := b.replicated(ctx, stream)
+	if err != nil {
+		return 0, err
+	}
+	if replicated {
+		return b.askLeader(ctx, stream, leaderQuestion{Next: filter, Sequence: after + 1})
+	}
 	next, err := b.firstAfter(ctx, stream, filter, after)
 	if err != nil || next == nil {
 		return 0, err

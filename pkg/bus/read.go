@@ -2,10 +2,12 @@ package bus
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -30,11 +32,17 @@ const closeTimeout = time.Second
 // the stream, and then, when asked, what is published afterwards. It returns nil
 // once the stored messages are read, or the error of each, or ctx's error. A
 // reader that loses its connection resumes where it was. What is purged before it was
-// delivered is not waited for.
+// delivered is not waited for. In a cluster the reader may be served by a server that is
+// behind; what the stream's leader had at the start is waited for, and errBehind returned
+// where it does not come.
 func (b *Bus) Read(ctx context.Context, stream string, opts ReadOptions, each func(*Stored) error) error {
 	cfg := jetstream.OrderedConsumerConfig{FilterSubjects: opts.Filters, DeliverPolicy: jetstream.DeliverAllPolicy, HeadersOnly: opts.HeadersOnly}
 	if opts.After > 0 {
 		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, opts.After+1
+	}
+	newest, err := b.newest(ctx, stream, opts.Filters)
+	if err != nil {
+		return err
 	}
 	consumer, err := b.js.OrderedConsumer(ctx, stream, cfg)
 	if err != nil {
@@ -53,19 +61,97 @@ func (b *Bus) Read(ctx context.Context, stream string, opts ReadOptions, each fu
 	if err != nil {
 		return err
 	}
-	if pending == 0 && finish() {
+	last, idle := opts.After, 0
+	if pending == 0 && last >= newest && finish() {
 		return nil
 	}
 	r := &reader{consumer: consumer, caughtUp: func() bool { return caughtUp }}
 	return r.run(ctx, func(s *Stored, pending uint64) (bool, error) {
-		if s == nil { // what is left was purged
-			return finish(), nil
+		if s == nil { // what is left was purged, or this server is behind
+			if newest, err = b.newest(ctx, stream, opts.Filters); err == nil && last < newest {
+				if idle++; idle == behindIdle {
+					err = fmt.Errorf("read %s: %w", stream, errBehind)
+				}
+				return err != nil, err
+			}
+			return err != nil || finish(), err
 		}
+		last = s.Sequence
 		if err := each(s); err != nil {
 			return true, err
 		}
-		return (pending == 0 || caughtUp) && finish(), nil
+		return (pending == 0 && last >= newest || caughtUp) && finish(), nil
 	})
+}
+
+// behindIdle is how often in a row nothing comes from a server that is behind before the
+// reader gives up: another attempt may find another server.
+const behindIdle = 3
+
+var errBehind = errors.New("the server that was asked is behind the others")
+
+// newest is the sequence of the newest message that matches one of the filters, as the
+// stream's leader has it; 0 where there is none, and where the stream has one server.
+func (b *Bus) newest(ctx context.Context, stream string, filters []string) (newest uint64, err error) {
+	replicated, err := b.replicated(ctx, stream)
+	if err != nil || !replicated {
+		return 0, err
+	}
+	for _, filter := range filters {
+		sequence, err := b.askLeader(ctx, stream, leaderQuestion{Last: filter})
+		if err != nil {
+			return 0, err
+		}
+		newest = max(newest, sequence)
+	}
+	return newest, nil
+}
+
+func (b *Bus) replicated(ctx context.Context, stream string) (bool, error) {
+	s, err := b.handle(ctx, stream)
+	if err != nil {
+		return false, err
+	}
+	return s.CachedInfo().Config.Replicas > 1, nil
+}
+
+// leaderQuestion is a request of JetStream's API for one stored message: the last one of
+// a subject, or the first one from a sequence on.
+type leaderQuestion struct {
+	Last     string `json:"last_by_subj,omitempty"`
+	Next     string `json:"next_by_subj,omitempty"`
+	Sequence uint64 `json:"seq,omitempty"`
+}
+
+// askLeader is the sequence of a message as the stream's leader has it, 0 where there is
+// none. Other reads may be answered by any server, also by one that is behind.
+func (b *Bus) askLeader(ctx context.Context, stream string, q leaderQuestion) (uint64, error) {
+	data, err := json.Marshal(q)
+	if err != nil {
+		return 0, fmt.Errorf("encode a question: %w", err)
+	}
+	msg, err := answered(ctx, func(ctx context.Context) (*nats.Msg, error) {
+		return b.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, data)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("ask the leader of %s: %w", stream, err)
+	}
+	var answer struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message struct {
+			Sequence uint64 `json:"seq"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(msg.Data, &answer); err != nil {
+		return 0, fmt.Errorf("decode the answer of the leader of %s: %w", stream, err)
+	}
+	switch {
+	case answer.Error == nil:
+		return answer.Message.Sequence, nil
+	case answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+		return 0, nil
+	}
+	return 0, fmt.Errorf("ask the leader of %s: %w", stream, answer.Error)
 }
 
 // closeReader deletes what the server keeps of a reader; by itself it would do so

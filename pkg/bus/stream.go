@@ -149,13 +149,13 @@ func (b *Bus) ensureStream(ctx context.Context, cfg jetstream.StreamConfig) erro
 
 // Ready reports whether Setup has run against this server.
 func (b *Bus) Ready(ctx context.Context) error {
-	for _, cfg := range b.streams() {
-		_, err := b.js.Stream(ctx, cfg.Name)
+	for _, name := range append(b.StreamNames(), streamUptime) {
+		_, err := b.js.Stream(ctx, name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			return fmt.Errorf("stream %s is missing: %w; run `rollcall setup`", cfg.Name, ErrNotFound)
+			return fmt.Errorf("stream %s is missing: %w; run `rollcall setup`", name, ErrNotFound)
 		}
 		if err != nil {
-			return fmt.Errorf("look up stream %s: %w", cfg.Name, err)
+			return fmt.Errorf("look up stream %s: %w", name, err)
 		}
 	}
 	return nil

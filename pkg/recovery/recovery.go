@@ -100,7 +100,7 @@ type Watch struct {
 
 // Run runs a service on what NATS holds:
 //
-//  1. set the streams up
+//  1. set the streams up where one is missing
 //  2. compare what they hold with what they held, and mark the connections that have to
 //     be compared
 //  3. run the service, and keep the record
@@ -127,7 +127,10 @@ func (w *Watch) run(ctx context.Context, run func(ctx context.Context, w *Watch)
 // begin is repeated until NATS answers.
 func (w *Watch) begin(ctx context.Context) error {
 	for wait := confirmPoll; ; wait = min(2*wait, renewEvery) {
-		err := w.bus.Setup(ctx)
+		err := w.bus.Ready(ctx)
+		if errors.Is(err, bus.ErrNotFound) {
+			err = w.bus.Setup(ctx)
+		}
 		if err == nil {
 			err = w.start(ctx)
 		}

@@ -233,7 +233,7 @@ func trouble(all *status.Status, secondLooks uint64) error {
 		}
 	}
 	for _, one := range all.Connections {
-		if one.FirstRun || one.Refused != "" || one.Paused != nil || len(one.Problems) > 0 || len(one.Warnings) > 0 {
+		if one.FirstRun || one.Recovery != nil || one.Refused != "" || one.Paused != nil || len(one.Problems) > 0 || len(one.Warnings) > 0 {
 			return fmt.Errorf("%w: connection %+v", errNotYet, one)
 		}
 		if n := one.Users.Backlog + one.Groups.Backlog; n > secondLooks {

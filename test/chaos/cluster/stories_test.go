@@ -37,6 +37,17 @@ var stories = []story{
 	{name: "two configurations", selected: true, play: twoConfigurations},
 	{name: "blocks truncated on one server", play: damageOne(truncate)},
 	{name: "bits flipped on one server and its disk replaced", play: replaceDamaged(flip)},
+	{name: "server frozen", play: freezeServer(time.Minute)},
+	{name: "server frozen for long", play: freezeServer(5 * time.Minute)},
+	{name: "server isolated", play: isolateLeader},
+	{name: "route deaf in one direction", play: deafenRoute},
+	{name: "store wiped", play: wipeOne},
+	{name: "stream deleted", selected: true, play: deleteStream},
+	{name: "all stores wiped while stopped", selected: true, play: wipeAllStopped},
+	{name: "all stores wiped while running", play: wipeAllRunning},
+	{name: "old copy restored", selected: true, play: restoreOldCopy},
+	{name: "blocks truncated on all servers", play: damageAll(truncate)},
+	{name: "disk full", play: fillDisk},
 }
 
 // killLeaders kills the leader of each stream in turn, as a power cut does.
