@@ -157,7 +157,8 @@ func (d *Drift) Recover(ctx context.Context) error {
 //  2. compare the target with the links, and ask for the repair of what differs
 //  3. ask for another look at every entry: links and schedules may be missing
 //  4. let removals flow again, through the guard
-//  5. wait until every entry was looked at, and compare once more for `rollcall status`
+//  5. wait until every entry was looked at
+//  6. compare again, until nothing differs: an entry that was being written to was not judged
 func (d *Drift) recover(ctx context.Context) error {
 	w := d.worker
 	m, err := recovery.Marked(ctx, w.deps.Bus, d.connection.Name, w.cfg.Kind)
@@ -169,35 +170,44 @@ func (d *Drift) recover(ctx context.Context) error {
 			pause(ctx, generationPollMax)
 		}
 	}
-	if !m.Compared {
-		r, err := d.compareAndKeep(ctx) // 2
+	for round := 0; ; round++ {
+		r, err := d.compareAndKeep(ctx) // 2, 6
 		if err != nil {
 			return err
+		}
+		args := []any{"reason", m.Reason, "compared", r.Compared, "listed", r.Listed, "counts", r.Counts, "pending", r.Pending}
+		if over := round > 0 && r.Pending == 0 && !r.Drifted(); over || round == maxRounds {
+			d.log.InfoContext(ctx, "every entry was looked at again", args...)
+			return recovery.End(ctx, w.deps.Bus, d.connection.Name, w.cfg.Kind)
 		}
 		repairs, err := d.Repair(ctx, r)
 		if err != nil {
 			return err
 		}
-		requests, err := d.requestAll(ctx) // 3
-		if err != nil {
+		d.log.InfoContext(ctx, "the target was compared, because links may be missing or old", append(args, "repair_requested", repairs)...)
+		if round == 0 && !m.Compared {
+			if err := d.compared(ctx, m); err != nil { // 3, 4
+				return err
+			}
+		}
+		if err := d.settled(ctx); err != nil { // 5
 			return err
 		}
-		d.log.InfoContext(ctx, "the target was compared, because links may be missing or old",
-			"reason", m.Reason, "compared", r.Compared, "listed", r.Listed, "counts", r.Counts, "repair_requested", repairs, "looked_at_again", requests)
-		m.Compared = true
-		if err := recovery.Put(ctx, w.deps.Bus, d.connection.Name, w.cfg.Kind, *m); err != nil { // 4
-			return err
-		}
 	}
-	if err := d.settled(ctx); err != nil { // 5
+}
+
+// maxRounds is how often a recovery compares again. What differs after that is shown by
+// `rollcall status`: the target refuses it, or a person has to approve it.
+const maxRounds = 4
+
+// compared asks for another look at every entry and says that the comparison is over.
+func (d *Drift) compared(ctx context.Context, m *recovery.Mark) error {
+	w := d.worker
+	if err := d.requestAll(ctx); err != nil {
 		return err
 	}
-	r, err := d.compareAndKeep(ctx)
-	if err != nil {
-		return err
-	}
-	d.log.InfoContext(ctx, "every entry was looked at again", "reason", m.Reason, "compared", r.Compared, "counts", r.Counts)
-	return recovery.End(ctx, w.deps.Bus, d.connection.Name, w.cfg.Kind)
+	m.Compared = true
+	return recovery.Put(ctx, w.deps.Bus, d.connection.Name, w.cfg.Kind, *m)
 }
 
 func (d *Drift) compareAndKeep(ctx context.Context) (*DriftReport, error) {
@@ -221,25 +231,24 @@ func (d *Drift) settled(ctx context.Context) error {
 }
 
 // requestAll asks for another look at every entry of the source.
-func (d *Drift) requestAll(ctx context.Context) (requested int, err error) {
+func (d *Drift) requestAll(ctx context.Context) error {
 	w := d.worker
 	opts := bus.ReadOptions{Filters: []string{directoryv1.EntryFilter(w.cfg.Kind, w.cfg.Source)}, HeadersOnly: true}
 	var ids [][]byte
-	err = w.deps.Bus.Read(ctx, w.cfg.Kind.Stream(), opts, func(s *bus.Stored) error {
+	err := w.deps.Bus.Read(ctx, w.cfg.Kind.Stream(), opts, func(s *bus.Stored) error {
 		_, id, err := (&bus.Delivery{Stored: *s}).Entry()
 		ids = append(ids, id)
 		return err
 	})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	for _, id := range ids {
 		if err := w.deps.Bus.Request(ctx, w.cfg.Kind, d.connection.Name, id, reasonAll); err != nil {
-			return requested, fmt.Errorf("ask for another look at %x: %w", id, err)
+			return fmt.Errorf("ask for another look at %x: %w", id, err)
 		}
-		requested++
 	}
-	return requested, nil
+	return nil
 }
 
 // waiting is how many entries of the kind are still to be looked at.
