@@ -146,8 +146,13 @@ func (b *Bus) wrote(ctx context.Context, subject string, err error) {
 	if !b.refusals.note(stream, b.spaceHint(), full, err) || !full && !b.answersReads(ctx, stream) {
 		return
 	}
-	if e := b.refusals.say(stream); e != nil {
-		b.log.ErrorContext(ctx, "NATS refuses writes: "+e.Cause, "stream", stream, "error", err, "hint", e.Hint)
+	e := b.refusals.say(stream)
+	switch {
+	case e == nil:
+	case e.Cause == causeSpace:
+		b.log.ErrorContext(ctx, "NATS refuses writes: no space", "stream", stream, "error", err, "hint", e.Hint)
+	default:
+		b.log.ErrorContext(ctx, "NATS refuses writes: no space, or damaged files", "stream", stream, "error", err, "hint", e.Hint)
 	}
 }
 

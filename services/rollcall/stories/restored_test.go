@@ -1,6 +1,7 @@
 package stories
 
 import (
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -96,7 +97,7 @@ func TestOlderCopyIsRepaired(t *testing.T) {
 		t.Errorf("members %v", got)
 	}
 	for _, r := range b.Target.Writes() {
-		if r.Method != "PATCH" || strings.Contains(r.Body, "remove") {
+		if r.Method != http.MethodPatch || strings.Contains(r.Body, "remove") {
 			t.Errorf("%s %s %s", r.Method, r.Path, r.Body)
 		}
 	}
