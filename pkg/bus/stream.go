@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 
@@ -27,7 +28,21 @@ func (b *Bus) Setup(ctx context.Context) error {
 			return err
 		}
 	}
-	return b.ensureStream(ctx, jetstream.StreamConfig{
+	if offered, err := b.ensureUptime(ctx); err != nil || offered {
+		return err
+	}
+	b.log.InfoContext(ctx, "NATS keeps no stream in memory; that all its servers were restarted is not noticed, but for the time that it takes")
+	return nil
+}
+
+const (
+	streamUptime  = "UPTIME"
+	subjectUptime = "uptime"
+)
+
+// ensureUptime makes the stream in memory. A server may offer no memory.
+func (b *Bus) ensureUptime(ctx context.Context) (offered bool, err error) {
+	err = b.ensureStream(ctx, jetstream.StreamConfig{
 		Name:        streamUptime,
 		Description: "One message in memory, which is lost when every server was restarted.",
 		Subjects:    []string{subjectUptime},
@@ -36,23 +51,40 @@ func (b *Bus) Setup(ctx context.Context) error {
 
 		MaxMsgsPerSubject: 1,
 	})
+	if _, refused := errors.AsType[*jetstream.APIError](err); refused {
+		return false, nil
+	}
+	return err == nil, err
 }
 
-const (
-	streamUptime  = "UPTIME"
-	subjectUptime = "uptime"
-)
-
 // Uptime identifies the time since which NATS runs without a restart of all its servers
-// at once: it is another one after each.
+// at once: it is another one after each. It is empty where NATS keeps no stream in memory.
 func (b *Bus) Uptime(ctx context.Context) (string, error) {
 	last, err := b.Last(ctx, streamUptime, subjectUptime)
-	if errors.Is(err, ErrNotFound) {
-		_, err = b.Publish(ctx, Message{Subject: subjectUptime, Data: []byte(nuid.Next()), Expect: new(uint64(0))})
-		if err == nil || errors.Is(err, ErrConflict) {
-			last, err = b.Last(ctx, streamUptime, subjectUptime)
+	if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, nats.ErrNoResponders) { // a single server has lost it
+		offered, err := b.ensureUptime(ctx)
+		if err != nil || !offered {
+			return "", err
 		}
+		return b.begin(ctx)
 	}
+	if errors.Is(err, ErrNotFound) {
+		return b.begin(ctx)
+	}
+	if err != nil {
+		return "", err
+	}
+	return string(last.Data), nil
+}
+
+// begin stores the mark of another uptime, unless another process was faster, and returns
+// the one that is stored.
+func (b *Bus) begin(ctx context.Context) (string, error) {
+	_, err := b.Publish(ctx, Message{Subject: subjectUptime, Data: []byte(nuid.Next()), Expect: new(uint64(0))})
+	if err != nil && !errors.Is(err, ErrConflict) {
+		return "", err
+	}
+	last, err := b.Last(ctx, streamUptime, subjectUptime)
 	if err != nil {
 		return "", err
 	}
@@ -149,7 +181,7 @@ func (b *Bus) ensureStream(ctx context.Context, cfg jetstream.StreamConfig) erro
 
 // Ready reports whether Setup has run against this server.
 func (b *Bus) Ready(ctx context.Context) error {
-	for _, name := range append(b.StreamNames(), streamUptime) {
+	for _, name := range b.StreamNames() {
 		_, err := b.js.Stream(ctx, name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			return fmt.Errorf("stream %s is missing: %w; run `rollcall setup`", name, ErrNotFound)

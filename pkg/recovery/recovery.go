@@ -215,7 +215,7 @@ func (w *Watch) interrupted(ctx context.Context, stored storedRecord, uptime str
 
 // restarted says in words that NATS was restarted as a whole; empty where it was not.
 func restarted(before, now string) string {
-	if before == now {
+	if before == now || before == "" || now == "" {
 		return ""
 	}
 	return "every server of NATS was restarted, so it may have been restored from a copy"

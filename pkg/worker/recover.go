@@ -75,6 +75,10 @@ func (j *Job) LinksMayBeMissing(ctx context.Context) (bool, error) {
 	}
 	g := w.guard
 	if g.forecasts {
+		m, err := recovery.Marked(ctx, w.deps.Bus, w.cfg.Connection, w.cfg.Kind)
+		if err != nil || m != nil {
+			return m != nil, err
+		}
 		over, _, err := g.progress(ctx)
 		return err == nil && !over, err
 	}
