@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -283,14 +284,31 @@ func (x *rivalIndex) reach(ctx context.Context, sequence uint64) error {
 			x.completed(seen, sequence)
 			continue
 		}
-		for seen, moved, _ := x.state(); seen < next; seen, moved, _ = x.state() {
-			select {
-			case <-moved:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
+		if err := x.await(ctx, next); err != nil {
+			return err
 		}
 	}
+}
+
+// askAgain is after which time without news the server is asked again what is stored: the
+// message that is waited for may have been purged.
+const askAgain = time.Second
+
+// await waits until the table holds a change, or nothing has come for askAgain.
+func (x *rivalIndex) await(ctx context.Context, sequence uint64) error {
+	for seen, moved, _ := x.state(); seen < sequence; seen, moved, _ = x.state() {
+		timer := time.NewTimer(askAgain)
+		select {
+		case <-moved:
+			timer.Stop()
+		case <-timer.C:
+			return nil
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 func (x *rivalIndex) state() (seen uint64, moved <-chan struct{}, complete uint64) {
