@@ -147,7 +147,7 @@ func (c *converger) adopt(ctx context.Context, job *worker.Job, w *wanted, a pla
 	l.ResourceId, l.Origin = a.ResourceID, provisioningv1.Origin_ORIGIN_ADOPTED
 	c.correct(l, w, resource)
 	l.ForeignValues = c.foreign(w, resource)
-	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_UPDATE, writes...); err != nil {
+	if err := job.Claim(ctx, intentOf(a), writes...); err != nil {
 		return err
 	}
 	if w.listed == a.ResourceID {
@@ -191,7 +191,7 @@ func (c *converger) foreign(w *wanted, r *scim.Resource) []string {
 // update sends the differences in one call. A resource that is gone is looked
 // for, and created again.
 func (c *converger) update(ctx context.Context, job *worker.Job, w *wanted, a plan.Action) error {
-	if err := job.Claim(ctx, provisioningv1.Intent_INTENT_UPDATE); err != nil {
+	if err := job.Claim(ctx, intentOf(a)); err != nil {
 		return err
 	}
 	err := c.send(ctx, job, w, a, nil)
@@ -206,6 +206,15 @@ func (c *converger) update(ctx context.Context, job *worker.Job, w *wanted, a pl
 		return err
 	}
 	return job.Done(ctx)
+}
+
+// intentOf says of an update whether it makes the account inactive: whoever takes over
+// from a worker that died then knows that Rollcall did.
+func intentOf(a plan.Action) provisioningv1.Intent {
+	if a.Active != nil && !*a.Active {
+		return provisioningv1.Intent_INTENT_DISABLE
+	}
+	return provisioningv1.Intent_INTENT_UPDATE
 }
 
 const acceptedDelay = 5 * time.Second

@@ -216,6 +216,29 @@ func TestOnlyOurOwnAreActivated(t *testing.T) {
 	}
 }
 
+// A worker died after it had disabled an account and before it could say so. Rollcall did
+// it, and makes the account active again when its user returns.
+func TestAnAbandonedDisablingIsOurs(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "reactivate: ours", scimtest.Options{})
+	b.Unguarded()
+	stop := b.Start(usersync.Run)
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "", ""))))
+	stop()
+	link := b.Link(user, 1)
+	link.Claim = &provisioningv1.Claim{Sequence: link.GetSequence() + 1, Intent: provisioningv1.Intent_INTENT_DISABLE}
+	b.SetLink(user, 1, link)
+	if err := b.Target.Patch(scim.KindUser, link.GetResourceId(), scim.Operation{Op: "replace", Path: "active", Value: false}); err != nil {
+		t.Fatal(err)
+	}
+	b.Publish(off(workertest.User(1, "ann", "", "")))
+	b.Start(usersync.Run)
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "Chef", ""))))
+	if !isActive(b, "ann") {
+		t.Error("ann was not enabled again")
+	}
+}
+
 // users.disabled: remove deletes who is disabled, creates who returns, and ends there.
 func TestDisabledUsersAreRemovedAndReturn(t *testing.T) {
 	t.Parallel()

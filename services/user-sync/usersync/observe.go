@@ -211,13 +211,14 @@ func (c *converger) reclaim(ctx context.Context, job *worker.Job, w *wanted) (fo
 
 // correct makes the link say what the target really holds. An account that is inactive
 // although its user should be active was not disabled by Rollcall, unless the link says
-// so.
+// so, or that a worker was about to.
 func (c *converger) correct(l *provisioningv1.Link, w *wanted, r *scim.Resource) {
 	switch before := l.GetState(); {
 	case isActive(r):
 		l.State, l.FoundInactive = provisioningv1.LinkState_LINK_STATE_ACTIVE, false
 	case before != provisioningv1.LinkState_LINK_STATE_DISABLED:
-		l.State, l.FoundInactive = provisioningv1.LinkState_LINK_STATE_DISABLED, w.InScope && w.Enabled
+		ours := l.GetClaim().GetIntent() == provisioningv1.Intent_INTENT_DISABLE
+		l.State, l.FoundInactive = provisioningv1.LinkState_LINK_STATE_DISABLED, w.InScope && w.Enabled && !ours
 	}
 	if !w.InScope {
 		return // nothing is wanted to compare with

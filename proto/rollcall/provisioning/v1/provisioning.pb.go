@@ -147,6 +147,8 @@ const (
 	Intent_INTENT_CREATE      Intent = 1
 	Intent_INTENT_UPDATE      Intent = 2
 	Intent_INTENT_DELETE      Intent = 3
+	// An update that makes the account inactive.
+	Intent_INTENT_DISABLE Intent = 4
 )
 
 // Enum value maps for Intent.
@@ -156,12 +158,14 @@ var (
 		1: "INTENT_CREATE",
 		2: "INTENT_UPDATE",
 		3: "INTENT_DELETE",
+		4: "INTENT_DISABLE",
 	}
 	Intent_value = map[string]int32{
 		"INTENT_UNSPECIFIED": 0,
 		"INTENT_CREATE":      1,
 		"INTENT_UPDATE":      2,
 		"INTENT_DELETE":      3,
+		"INTENT_DISABLE":     4,
 	}
 )
 
@@ -2291,12 +2295,13 @@ const file_rollcall_provisioning_v1_provisioning_proto_rawDesc = "" +
 	"\x06Origin\x12\x16\n" +
 	"\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eORIGIN_CREATED\x10\x01\x12\x12\n" +
-	"\x0eORIGIN_ADOPTED\x10\x02*Y\n" +
+	"\x0eORIGIN_ADOPTED\x10\x02*m\n" +
 	"\x06Intent\x12\x16\n" +
 	"\x12INTENT_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rINTENT_CREATE\x10\x01\x12\x11\n" +
 	"\rINTENT_UPDATE\x10\x02\x12\x11\n" +
-	"\rINTENT_DELETE\x10\x03*\x90\x01\n" +
+	"\rINTENT_DELETE\x10\x03\x12\x12\n" +
+	"\x0eINTENT_DISABLE\x10\x04*\x90\x01\n" +
 	"\vProblemKind\x12\x1c\n" +
 	"\x18PROBLEM_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13PROBLEM_KIND_PARKED\x10\x01\x12\x19\n" +
