@@ -20,6 +20,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
@@ -93,9 +94,11 @@ type Watch struct {
 
 	gap, confirm time.Duration
 
-	mu         sync.Mutex
-	known      record
-	reconnects uint64
+	// verified is after how many reconnects the data was last compared.
+	verified atomic.Uint64
+
+	mu    sync.Mutex
+	known record
 }
 
 // Run runs a service on what NATS holds:
@@ -184,7 +187,8 @@ func (w *Watch) start(ctx context.Context) error {
 	if err := write(ctx, w.bus, next, stored.revision); err != nil {
 		return err
 	}
-	w.known, w.reconnects = next, reconnects
+	w.known = next
+	w.verified.Store(reconnects)
 	return nil
 }
 
@@ -307,7 +311,8 @@ func (w *Watch) renewLocked(ctx context.Context) error {
 	case stored.Life != w.known.Life:
 		return fmt.Errorf("%w, as another process has noticed", ErrReplaced)
 	}
-	w.known.Streams, w.reconnects = now, reconnects
+	w.known.Streams = now
+	w.verified.Store(reconnects)
 	if time.Since(stored.at) < renewEvery/2 {
 		return nil // another process has just renewed it
 	}
@@ -321,12 +326,12 @@ func (w *Watch) renewLocked(ctx context.Context) error {
 // the connection was lost; where it cannot tell, or the data was replaced, it is an
 // error.
 func (w *Watch) Unchanged(ctx context.Context) error {
-	if w == nil {
+	if w == nil || w.verified.Load() == w.bus.Reconnects() {
 		return nil
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.reconnects == w.bus.Reconnects() {
+	if w.verified.Load() == w.bus.Reconnects() { // another caller has asked
 		return nil
 	}
 	return w.renewLocked(ctx)
