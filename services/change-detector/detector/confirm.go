@@ -61,11 +61,17 @@ func (s *session) confirm(ctx context.Context, p *pass) error {
 	return s.reread(ctx)
 }
 
-// ask asks twice, by other canaries: one may have been deleted just now.
-func (s *session) ask(ctx context.Context, ids []ID) ([]*ldapsource.Entry, error) {
-	found, err := s.directory.Confirm(ctx, ids, s.canaries())
-	if errors.Is(err, ldapsource.ErrCanary) {
-		return s.directory.Confirm(ctx, ids, s.canaries())
+// asks is how often other canaries are asked for: one may have been deleted just now, and
+// in a mass leave many are.
+const asks = 5
+
+// ask asks until the canaries are visible, by others each time.
+func (s *session) ask(ctx context.Context, ids []ID) (found []*ldapsource.Entry, err error) {
+	for range asks {
+		found, err = s.directory.Confirm(ctx, ids, s.canaries())
+		if !errors.Is(err, ldapsource.ErrCanary) {
+			return found, err
+		}
 	}
 	return found, err
 }

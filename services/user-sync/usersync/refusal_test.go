@@ -192,7 +192,11 @@ func TestCallsOfOneEventAreBounded(t *testing.T) {
 	b.Until(user, 1, func(l *provisioningv1.Link) bool {
 		return l.GetProblem().GetKind() == provisioningv1.ProblemKind_PROBLEM_KIND_BLOCKED
 	})
-	wantCalls(t, b.Target, "GET /Users", "POST /Users", "GET /Users", "POST /Users") // the first one is the listing of a first run
+	want := []string{"POST /Users", "GET /Users", "POST /Users"}
+	if calls(b.Target)[0] == "GET /Users" { // the listing of a first run that is not over yet
+		want = append([]string{"GET /Users"}, want...)
+	}
+	wantCalls(t, b.Target, want...)
 }
 
 func textOf(v any) string {
