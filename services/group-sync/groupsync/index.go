@@ -59,6 +59,8 @@ type index struct {
 	revision  uint64                      // newest link of a user that was seen
 	catching  atomic.Int32                // watches that have not caught up yet
 	ready     chan struct{}
+	// unwanted are the groups that have members on the target whose removal is held.
+	unwanted map[entryID]struct{}
 }
 
 type chunkKey struct {
@@ -84,7 +86,7 @@ func newIndex(c *connection.Connection, process *worker.Process) *index {
 	x := &index{
 		source: c.Source, dryRun: c.DryRun, bus: process.Bus(), links: process.Links(c.Name),
 		requests: process.Requests(directoryv1.Kind_KIND_GROUP, c.Name, "members"), log: process.Log().With("connection", c.Name),
-		resources: map[entryID]string{}, byHash: map[[resourceHash]byte]named{}, disabled: map[entryID]struct{}{}, deleted: map[string]struct{}{}, lost: map[entryID]struct{}{}, chunks: map[chunkKey]held{},
+		resources: map[entryID]string{}, byHash: map[[resourceHash]byte]named{}, disabled: map[entryID]struct{}{}, deleted: map[string]struct{}{}, lost: map[entryID]struct{}{}, unwanted: map[entryID]struct{}{}, chunks: map[chunkKey]held{},
 		holders: map[entryID]map[entryID]int{}, groups: map[entryID]struct{}{}, ready: make(chan struct{}),
 	}
 	x.catching.Store(watches)
@@ -149,8 +151,20 @@ func (x *index) link(kind directoryv1.Kind, id entryID, l *provisioningv1.Link, 
 	} else {
 		delete(x.disabled, id)
 	}
+	if kind == directoryv1.Kind_KIND_GROUP {
+		if l.GetUnwantedMembers() > 0 {
+			x.unwanted[id] = struct{}{}
+		} else {
+			delete(x.unwanted, id)
+		}
+	}
 	if before == after {
 		return
+	}
+	if before != "" { // a member that nobody wanted may be gone with it
+		for group := range x.unwanted {
+			x.requests.Want(group)
+		}
 	}
 	x.unname(before)
 	delete(x.resources, id)
