@@ -51,8 +51,8 @@ system := '/services/rollcall\(/\|$$\)\|/rollcall/test/'
 test: deps ## Run every test, units with the race detector (RUN=TestName, PKG=./pkg/bus/... for some)
 	@mkdir -p bin
 	GOWORK=off go -C scripts/tools test ./...
-	{ go test -race -parallel 4 -shuffle=on -json $(if $(RUN),-run '$(RUN)') $(or $(PKG),$$(go list work | grep -v $(system))); \
-	  $(if $(PKG),:,WORLDS=20 go test -parallel 4 -shuffle=on -json $(if $(RUN),-run '$(RUN)') $$(go list work | grep $(system))); } | \
+	{ result=0; go test -race -parallel 4 -shuffle=on -json $(if $(RUN),-run '$(RUN)') $(or $(PKG),$$(go list work | grep -v $(system))) || result=1; \
+	  $(if $(PKG),:,WORLDS=20 go test -parallel 4 -shuffle=on -json $(if $(RUN),-run '$(RUN)') $$(go list work | grep $(system))) || result=1; exit $$result; } | \
 		GOWORK=off go -C scripts/tools run ./testsum -report $(CURDIR)/bin/tests.txt
 
 .PHONY: worlds

@@ -237,7 +237,7 @@ func scalers(t *testing.T) map[string]string {
 	}
 }
 
-var labels = map[string]bool{"rollcall_connection": true, "rollcall_kind": true, "rollcall_source": true, "rollcall_reason": true, "rollcall_result": true}
+var labels = map[string]bool{"rollcall_part": true, "rollcall_invariant": true, "rollcall_connection": true, "rollcall_kind": true, "rollcall_source": true, "rollcall_reason": true, "rollcall_result": true}
 
 func read(t *testing.T, name string, decode func([]byte, any) error, into any) {
 	t.Helper()
