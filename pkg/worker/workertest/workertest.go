@@ -404,7 +404,7 @@ func Waiting(l *provisioningv1.Link) bool {
 }
 
 const (
-	patience = 30 * time.Second
+	patience = 90 * time.Second
 	poll     = 5 * time.Millisecond
 )
 
