@@ -339,3 +339,12 @@ func (s *Store) Next(ctx context.Context, kind directoryv1.Kind, after uint64) (
 // LastRevision is the revision of the newest write of all; every link that is there
 // has this one or an older one.
 func (s *Store) LastRevision(ctx context.Context) (uint64, error) { return s.links.LastRevision(ctx) }
+
+// Any says whether a connection has links.
+func Any(ctx context.Context, b *bus.Bus, connection string) (bool, error) {
+	_, err := b.Last(ctx, "KV_"+provisioningv1.BucketLinks, "$KV."+provisioningv1.BucketLinks+"."+connection+".>")
+	if errors.Is(err, bus.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}

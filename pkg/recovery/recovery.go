@@ -8,7 +8,7 @@
 // of files can be put back only while every server is stopped. An embedded NATS stops with
 // its service; there the record must not be older than a minute, because a copy carries
 // the record of its own time. What only looks like a restore is treated alike: a
-// comparison harms nobody.
+// comparison does no harm.
 package recovery
 
 import (
@@ -26,6 +26,7 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/failpoint"
+	"github.com/rollcall-scim/rollcall/pkg/links"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
 
@@ -206,12 +207,12 @@ func (w *Watch) interrupted(ctx context.Context, stored storedRecord, uptime str
 		return "", nil
 	}
 	for name := range w.cfg.Connections {
-		_, err := w.bus.Last(ctx, "KV_"+provisioningv1.BucketLinks, "$KV."+provisioningv1.BucketLinks+"."+name+".>")
-		if err == nil {
-			return "NATS holds links, and no record of when they were written", nil
-		}
-		if !errors.Is(err, bus.ErrNotFound) {
+		some, err := links.Any(ctx, w.bus, name)
+		if err != nil {
 			return "", err
+		}
+		if some {
+			return "NATS holds links, and no record of when they were written", nil
 		}
 	}
 	return "", nil

@@ -44,7 +44,7 @@ func rename(ctx context.Context, b *bus.Bus, p Plan) error {
 	if err != nil && !errors.Is(err, bus.ErrNotFound) {
 		return err
 	}
-	if some, err := hasLinks(ctx, b, p.Connection); err != nil {
+	if some, err := links.Any(ctx, b, p.Connection); err != nil {
 		return err
 	} else if some && own.RenamedTo != p.RenamedFrom {
 		return fmt.Errorf("connections.%s.renamed_from: %w: %s has links of its own; leave the key out, or run `rollcall forget %s`",

@@ -165,7 +165,7 @@ func Refused(ctx context.Context, b *bus.Bus, p Plan, current Generation) error 
 	default:
 		return nil
 	}
-	some, err := hasLinks(ctx, b, p.Connection)
+	some, err := links.Any(ctx, b, p.Connection)
 	if err == nil && some && current.Source == p.Source {
 		some, err = hasResources(ctx, b, p.Connection)
 	}
@@ -196,14 +196,6 @@ func hasResources(ctx context.Context, b *bus.Bus, connection string) (bool, err
 		}
 	}
 	return false, nil
-}
-
-func hasLinks(ctx context.Context, b *bus.Bus, connection string) (bool, error) {
-	_, err := b.Last(ctx, "KV_"+provisioningv1.BucketLinks, "$KV."+provisioningv1.BucketLinks+"."+connection+".>")
-	if errors.Is(err, bus.ErrNotFound) {
-		return false, nil
-	}
-	return err == nil, err
 }
 
 func consumers(ctx context.Context, b *bus.Bus, p Plan) error {
