@@ -55,6 +55,7 @@ func (j *Job) Carry(ctx context.Context, d Decision) error {
 		var err error
 		switch {
 		case action.Kind == plan.Look && j.offline:
+			j.forecast = Forecast{Action: action, mayRemove: !d.Desired.Enabled || d.Members != nil}
 			return ErrDryRun
 		case action.Kind == plan.Look:
 			err = ErrLook

@@ -158,6 +158,16 @@ func (g *guardian) firstRun(ctx context.Context, j *Job, r removal) (judgement, 
 	return judgement{}, err
 }
 
+// apart is the part of firstRun that counts for a forecast of what is pending: what a
+// first run or an adoption decides about is not counted with the rest.
+func (g *guardian) apart(ctx context.Context, j *Job, r removal) (judgement, error) {
+	if g.ran.Load() {
+		return g.firstRun(ctx, j, r)
+	}
+	stays, err := g.stays(ctx, j, r)
+	return g.decide(stays), err
+}
+
 func (g *guardian) decide(reason string) judgement {
 	if g.cfg.FirstRunFlows {
 		return judgement{exempt: reason != ""}

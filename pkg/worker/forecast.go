@@ -36,6 +36,9 @@ type Forecast struct {
 	members  Members
 	matching []string
 	removals []judged
+	// mayRemove says of a look that was not made that something may be removed from what
+	// it would find.
+	mayRemove bool
 }
 
 // judged is a removal of a forecast, and what the guard says of it.

@@ -138,7 +138,7 @@ func (w *Worker) forecast(ctx context.Context, linked map[string]*links.Record, 
 		if record == nil {
 			return nil
 		}
-		f, err := w.forecastOf(ctx, s, record)
+		f, err := w.forecastOf(ctx, s, record, true)
 		if err != nil {
 			return nil //nolint:nilerr // what cannot be evaluated is blocked or waits: it removes nothing
 		}
@@ -147,7 +147,9 @@ func (w *Worker) forecast(ctx context.Context, linked map[string]*links.Record, 
 	})
 }
 
-func (w *Worker) forecastOf(ctx context.Context, s *bus.Stored, record *links.Record) (Forecast, error) {
+// forecastOf is what would be done about a stored change, without a call to the target
+// where it is offline.
+func (w *Worker) forecastOf(ctx context.Context, s *bus.Stored, record *links.Record, offline bool) (Forecast, error) {
 	change := &directoryv1.Change{}
 	if err := proto.Unmarshal(s.Data, change); err != nil {
 		return Forecast{}, fmt.Errorf("decode change: %w", err)
@@ -156,14 +158,15 @@ func (w *Worker) forecastOf(ctx context.Context, s *bus.Stored, record *links.Re
 	if err != nil {
 		return Forecast{}, err
 	}
+	record = &links.Record{Kind: record.Kind, ID: record.ID, Link: proto.CloneOf(record.Link)}
 	j := &Job{
-		Change: change, Sequence: s.Sequence, Set: set, Record: record, worker: w, offline: true,
+		Change: change, Sequence: s.Sequence, Set: set, Record: record, worker: w, offline: offline,
 		Outcome: &provisioningv1.Outcome{}, stored: record.Link, wasAt: record.Link.GetSequence(), wasHeld: wasHeld(record.Link),
 	}
 	f, err := Foresee(ctx, w.converger, j)
 	for i := range f.removals {
-		if v, err := w.guard.stays(ctx, j, f.removals[i].removal); err == nil { // what is held already is not held for others
-			f.removals[i].reason = v
+		if v, err := w.guard.apart(ctx, j, f.removals[i].removal); err == nil {
+			f.removals[i].judgement = v
 		}
 	}
 	return f, err

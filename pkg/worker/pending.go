@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/failpoint"
 	"github.com/rollcall-scim/rollcall/pkg/guard"
@@ -120,8 +118,8 @@ func (w *Worker) judgePending(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// judgeBatch is the one replica's part: it evaluates the pending changes of linked
-// entries without a call to the target.
+// judgeBatch is the one replica's part: it evaluates the pending changes. The target is
+// called only for entries without a link from whose resource something may be removed.
 func (w *Worker) judgeBatch(ctx context.Context) error {
 	f, err := w.foreseen(ctx)
 	if err != nil || f == nil {
@@ -142,12 +140,14 @@ func (w *Worker) judgeBatch(ctx context.Context) error {
 			return err
 		}
 		record, err := w.deps.Links.Get(ctx, w.cfg.Kind, subject.ID)
-		if err != nil || !links.HasResource(record.Link) {
+		if err != nil {
 			return err
 		}
 		last = max(last, s.Sequence)
-		record.Link = proto.CloneOf(record.Link)
-		forecast, err := w.forecastOf(ctx, s, record)
+		forecast, err := w.pendingForecast(ctx, s, record)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err != nil {
 			return nil //nolint:nilerr // what cannot be evaluated is blocked or waits: it removes nothing
 		}
@@ -173,4 +173,15 @@ func (w *Worker) judgeBatch(ctx context.Context) error {
 		return fmt.Errorf("encode what is foreseen: %w", err)
 	}
 	return w.deps.Bus.PutText(ctx, provisioningv1.BucketTargets, foresightKey(w.cfg.Connection, w.cfg.Kind), string(data), 0)
+}
+
+// pendingForecast is what would be done about a pending change. An entry without a link may
+// have a resource on the target that is adopted and loses something by that: it is looked
+// for.
+func (w *Worker) pendingForecast(ctx context.Context, s *bus.Stored, record *links.Record) (Forecast, error) {
+	f, err := w.forecastOf(ctx, s, record, true)
+	if err == nil && f.mayRemove {
+		f, err = w.forecastOf(ctx, s, record, false)
+	}
+	return f, err
 }

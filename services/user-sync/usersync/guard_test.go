@@ -151,6 +151,32 @@ func TestPassOverTheLimitIsHeldWhole(t *testing.T) {
 	}
 }
 
+// Accounts that a pass would adopt and disable are counted with those that it disables: no
+// link names them, so that the target is asked.
+func TestPassIsJudgedWithTheAccountsThatItAdopts(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	stop := b.Start(usersync.Run)
+	people(b, 20)
+	stop()
+	for n := range 4 {
+		b.Target.Seed(scim.KindUser, map[string]any{"userName": fmt.Sprintf("u%d", 20+n), "active": true})
+	}
+	leave(b, 3)
+	for n := range 4 {
+		leaver := person(20 + n)
+		leaver.GetUser().Enabled = false
+		b.Publish(leaver)
+	}
+	b.Start(usersync.Run)
+	for _, n := range []int{0, 1, 2, 20, 21, 22, 23} {
+		b.Until(user, n, workertest.Waiting)
+	}
+	if n := active(b); n != 24 {
+		t.Errorf("%d users are active, want 24", n)
+	}
+}
+
 func TestRejectedRemovalIsNotDone(t *testing.T) {
 	t.Parallel()
 	b := workertest.New(t, "remove: delete", scimtest.Options{})
