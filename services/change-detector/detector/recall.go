@@ -36,6 +36,9 @@ func (s *session) recall(ctx context.Context) error {
 	if err := s.recallEdges(ctx, ghosts); err != nil {
 		return fmt.Errorf("read who was a member of groups: %w", err)
 	}
+	if err := s.recallNames(ctx); err != nil {
+		return err
+	}
 	s.recalled = true
 	return nil
 }

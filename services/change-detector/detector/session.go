@@ -51,6 +51,7 @@ type session struct {
 	full      bool                              // this pass follows a full read
 	published int                               // in this pass
 	confirmed map[ID]bool                       // gone, asked for in this pass
+	asked     map[ID]bool                       // left a group, asked for in this pass
 	items     map[held.Key]*provisioningv1.Held // what is held now
 	units     map[unitKey]struct{}              // the same, unit by unit
 	olds      map[held.Key]*old                 // what is published of what is kept
@@ -135,12 +136,14 @@ func (s *session) Complete(p ldapsource.Proof) {
 // Settled is the table of contents of a pass; steps 2 to 9 are repeated while
 // they change something.
 //
-//  1. recall what was published, where a publication failed, and what of it is not
-//     found; read entries again that the server may have changed in silence
+//  1. recall what was published, where a publication failed, what of it is not found, and
+//     how entries were called; read entries again that the server may have changed in
+//     silence
 //  2. compare what may have changed with what was published; publish what takes
 //     nothing away
 //  3. ask the server for entries that seem to be gone
-//  4. read which members groups lose
+//  4. read which members groups lose; ask the server for those that a torn full read may
+//     have lost
 //  5. guard: decide about everything that the pass takes away, by what people said,
 //     the limits and the window; let few flow at once, and gather more
 //  6. keep what does not flow: removals wait, fields get their old values back
@@ -161,7 +164,7 @@ func (s *session) Settled(ctx context.Context) error {
 	if err := s.silent(ctx); err != nil {
 		return err
 	}
-	s.full, s.published, s.confirmed = s.mirror.full, 0, map[ID]bool{}
+	s.full, s.published, s.confirmed, s.asked = s.mirror.full, 0, map[ID]bool{}, map[ID]bool{}
 	flow := func(pub *publication) error { return s.flow(ctx, pub) }
 	if err := settle(s.mirror, &s.derived, s.publisher.memory, flow, func(p *pass) error { return s.round(ctx, p) }); err != nil { // 2, 9
 		s.publisher.drop()
@@ -200,6 +203,9 @@ func (s *session) round(ctx context.Context, p *pass) error {
 		return err
 	}
 	if err := s.findLeft(ctx, p); err != nil { // 4
+		return err
+	}
+	if err := s.askLeft(ctx, p); err != nil {
 		return err
 	}
 	units := p.units()
