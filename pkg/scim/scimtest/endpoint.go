@@ -115,7 +115,7 @@ func (c call) create() (answer, error) {
 	if err := c.server.quirks().checkMembers(attrs); err != nil {
 		return answer{}, err
 	}
-	v, err := c.server.store.create(c.typ.kind, attrs)
+	v, err := c.server.store.create(c.typ.kind, attrs, newID())
 	switch {
 	case err != nil:
 		return answer{}, err

@@ -94,8 +94,8 @@ func nameOf(id string, r *record) string {
 	return s
 }
 
-// Seed stores a resource without a request and gives its id. It panics when the
-// body is not valid, because then the test is wrong.
+// Seed stores a resource without a request and gives its id, which is a new one unless
+// the body has one. It panics when the body is not valid, because then the test is wrong.
 func (s *Server) Seed(kind scim.Kind, body map[string]any) string {
 	full := map[string]any{"schemas": []any{kind.Schema()}}
 	if kind == scim.KindUser && body[scim.SchemaEnterpriseUser] != nil {
@@ -122,7 +122,8 @@ func (s *Server) seed(kind scim.Kind, body map[string]any) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	v, err := s.store.create(kind, attrs)
+	id, _ := body["id"].(string)
+	v, err := s.store.create(kind, attrs, cmp.Or(id, newID()))
 	return v.id, err
 }
 

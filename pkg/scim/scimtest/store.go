@@ -154,7 +154,7 @@ func newID() string {
 }
 
 // create stores a new resource.
-func (st *store) create(kind scim.Kind, attrs map[string]any) (view, error) {
+func (st *store) create(kind scim.Kind, attrs map[string]any, id string) (view, error) {
 	members := takeMembers(attrs)
 	if st.quirks().IgnoreMembersOnCreate {
 		members = nil
@@ -176,7 +176,7 @@ func (st *store) create(kind scim.Kind, attrs map[string]any) (view, error) {
 	}
 	st.seq++
 	now := time.Now().UTC()
-	r := &record{typ: t.typ, id: newID(), seq: st.seq, attrs: attrs, created: now, modified: now}
+	r := &record{typ: t.typ, id: id, seq: st.seq, attrs: attrs, created: now, modified: now}
 	r.groups = newOrdered[*record]()
 	if kind == scim.KindGroup {
 		r.members, r.again = newOrdered[*record](), map[string]int{}
