@@ -70,6 +70,10 @@ chaos: ## Let random things fail on a real cluster (CHAOS_DURATION=1h; STORIES=s
 		GOWORK=off go -C scripts/tools run ./testsum -report $(CURDIR)/bin/tests-chaos.txt
 	@cat bin/chaos.txt
 
+.PHONY: defects
+defects: ## Show that the stories of the cluster still find what they found (DEFECTS='late clock' for some)
+	scripts/defects.sh $(DEFECTS)
+
 .PHONY: model
 model: ## Verify the model of the claim protocol, and that it finds deliberate mistakes
 	scripts/model.sh

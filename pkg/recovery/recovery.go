@@ -25,6 +25,7 @@ import (
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
+	"github.com/rollcall-scim/rollcall/pkg/defect"
 	"github.com/rollcall-scim/rollcall/pkg/failpoint"
 	"github.com/rollcall-scim/rollcall/pkg/links"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
@@ -62,6 +63,9 @@ type extents map[string]bus.Extent
 // broken says in words why a later look does not go on from this one; empty where it
 // does.
 func (e extents) broken(now extents) string {
+	if defect.Back(defect.Deleted) {
+		return ""
+	}
 	for _, name := range slices.Sorted(maps.Keys(e)) {
 		before, after := e[name], now[name]
 		switch {
@@ -220,7 +224,7 @@ func (w *Watch) interrupted(ctx context.Context, stored storedRecord, uptime str
 
 // restarted says in words that NATS was restarted as a whole; empty where it was not.
 func restarted(before, now string) string {
-	if before == now || before == "" || now == "" {
+	if before == now || before == "" || now == "" || defect.Back(defect.Restored) {
 		return ""
 	}
 	return "every server of NATS was restarted, so it may have been restored from a copy"

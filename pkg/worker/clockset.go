@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/rollcall-scim/rollcall/pkg/defect"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
@@ -30,6 +31,9 @@ const (
 // timely is the state of a lane as it has to be understood now, and by how much its times
 // were ahead of any that can be meant.
 func timely(state *provisioningv1.Lane, r scim.Rate, now time.Time) (*provisioningv1.Lane, time.Duration) {
+	if defect.Back(defect.Clock) {
+		return state, 0
+	}
 	var ahead time.Duration
 	if state.GetWritten() > 0 {
 		ahead = time.Unix(0, state.GetWritten()).Sub(now)
@@ -63,5 +67,8 @@ func waitOf(c *provisioningv1.Closure, now time.Time) (wait time.Duration, meant
 		longest = min(longest, until.Sub(time.Unix(0, c.GetWritten())))
 	}
 	wait = until.Sub(now)
+	if defect.Back(defect.Clock) {
+		return wait, true
+	}
 	return min(wait, longest), wait <= longest+clockSlack
 }

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/defect"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 )
 
@@ -32,7 +33,7 @@ const reasonLate = "late"
 // The schedule makes the request; the link holds the time as well, because another
 // request may take the place of that one.
 func (w *Worker) expectLateWrite(ctx context.Context, j *Job) error {
-	if !w.deps.Links.Abandoned(j.Record.Link) {
+	if !w.deps.Links.Abandoned(j.Record.Link) || defect.Back(defect.Late) {
 		return nil
 	}
 	at := time.Now().Add(w.cfg.LookAgain)

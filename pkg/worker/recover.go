@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
+	"github.com/rollcall-scim/rollcall/pkg/defect"
 	"github.com/rollcall-scim/rollcall/pkg/recovery"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
@@ -70,6 +71,9 @@ func (m *Marks) read(ctx context.Context, b *bus.Bus, connection string, log *sl
 // gave them, before anything is created.
 func (j *Job) LinksMayBeMissing(ctx context.Context) (bool, error) {
 	w := j.worker
+	if defect.Back(defect.Duplicates) {
+		return false, nil
+	}
 	if w.deps.Marks.of(w.cfg.Kind).Load() != nil {
 		return true, nil
 	}

@@ -140,8 +140,8 @@ func jumpServer(s *site) {
 }
 
 // jump moves clocks and shows that they moved by what one of them says. The load goes
-// on, the target asks for a pause, and what arrives there says that nothing waits for a
-// clock.
+// on, a worker starts, the target asks for a pause, and what arrives there says that
+// nothing waits for a clock.
 func (s *site) jump(logs []string, says func(context.Context) (time.Time, error)) {
 	s.t.Helper()
 	for _, ahead := range []time.Duration{jump, 0, -jump, 0} {
@@ -155,6 +155,9 @@ func (s *site) jump(logs []string, says func(context.Context) (time.Time, error)
 			}
 			return err
 		})
+		one := s.of(userSync)[s.r.IntN(2)] // it asks what time it is, the other one believes that it knows
+		s.must(one.Stop(stopWithin))
+		s.start(one)
 		s.target.throttle(2 * time.Second)
 		s.during(50)
 		s.flows(15 * time.Second)

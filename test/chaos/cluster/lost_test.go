@@ -127,8 +127,8 @@ func lateWrites(s *site) {
 	for _, one := range victims {
 		one.Kill()
 	}
-	s.during(10)
 	s.relax()
+	s.must(s.happen(s.world.rewrite())) // what is on the way is older than that
 	eventually(s.t.Context(), s.t, 2*time.Minute, "others have done the work", func(context.Context) error {
 		if !s.equal() {
 			return errNotYet

@@ -24,6 +24,7 @@ var (
 	reportFlag   = flag.String("report", "", "file that gets the table of the stories")
 	previousFlag = flag.String("previous", "", "revision of the previous release; empty: the last tag, or where there is none, the tenth commit before")
 	killsFlag    = flag.Int("kills", 50, "leaders that are killed for the figures")
+	usersFlag    = flag.Int("users", 2000, "users of the large directory; it has a group for every twenty of them")
 )
 
 func TestMain(m *testing.M) {
@@ -39,7 +40,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// programs are the binaries, which are built once for all stories that need them.
+// programs are the binaries, which are built once for all stories that need them. Where
+// the environment names a defect, they have it; see pkg/defect.
 type programs struct {
 	// prepare, where there is any, says in which directory they are built (empty: the
 	// present one) and with which flags of `go build`; it may write to dir.
@@ -67,6 +69,9 @@ func (p *programs) build() (string, error) {
 			if in, flags, p.err = p.prepare(p.dir); p.err != nil {
 				return
 			}
+		}
+		if os.Getenv("ROLLCALL_DEFECT") != "" {
+			flags = append(flags, "-tags", "defect")
 		}
 		const module = "github.com/rollcall-scim/rollcall/"
 		packages := []string{module + "services/" + detector, module + "services/" + userSync, module + "services/" + groupSync}

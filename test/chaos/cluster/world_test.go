@@ -188,6 +188,18 @@ func (w *world) renames(people, teams int) string {
 	return b.String()
 }
 
+// rewrite gives everybody another name and another title.
+func (w *world) rewrite() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var b strings.Builder
+	for _, n := range slices.Sorted(maps.Keys(w.people)) {
+		b.WriteString(w.set(n, "title", &w.people[n].title, fmt.Sprintf("Title %d of %d", w.r.IntN(1000), n)))
+		b.WriteString(w.rename(n))
+	}
+	return b.String()
+}
+
 // away disables so many people and takes a member out of each team; back makes it as it
 // was.
 func (w *world) away(people int) (change string, back func() string) {
