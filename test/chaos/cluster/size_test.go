@@ -99,7 +99,7 @@ func (l *large) must(err error) {
 
 func entryID(n int) []byte {
 	id := make([]byte, directoryv1.IDSize)
-	binary.BigEndian.PutUint64(id[8:], uint64(n)) //nolint:gosec // not negative
+	binary.BigEndian.PutUint64(id[8:], uint64(n))
 	return id
 }
 
@@ -155,11 +155,11 @@ func (l *large) user(n int, title string) bus.Message {
 func (l *large) links(n int) []bus.Message {
 	resource := fmt.Sprintf("00000000-0000-4000-8000-%012d", n)
 	link := &provisioningv1.Link{
-		State: provisioningv1.LinkState_LINK_STATE_ACTIVE, ResourceId: resource, Sequence: uint64(n), ConfigurationHash: "0123456789ab", //nolint:gosec // not negative
+		State: provisioningv1.LinkState_LINK_STATE_ACTIVE, ResourceId: resource, Sequence: uint64(n), ConfigurationHash: "0123456789ab",
 		Attributes: map[string][]byte{}, AppliedAt: timestamppb.Now(),
 	}
 	for a := range 8 {
-		link.Attributes["attribute"+strconv.Itoa(a)] = bytes.Repeat([]byte{byte(a)}, 16) //nolint:gosec // small
+		link.Attributes["attribute"+strconv.Itoa(a)] = bytes.Repeat([]byte{byte(a)}, 16)
 	}
 	const bucket = "$KV." + provisioningv1.BucketLinks + "."
 	return []bus.Message{
