@@ -136,8 +136,14 @@ func (l *large) user(n int, title string) bus.Message {
 	uid := fmt.Sprintf("u%07d", n)
 	u := &directoryv1.User{Id: entryID(n), Dn: "uid=" + uid + ",ou=people," + suffix, Enabled: true}
 	for _, a := range [][2]string{
-		{"cn", "Given" + uid + " Family" + uid}, {"givenname", "Given" + uid}, {"mail", uid + "@example.com"}, {"ou", "Department " + strconv.Itoa(n%100)},
-		{"sn", "Family" + uid}, {"telephonenumber", "+41 44 " + uid}, {"title", title}, {"uid", uid},
+		{"cn", "Given" + uid + " Family" + uid},
+		{"givenname", "Given" + uid},
+		{"mail", uid + "@example.com"},
+		{"ou", "Department " + strconv.Itoa(n%100)},
+		{"sn", "Family" + uid},
+		{"telephonenumber", "+41 44 " + uid},
+		{"title", title},
+		{"uid", uid},
 	} {
 		u.Attributes = append(u.Attributes, &directoryv1.Attribute{Name: a[0], Values: [][]byte{[]byte(a[1])}})
 	}
