@@ -25,14 +25,15 @@ type setting struct {
 	target      string // URL
 	concurrency int
 	data        string // nats.data_dir
-	nats        string // URL of a NATS that runs alone; empty: the embedded one
+	nats        string // URLs of a NATS that runs alone; empty: the embedded one
+	servers     int    // of that NATS, each with all streams; one when 0
 	places      int    // workers.concurrency; as many as concurrency when 0
 	rate, burst int    // of the target; 0: no limit
 	overrides   string // more keys of target.overrides, each with a comma before it
 	telemetry   string // more keys of telemetry, each with a comma before it
 }
 
-const configText = `nats: {data_dir: %q, url: %q}
+const configText = `nats: {data_dir: %q, url: %q, replicas: %d}
 sources:
   corp:
     ldap: {urls: [%q], bind_dn: %q, bind_password: "${file:%s}"}
@@ -60,7 +61,7 @@ telemetry: {metrics_listen: "", log: {level: info, format: text}%s}
 func writeConfig(dir string, directory *ldaptest.Server, s setting) (file string, cfg *connection.Config, err error) {
 	password, secret := filepath.Join(dir, "password"), filepath.Join(dir, "token")
 	file = filepath.Join(dir, "rollcall.yaml")
-	text := fmt.Sprintf(configText, s.data, s.nats, directory.URL, directory.ReaderDN, password, s.mode,
+	text := fmt.Sprintf(configText, s.data, s.nats, max(1, s.servers), directory.URL, directory.ReaderDN, password, s.mode,
 		s.target, secret, s.rate, max(1, s.burst), s.overrides, s.concurrency, cmp.Or(s.places, s.concurrency), s.telemetry)
 	for path, content := range map[string]string{password: directory.ReaderPassword, secret: token, file: text} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {

@@ -116,8 +116,8 @@ func parse(args []string, errOut io.Writer) (options, error) {
 
 // stepNames are the steps in their order, and largeSteps those that take a while.
 var (
-	stepNames  = []string{"disk", "first-sync", "latency", "removals", "join", "full-pass", "crowd", "telemetry", "calls", "replicas", "limits", "huge-group"}
-	largeSteps = []string{"removals", "full-pass", "crowd", "telemetry", "replicas", "limits", "huge-group"}
+	stepNames  = []string{"disk", "first-sync", "latency", "removals", "join", "full-pass", "crowd", "telemetry", "calls", "replicas", "nats-replicas", "limits", "huge-group"}
+	largeSteps = []string{"removals", "full-pass", "crowd", "telemetry", "replicas", "nats-replicas", "limits", "huge-group"}
 )
 
 // skips says whether a step is left out.
@@ -166,7 +166,7 @@ func run(ctx context.Context, o options, progress io.Writer) (r *report, err err
 		}
 	}
 	for i, do := range []func(context.Context) error{
-		b.disk, b.firstSync, b.latency, b.removals, b.join, b.fullPass, b.crowd, b.telemetry, b.calls, b.replicas, b.limits, b.hugeGroup,
+		b.disk, b.firstSync, b.latency, b.removals, b.join, b.fullPass, b.crowd, b.telemetry, b.calls, b.replicas, b.natsReplicas, b.limits, b.hugeGroup,
 	} { // 2 to 8
 		if o.skips(stepNames[i]) {
 			continue

@@ -5,25 +5,24 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/scim/scimtest"
 	"github.com/rollcall-scim/rollcall/services/change-detector/ldaptest"
 )
 
 const (
 	slowTarget     = 50 * time.Millisecond
+	usualTarget    = 10 * time.Millisecond
 	allInFlight    = 64
 	placesOfOne    = 16
 	manyReplicas   = 4
+	natsServers    = 3
 	commonRate     = 100
 	awayAfter      = 150
 	awaySeconds    = 2
@@ -32,98 +31,8 @@ const (
 	limitedFactor  = 10 // so many seconds' worth of calls at the common rate
 	tolerance      = 0.02
 	expectedFactor = 3.5
+	leastOfNATS    = 1.0 / 3
 )
-
-// fleet is every service in a process of its own, around a NATS of its own.
-type fleet struct {
-	cfg      *connection.Config
-	children []*child
-}
-
-// startFleet starts NATS, a change-detector, so many replicas of user-sync, and
-// group-sync where groups are wanted.
-func (b *bench) startFleet(ctx context.Context, dir string, directory *ldaptest.Server, how setting, users, groups int) (f *fleet, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make a directory: %w", err)
-	}
-	f = &fleet{}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.stop())
-		}
-	}()
-	address, err := freeAddress(ctx)
-	if err != nil {
-		return nil, err
-	}
-	_, port, _ := net.SplitHostPort(address)
-	natsFile := filepath.Join(dir, "nats.conf")
-	text := fmt.Sprintf("host: 127.0.0.1\nport: %s\njetstream {store_dir: %q, sync_interval: always}\n", port, filepath.Join(dir, "nats"))
-	if err := os.WriteFile(natsFile, []byte(text), 0o600); err != nil {
-		return nil, fmt.Errorf("write the configuration of NATS: %w", err)
-	}
-	how.nats = "nats://" + address
-	file, cfg, err := writeConfig(dir, directory, how)
-	if err != nil {
-		return nil, err
-	}
-	f.cfg = cfg
-	programs := []string{"nats-server"}
-	for range users {
-		programs = append(programs, "user-sync")
-	}
-	for range groups {
-		programs = append(programs, "group-sync")
-	}
-	for i, name := range append(programs, "change-detector") { // services wait for NATS
-		args := []string{"--config", file}
-		if name == "nats-server" {
-			args[1] = natsFile
-		}
-		c, err := start(filepath.Join(dir, fmt.Sprintf("%s-%d.log", name, i)), b.program(name), args...)
-		if err != nil {
-			return nil, err
-		}
-		f.children = append(f.children, c)
-	}
-	return f, nil
-}
-
-func (f *fleet) alive() error {
-	for _, c := range f.children {
-		if err := c.alive(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// stop ends everything, NATS last.
-func (f *fleet) stop() (err error) {
-	for _, c := range slices.Backward(f.children) {
-		err = errors.Join(err, c.stop())
-	}
-	return err
-}
-
-// memory is the greatest resident memory of a service, in bytes.
-func (f *fleet) memory(name string) (peak float64) {
-	for _, c := range f.children {
-		if c.name == name {
-			_, one := c.memory()
-			peak = max(peak, one)
-		}
-	}
-	return peak
-}
-
-func freeAddress(ctx context.Context) (string, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	return l.Addr().String(), l.Close()
-}
 
 // provisioned waits until the target has so many users, and returns the requests.
 func provisioned(ctx context.Context, f *fleet, t *target, users int) ([]scimtest.Request, error) {
@@ -201,6 +110,31 @@ func (b *bench) replicas(ctx context.Context) (err error) {
 		Name: fmt.Sprintf("users in each second, %d replicas, target of %s", manyReplicas, slowTarget), Value: rates[manyReplicas], Unit: "users",
 		Baseline: &baseline{"1 replica", rates[1]}, Ratio: rates[manyReplicas] / rates[1],
 	}, expectedFactor)
+	return nil
+}
+
+// natsReplicas is the price of NATS on three servers that sync every write, against one.
+func (b *bench) natsReplicas(ctx context.Context) (err error) {
+	s := shape{users: min(b.opts.crowd, 4000), groups: minGroups}
+	directory, err := b.directory(ctx, "nats-replicas", s)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, directory.Close()) }()
+	rates := map[int]float64{}
+	for _, n := range []int{1, natsServers} {
+		b.say("%d users, NATS on %d servers", s.users, n)
+		how := setting{mode: "snapshot", concurrency: placesOfOne, servers: n}
+		all, err := b.fleetSync(ctx, "nats-replicas/"+strconv.Itoa(n), directory, how, s.users, 1, usualTarget)
+		if err != nil {
+			return err
+		}
+		rates[n] = middle(all)
+	}
+	b.report.ratio(figure{
+		Name: fmt.Sprintf("users in each second, NATS on %d servers, target of %s", natsServers, usualTarget), Value: rates[natsServers], Unit: "users",
+		Baseline: &baseline{"1 server", rates[1]}, Ratio: rates[natsServers] / rates[1],
+	}, leastOfNATS)
 	return nil
 }
 
