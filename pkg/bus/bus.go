@@ -192,7 +192,9 @@ func (b *Bus) Reconnects() uint64 { return b.nc.Stats().Reconnects }
 
 // Close flushes what is under way and closes the connection.
 func (b *Bus) Close() {
-	if err := b.nc.FlushTimeout(requestTimeout); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+	defer cancel()
+	if err := b.nc.FlushWithContext(ctx); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
 		b.log.Debug("flush before close", "error", err)
 	}
 	b.nc.Close()

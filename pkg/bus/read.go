@@ -44,11 +44,12 @@ func (b *Bus) Read(ctx context.Context, stream string, opts ReadOptions, each fu
 	if err != nil {
 		return err
 	}
-	consumer, err := b.js.OrderedConsumer(ctx, stream, cfg)
-	if err != nil {
-		return fmt.Errorf("open reader on %s: %w", stream, err)
+	cfg.MaxResetAttempts = 1 // the client would try for ever, whatever becomes of ctx
+	r := &reader{bus: b, stream: stream, cfg: cfg}
+	if err := r.open(ctx); err != nil {
+		return err
 	}
-	defer b.closeReader(ctx, stream, consumer)
+	defer r.close(ctx)
 	caughtUp := false
 	finish := func() bool {
 		if !caughtUp && opts.CaughtUp != nil {
@@ -57,7 +58,7 @@ func (b *Bus) Read(ctx context.Context, stream string, opts ReadOptions, each fu
 		caughtUp = true
 		return !opts.Follow
 	}
-	pending, err := pendingOf(ctx, consumer)
+	pending, err := pendingOf(ctx, r.consumer)
 	if err != nil {
 		return err
 	}
@@ -65,7 +66,7 @@ func (b *Bus) Read(ctx context.Context, stream string, opts ReadOptions, each fu
 	if pending == 0 && last >= newest && finish() {
 		return nil
 	}
-	r := &reader{consumer: consumer, caughtUp: func() bool { return caughtUp }}
+	r.caughtUp = func() bool { return caughtUp }
 	return r.run(ctx, func(s *Stored, pending uint64) (bool, error) {
 		if s == nil { // what is left was purged, or this server is behind
 			if newest, err = b.newest(ctx, stream, opts.Filters); err == nil && last < newest {
@@ -154,18 +155,6 @@ func (b *Bus) askLeader(ctx context.Context, stream string, q leaderQuestion) (u
 	return 0, fmt.Errorf("ask the leader of %s: %w", stream, answer.Error)
 }
 
-// closeReader deletes what the server keeps of a reader; by itself it would do so
-// after minutes, and many short reads would add up.
-func (b *Bus) closeReader(ctx context.Context, stream string, consumer jetstream.Consumer) {
-	info := consumer.CachedInfo()
-	if info == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-	defer cancel()
-	_ = b.js.DeleteConsumer(ctx, stream, info.Name) // where it fails, the server's own limit remains
-}
-
 func pendingOf(ctx context.Context, consumer jetstream.Consumer) (uint64, error) {
 	info, err := consumer.Info(ctx)
 	if err != nil {
@@ -176,12 +165,41 @@ func pendingOf(ctx context.Context, consumer jetstream.Consumer) (uint64, error)
 
 // reader takes the messages of an ordered consumer one after the other.
 type reader struct {
+	bus      *Bus
+	stream   string
+	cfg      jetstream.OrderedConsumerConfig
 	consumer jetstream.Consumer
 	// caughtUp says that a missing message is nothing to ask about.
 	caughtUp func() bool
-	// name and sequence are the consumer's name and its own sequence of the last message.
-	name     string
-	sequence uint64
+	// name and sequence are the consumer's name and its own sequence of the last message,
+	// which has the number last in the stream.
+	name           string
+	sequence, last uint64
+}
+
+// open makes a consumer that begins after the last message.
+func (r *reader) open(ctx context.Context) error {
+	if r.last > 0 {
+		r.cfg.DeliverPolicy, r.cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, r.last+1
+	}
+	consumer, err := r.bus.js.OrderedConsumer(ctx, r.stream, r.cfg)
+	if err != nil {
+		return fmt.Errorf("open reader on %s: %w", r.stream, err)
+	}
+	r.consumer = consumer
+	return nil
+}
+
+// close deletes what the server keeps of the reader; by itself it would do so after
+// minutes, and many short reads would add up.
+func (r *reader) close(ctx context.Context) {
+	info := r.consumer.CachedInfo()
+	if info == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	_ = r.bus.js.DeleteConsumer(ctx, r.stream, info.Name) // where it fails, the server's own limit remains
 }
 
 const (
@@ -190,15 +208,47 @@ const (
 	// are any left. It is longer than the two heartbeats after which the client takes a
 	// consumer for lost and makes it anew, so that it does not keep the client from that.
 	readerIdle = 2*readerHeartbeat + time.Second
+	// readerRetry is the pause before a server that did not answer is asked again.
+	readerRetry = time.Second
 )
 
 // run hands each message to each, with the number of those that are still to come, until
 // each says stop. Where the remaining messages were purged before they were delivered,
-// each is called with nil.
+// each is called with nil. Where the server does not answer, it is asked for a reader again
+// as long as ctx lasts.
 func (r *reader) run(ctx context.Context, each func(s *Stored, pending uint64) (stop bool, err error)) error {
+	for {
+		err := r.deliver(ctx, each)
+		if !errors.Is(err, errReaderLost) {
+			return err
+		}
+		for {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(readerRetry):
+			}
+			_, err := within(ctx, requestTimeout, func(ctx context.Context) (struct{}, error) { return struct{}{}, r.open(ctx) })
+			if err == nil {
+				break
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if !Unavailable(err) || r.bus.nc.IsClosed() {
+				return err
+			}
+		}
+	}
+}
+
+var errReaderLost = errors.New("the server does not know the reader any more, or does not answer")
+
+// deliver is run as long as the consumer lives; errReaderLost means that it does not.
+func (r *reader) deliver(ctx context.Context, each func(s *Stored, pending uint64) (stop bool, err error)) error {
 	messages, err := r.consumer.Messages(jetstream.PullMaxMessages(1000), jetstream.PullExpiry(30*time.Second), jetstream.PullHeartbeat(readerHeartbeat))
 	if err != nil {
-		return fmt.Errorf("start reader: %w", err)
+		return fmt.Errorf("start reader: %w: %w", errReaderLost, err)
 	}
 	defer messages.Stop()
 	for {
@@ -213,7 +263,7 @@ func (r *reader) run(ctx context.Context, each func(s *Stored, pending uint64) (
 				continue
 			}
 		case err != nil:
-			return err
+			return fmt.Errorf("%w: %w", errReaderLost, err)
 		}
 		if stop, err := each(s, pending); stop || err != nil {
 			return err
@@ -237,7 +287,7 @@ func (r *reader) next(ctx context.Context, messages jetstream.MessagesContext) (
 	if err != nil {
 		return nil, 0, fmt.Errorf("read metadata of %s: %w", msg.Subject(), err)
 	}
-	r.name, r.sequence = meta.Consumer, meta.Sequence.Consumer
+	r.name, r.sequence, r.last = meta.Consumer, meta.Sequence.Consumer, meta.Sequence.Stream
 	return &Stored{
 		Subject: msg.Subject(), Data: msg.Data(), Header: flatten(msg.Headers()),
 		Sequence: meta.Sequence.Stream, Published: meta.Timestamp,
