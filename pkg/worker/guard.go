@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,14 +34,14 @@ type guardian struct {
 	foreseen atomic.Pointer[foresight]
 	// judgePending judges what is pending as a whole; set by the worker.
 	judgePending func(ctx context.Context) error
-	judging      sync.Mutex
+	judging      Locks // of one key
 	// forecasts says that what is judged may not be published yet, under a configuration
 	// that may not be current yet.
 	forecasts bool
 
-	mu      sync.Mutex
-	totals  map[string]int
-	counted time.Time
+	counting Locks // of one key
+	totals   map[string]int
+	counted  time.Time
 }
 
 func newGuardian(cfg Config, deps Deps) *guardian {
@@ -299,8 +298,7 @@ const totalsLifetime = time.Minute
 
 // total is how many there are of what is counted.
 func (g *guardian) total(ctx context.Context, of string) (int, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	defer g.counting.Lock("")()
 	if g.totals == nil || time.Since(g.counted) > totalsLifetime {
 		t := newTally(g.cfg.Kind)
 		if err := g.links.Each(ctx, g.cfg.Kind, func(_ []byte, l *provisioningv1.Link) { t.add(l) }); err != nil {

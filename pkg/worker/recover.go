@@ -95,8 +95,7 @@ func (j *Job) LinksMayBeMissing(ctx context.Context) (bool, error) {
 
 // firstRunOver asks whether the first run is over, not more often than once in a second.
 func (w *Worker) firstRunOver(ctx context.Context) (bool, error) {
-	w.checking.Lock()
-	defer w.checking.Unlock()
+	defer w.checking.Lock("")()
 	if time.Since(w.asked) < time.Second {
 		return false, nil
 	}
