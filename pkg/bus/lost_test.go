@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 
 // line is the way to a server that can be cut, or be deaf: then what is sent gets lost.
 type line struct {
+	lose      atomic.Pointer[string] // what is written next with this text gets lost
 	server    *server.Server
 	cut, deaf atomic.Bool
 	conns     chan net.Conn
@@ -31,6 +33,10 @@ type end struct {
 
 func (e *end) Write(p []byte) (int, error) {
 	if e.line.deaf.Load() {
+		return len(p), nil
+	}
+	if lost := e.line.lose.Load(); lost != nil && strings.Contains(string(p), *lost) {
+		e.line.lose.Store(nil)
 		return len(p), nil
 	}
 	return e.Conn.Write(p)
@@ -152,4 +158,41 @@ func TestReadGoesOnWhenNATSIsBack(t *testing.T) {
 			t.Errorf("ended with %v", err)
 		}
 	})
+}
+
+// A question of a reader that gets lost, as in a server that stops, is asked again.
+func TestReaderDoesNotWaitForALostAnswer(t *testing.T) {
+	t.Parallel()
+	for _, question := range []string{"CONSUMER.CREATE", "CONSUMER.INFO"} {
+		bustest.InBubble(t, func(t *testing.T, s *server.Server) {
+			t.Helper()
+			l := &line{server: s, conns: make(chan net.Conn, 10)}
+			b, err := bus.Connect(t.Context(), bus.Config{InProcess: l})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer b.Close()
+			if err := b.Setup(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan error, 1)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			l.lose.Store(&question)
+			go func() {
+				opts := bus.ReadOptions{Filters: []string{directoryv1.EntryFilter(users, "corp")}}
+				ended <- b.Read(ctx, directoryv1.StreamUsers, opts, func(*bus.Stored) error { return nil })
+			}()
+			select {
+			case err := <-ended: // one that gives up is called again by whoever follows
+				if l.lose.Load() != nil {
+					t.Errorf("%s was not asked: %v", question, err)
+				}
+			case <-time.After(time.Hour):
+				t.Errorf("%s: it waits for an hour", question)
+				cancel()
+				<-ended
+			}
+		})
+	}
 }

@@ -156,7 +156,7 @@ func (b *Bus) askLeader(ctx context.Context, stream string, q leaderQuestion) (u
 }
 
 func pendingOf(ctx context.Context, consumer jetstream.Consumer) (uint64, error) {
-	info, err := consumer.Info(ctx)
+	info, err := answered(ctx, consumer.Info)
 	if err != nil {
 		return 0, fmt.Errorf("ask reader for its backlog: %w", err)
 	}
