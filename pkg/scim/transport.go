@@ -152,6 +152,9 @@ func (c *Client) try(ctx context.Context, req *request, n int) (*response, *Erro
 	}
 	c.cfg.Limiter.Answered(c.classOf(req), call.Status, closing(failure))
 	endSpan(span, call)
+	if failure != nil && failure.Status == 0 && failure.Ambiguous {
+		noteUnanswered(ctx)
+	}
 	if c.cfg.Observe != nil {
 		c.cfg.Observe(ctx, call)
 	}

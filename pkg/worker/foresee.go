@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -160,7 +161,7 @@ func (w *Worker) forecastOf(ctx context.Context, s *bus.Stored, record *links.Re
 	}
 	record = &links.Record{Kind: record.Kind, ID: record.ID, Link: proto.CloneOf(record.Link)}
 	j := &Job{
-		Change: change, Sequence: s.Sequence, Set: set, Record: record, worker: w, offline: offline,
+		Change: change, Sequence: s.Sequence, Set: set, Record: record, worker: w, offline: offline, unanswered: &atomic.Bool{},
 		Outcome: &provisioningv1.Outcome{}, stored: record.Link, wasAt: record.Link.GetSequence(), wasHeld: wasHeld(record.Link),
 	}
 	f, err := Foresee(ctx, w.converger, j)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -17,6 +18,7 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/links"
 	"github.com/rollcall-scim/rollcall/pkg/mapping"
 	"github.com/rollcall-scim/rollcall/pkg/plan"
+	"github.com/rollcall-scim/rollcall/pkg/scim"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
@@ -45,7 +47,10 @@ type Job struct {
 	resumed bool
 	// second is set when the resource is read again after an abandoned write; see
 	// LookAgainAfter.
-	second             bool
+	second bool
+	// unanswered is set when a request to the target was sent and not answered, by this job
+	// or by one of the same delivery before it.
+	unanswered         *atomic.Bool
 	detected, deadline time.Time
 	violated           *violation // the invariant that the job has found broken
 
@@ -115,6 +120,11 @@ func (j *Job) claimed() bool { return !j.deadline.IsZero() }
 
 // commit writes the link and remembers what was written.
 func (j *Job) commit(ctx context.Context, writes ...bus.Write) ([]uint64, error) {
+	if j.unanswered.Swap(false) {
+		if err := j.worker.lookLater(ctx, j); err != nil {
+			return nil, err
+		}
+	}
 	revisions, err := j.worker.deps.Links.Commit(ctx, j.Record, writes...)
 	if err == nil {
 		j.stored = proto.CloneOf(j.Record.Link)
@@ -142,6 +152,7 @@ var errLeaseOver = errors.New("the claim's time is over")
 // Target bounds a call to the target by the claim. Each call is counted.
 func (j *Job) Target(ctx context.Context) (context.Context, context.CancelFunc) {
 	j.Outcome.Calls++
+	ctx = scim.WithUnanswered(ctx, func() { j.unanswered.Store(true) })
 	if j.deadline.IsZero() {
 		return context.WithCancel(ctx)
 	}

@@ -33,7 +33,16 @@ const reasonLate = "late"
 // The schedule makes the request; the link holds the time as well, because another
 // request may take the place of that one.
 func (w *Worker) expectLateWrite(ctx context.Context, j *Job) error {
-	if !w.deps.Links.Abandoned(j.Record.Link) || defect.Back(defect.Late) {
+	if !w.deps.Links.Abandoned(j.Record.Link) {
+		return nil
+	}
+	return w.lookLater(ctx, j)
+}
+
+// lookLater schedules a second look at a resource for which a request may still be in the
+// network.
+func (w *Worker) lookLater(ctx context.Context, j *Job) error {
+	if defect.Back(defect.Late) {
 		return nil
 	}
 	at := time.Now().Add(w.cfg.LookAgain)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 
 	"google.golang.org/protobuf/proto"
 
@@ -47,7 +48,7 @@ func (p *Previewer) Preview(ctx context.Context, change *directoryv1.Change, seq
 	}
 	link := proto.CloneOf(record.Link)
 	j := &Job{
-		Change: change, Sequence: sequence, Set: set, Record: record, worker: w, Outcome: &provisioningv1.Outcome{}, stored: link,
+		Change: change, Sequence: sequence, Set: set, Record: record, worker: w, unanswered: &atomic.Bool{}, Outcome: &provisioningv1.Outcome{}, stored: link,
 		wasAt: link.GetSequence(), wasHeld: wasHeld(link), problemBefore: link.GetProblem(),
 	}
 	f, err := Foresee(ctx, w.converger, j)

@@ -259,7 +259,7 @@ func (w *Worker) handle(ctx context.Context, d *bus.Delivery) error {
 		found, atLeast = &d.Stored, d.Sequence
 	}
 	repair := d.Request && d.Reason() == ReasonDrift
-	rereads, asked := 0, false
+	rereads, asked, unanswered := 0, false, &atomic.Bool{}
 	for range maxRereads {
 		job, err := w.load(ctx, kind, id, found, atLeast) // 1, 2
 		if err != nil {
@@ -268,7 +268,7 @@ func (w *Worker) handle(ctx context.Context, d *bus.Delivery) error {
 		if job == nil {
 			return nil
 		}
-		job.second = secondLookDue(job, d)
+		job.second, job.unanswered = secondLookDue(job, d), unanswered
 		repair = repair || job.second || job.Record.Link.GetRepairWanted()
 		applied := w.applied(job)
 		if applied && !d.Request && !repair {

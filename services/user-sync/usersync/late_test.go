@@ -3,6 +3,7 @@ package usersync_test
 import (
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -86,6 +87,35 @@ func TestLateWriteIsRepaired(t *testing.T) {
 				t.Errorf("%d requests, want a read, a search for twins and a PATCH: %v", n, b.Sent())
 			}
 		})
+	}
+}
+
+// A request that got no answer and was sent again with success may still arrive, after a
+// newer change.
+func TestLateFirstTryIsRepaired(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	b.LookAgain = lookAgain
+	b.Start(usersync.Run)
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "Cook", ""))))
+	var cut atomic.Bool
+	late := make(chan struct{})
+	b.Target.SetFault(func(r scimtest.Request) *scimtest.Fault {
+		if r.Method == http.MethodPatch && cut.CompareAndSwap(false, true) {
+			return &scimtest.Fault{Late: late}
+		}
+		return nil
+	})
+	link := b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "Boss", ""))))
+	if !looksAgain(link) {
+		t.Fatal("no second look is scheduled")
+	}
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "Chief", ""))))
+	close(late)
+	b.Target.WaitLate()
+	b.Until(user, 1, func(l *provisioningv1.Link) bool { return !looksAgain(l) && l.GetClaim() == nil })
+	if ann, _ := b.Target.User("ann"); ann["title"] != "Chief" {
+		t.Errorf("after the second look: %v", ann)
 	}
 }
 

@@ -103,7 +103,8 @@ func TestIncompleteListingOfUsersProvesNothing(t *testing.T) {
 	b.Start(usersync.Run)
 	settled(b, published)
 	got := spent(b)
-	if got["POST"] != crowd || got["look-up"] != crowd || got["page"] > crowd/100 || b.Target.Count(scim.KindUser) != crowd {
+	// One that was delivered again is looked up instead of being created.
+	if got["POST"]+got["look-up"] != 2*crowd || got["look-up"] < crowd || got["page"] > crowd/100 || b.Target.Count(scim.KindUser) != crowd {
 		t.Errorf("requests %v, %d users", got, b.Target.Count(scim.KindUser))
 	}
 }
