@@ -30,7 +30,7 @@ import (
 var (
 	seedFlag  = flag.Uint64("seed", 0, "seed of the random choices; 0: CHAOS_SEED, or a new one")
 	scaleFlag = flag.Float64("scale", 0.1, "factor of what others wait for after a crash")
-	runsFlag  = flag.Int("runs", 20, "kills during a first synchronization")
+	runsFlag  = flag.Int("runs", everyKill, "kills during a first synchronization")
 	firstFlag = flag.Int("first", usualFirst, "occurrences of each fail point that are tried")
 	sample    = flag.Int("points", 10, "fail points beyond those; 0: all")
 	events    = flag.Int("events", usualEvents, "random events")
