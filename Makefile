@@ -61,6 +61,13 @@ worlds: deps ## Compare plan, dry run and run in 200 random worlds (WORLD_SEED=n
 	go test -count=1 -run '^TestPlanIsWhatADryRunRecordsAndARunDoes$$' -json ./services/rollcall/preview | \
 		GOWORK=off go -C scripts/tools run ./testsum -report $(CURDIR)/bin/tests-worlds.txt
 
+.PHONY: kills
+kills: ## Kill the services at more fail points, creations and events than `make test` does (SEED=n; ARGS=-run=TestName)
+	@mkdir -p bin
+	@scripts/slapd.sh >/dev/null
+	go test -count=1 -timeout 30m -json ./test/chaos -runs 24 -first 3 -events 10000 $(if $(SEED),-seed $(SEED)) $(ARGS) | \
+		GOWORK=off go -C scripts/tools run ./testsum -report $(CURDIR)/bin/tests-kills.txt
+
 .PHONY: chaos
 chaos: ## Let random things fail on a real cluster (CHAOS_DURATION=1h; STORIES=selection, all or names; SEED=n)
 	@mkdir -p bin
@@ -179,4 +186,4 @@ tools: ## Install the pinned tools into the cache
 
 .PHONY: check
 check: ## Everything that CI runs, in order of cost
-	scripts/check.sh fmt-check generate-check sync-check alone build lint model test worlds "chaos STORIES=selection" test-directories fuzz bench-once chart "test-k8s ARGS=--if-changed"
+	scripts/check.sh fmt-check generate-check sync-check alone build lint model test worlds kills "chaos STORIES=selection" test-directories fuzz bench-once chart "test-k8s ARGS=--if-changed"

@@ -1,8 +1,0 @@
-//go:build !race
-
-package chaos
-
-const (
-	usualEvents = 10_000
-	usualFirst  = 3
-)
