@@ -2,7 +2,7 @@ package stories
 
 import "testing"
 
-// TestStoriesOnElimity runs the same stories against a server on a library that others
+// TestStoriesOnElimity runs stories against a server on a library that others
 // wrote, which refuses everything that its schemas do not know.
 func TestStoriesOnElimity(t *testing.T) {
 	t.Parallel()

@@ -2,7 +2,7 @@ package stories
 
 import "testing"
 
-// TestStoriesOnScimmy runs the same stories against a server that others wrote
+// TestStoriesOnScimmy runs stories against a server that others wrote
 // and compares the final states.
 func TestStoriesOnScimmy(t *testing.T) {
 	t.Parallel()
