@@ -65,7 +65,7 @@ worlds: deps ## Compare plan, dry run and run in 200 random worlds (WORLD_SEED=n
 kills: ## Kill the services at more fail points, creations and events than `make test` does (SEED=n; ARGS=-run=TestName)
 	@mkdir -p bin
 	@scripts/slapd.sh >/dev/null
-	go test -count=1 -timeout 30m -json ./test/chaos -runs 24 -first 3 -events 10000 $(if $(SEED),-seed $(SEED)) $(ARGS) | \
+	go test -count=1 -timeout 30m -json ./test/chaos -runs 24 -first 3 -both -events 10000 $(if $(SEED),-seed $(SEED)) $(ARGS) | \
 		GOWORK=off go -C scripts/tools run ./testsum -report $(CURDIR)/bin/tests-kills.txt
 
 .PHONY: chaos

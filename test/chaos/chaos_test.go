@@ -9,9 +9,9 @@
 //
 //	CHAOS_SEED=42 go test ./test/chaos -run TestKillDuringFirstSync -v
 //
-// They are short: each victim once at each moment of a creation, the first occurrence
-// of each fail point and some others, 3,000 events. `make kills` does the long form,
-// and with production's waits and every point it is
+// They are short: each victim once at each moment of a creation, before or after the
+// first occurrence of each step and at some other points, 3,000 events. `make kills`
+// does the long form, and with production's waits and every point it is
 //
 //	go test ./test/chaos -timeout 6h -scale 1 -runs 100 -points 0 -events 100000
 package chaos
@@ -32,6 +32,7 @@ var (
 	scaleFlag = flag.Float64("scale", 0.1, "factor of what others wait for after a crash")
 	runsFlag  = flag.Int("runs", everyKill, "kills during a first synchronization")
 	firstFlag = flag.Int("first", 1, "occurrences of each fail point that are tried")
+	bothFlag  = flag.Bool("both", false, "kill before and after each of them, instead of at one of the two")
 	sample    = flag.Int("points", 10, "fail points beyond those; 0: all")
 	events    = flag.Int("events", 3000, "random events")
 )

@@ -57,16 +57,21 @@ func read(t *testing.T, log string) []string {
 	return slices.Compact(points)
 }
 
-// choose takes the first occurrences of every name and some of the others; 0 means
-// all of them.
+// choose takes the first occurrences of every step and some of the other points; 0
+// means all of them. Unless both are wanted, a first occurrence is one point, before
+// it or after it, chosen at random: what is durable before a step is what was durable
+// after an earlier one.
 func choose(r *rand.Rand, points []string, others int) []string {
 	var first, rest []string
 	for _, p := range points {
-		_, nth, _ := strings.Cut(p, "#")
-		if n, err := strconv.Atoi(nth); err == nil && n <= *firstFlag {
-			first = append(first, p)
-		} else {
+		moment, step, _ := strings.Cut(p, " ")
+		_, nth, _ := strings.Cut(step, "#")
+		if n, err := strconv.Atoi(nth); err != nil || n > *firstFlag {
 			rest = append(rest, p)
+		} else if twin := other[moment] + " " + step; *bothFlag || !slices.Contains(first, twin) {
+			first = append(first, p)
+		} else if r.IntN(2) == 0 {
+			first[slices.Index(first, twin)] = p
 		}
 	}
 	r.Shuffle(len(rest), func(i, j int) { rest[i], rest[j] = rest[j], rest[i] })
@@ -77,6 +82,9 @@ func choose(r *rand.Rand, points []string, others int) []string {
 	slices.Sort(chosen)
 	return chosen
 }
+
+// other is the other moment of a step.
+var other = map[string]string{"before": "after", "after": "before"}
 
 // story is six people and two groups, to whom something happens.
 type story struct {
