@@ -67,6 +67,7 @@ type Retention struct {
 type Bus struct {
 	nc     *nats.Conn
 	js     jetstream.JetStream
+	flush  func() error // what is under way, before the connection is closed
 	cfg    Config
 	log    *slog.Logger
 	tracer trace.Tracer
@@ -109,6 +110,11 @@ func Connect(ctx context.Context, cfg Config) (*Bus, error) {
 		return nil, fmt.Errorf("open JetStream: %w", err)
 	}
 	b.nc, b.js = nc, js
+	b.flush = func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
+		defer cancel()
+		return nc.FlushWithContext(ctx)
+	}
 	if _, err := js.AccountInfo(ctx); err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("ask NATS for JetStream: %w; JetStream must be enabled for this account", err)
@@ -192,9 +198,7 @@ func (b *Bus) Reconnects() uint64 { return b.nc.Stats().Reconnects }
 
 // Close flushes what is under way and closes the connection.
 func (b *Bus) Close() {
-	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
-	defer cancel()
-	if err := b.nc.FlushWithContext(ctx); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+	if err := b.flush(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
 		b.log.Debug("flush before close", "error", err)
 	}
 	b.nc.Close()

@@ -191,7 +191,9 @@ func TestReaderDoesNotWaitForALostAnswer(t *testing.T) {
 			case <-time.After(time.Hour):
 				t.Errorf("%s: it waits for an hour", question)
 				cancel()
-				<-ended
+				if err := <-ended; err == nil {
+					t.Errorf("%s: and ends without an error", question)
+				}
 			}
 		})
 	}
