@@ -367,6 +367,8 @@ func TestPlanIsWhatRunDoes(t *testing.T) {
 			w.directory.LDIF(t, "dn: uid=u3,ou=people,dc=example,dc=com\nchangetype: modify\nreplace: title\ntitle: Boss\n\n"+
 				"dn: uid=u0,ou=people,dc=example,dc=com\nchangetype: modify\ndelete: mail\n\n"+
 				"dn: uid=u4,ou=people,dc=example,dc=com\nchangetype: modrdn\nnewrdn: uid=u400\ndeleteoldrdn: 1\n\n"+
+				"dn: cn=staff,ou=groups,dc=example,dc=com\nchangetype: modify\nadd: member\nmember: uid=u400,ou=people,dc=example,dc=com\n-\n"+
+				"delete: member\nmember: uid=u4,ou=people,dc=example,dc=com\n\n"+
 				"dn: uid=u5,ou=people,dc=example,dc=com\nchangetype: modify\nadd: employeeType\nemployeeType: left\n\n"+
 				"dn: uid=u6,ou=people,dc=example,dc=com\nchangetype: delete\n\n"+
 				"dn: uid=u9,ou=people,dc=example,dc=com\nchangetype: modify\ndelete: employeeType\n\n"+
