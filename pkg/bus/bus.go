@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -65,14 +64,11 @@ type Retention struct {
 
 // Bus is a connection to NATS JetStream. It is safe for concurrent use.
 type Bus struct {
-	nc     *nats.Conn
-	js     jetstream.JetStream
-	flush  func() error // what is under way, before the connection is closed
-	cfg    Config
-	log    *slog.Logger
-	tracer trace.Tracer
-	// handles are the handles of streams by name: looking one up costs a request.
-	handles  sync.Map
+	nc       *nats.Conn // nil where the store is not NATS
+	store    Store
+	cfg      Config
+	log      *slog.Logger
+	tracer   trace.Tracer
 	refusals refusals
 	denied   atomic.Int64 // when the server last denied a right, in Unix nanoseconds
 }
@@ -85,13 +81,7 @@ const requestTimeout = 5 * time.Second
 // reconnects by itself for ever afterwards. ErrTooOld means that the server must not
 // be used.
 func Connect(ctx context.Context, cfg Config) (*Bus, error) {
-	b := &Bus{cfg: cfg, log: cfg.Log, tracer: cfg.Tracer}
-	if b.log == nil {
-		b.log = slog.New(slog.DiscardHandler)
-	}
-	if b.tracer == nil {
-		b.tracer = otel.Tracer(Scope)
-	}
+	b := newBus(cfg)
 	options, err := b.options()
 	if err != nil {
 		return nil, err
@@ -109,17 +99,23 @@ func Connect(ctx context.Context, cfg Config) (*Bus, error) {
 		nc.Close()
 		return nil, fmt.Errorf("open JetStream: %w", err)
 	}
-	b.nc, b.js = nc, js
-	b.flush = func() error {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
-		defer cancel()
-		return nc.FlushWithContext(ctx)
-	}
+	b.nc, b.store = nc, newNATSStore(ctx, nc, js)
 	if _, err := js.AccountInfo(ctx); err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("ask NATS for JetStream: %w; JetStream must be enabled for this account", err)
 	}
 	return b, nil
+}
+
+func newBus(cfg Config) *Bus {
+	b := &Bus{cfg: cfg, log: cfg.Log, tracer: cfg.Tracer}
+	if b.log == nil {
+		b.log = slog.New(slog.DiscardHandler)
+	}
+	if b.tracer == nil {
+		b.tracer = otel.Tracer(Scope)
+	}
+	return b
 }
 
 func (b *Bus) options() ([]nats.Option, error) {
@@ -187,22 +183,17 @@ func credentials(text string) (nats.Option, error) {
 }
 
 // Connected says whether the connection is up right now; readiness probes ask.
-func (b *Bus) Connected() bool { return b.nc.IsConnected() }
+func (b *Bus) Connected() bool { return b.store.Connected() }
 
-// Conn is the connection itself, for the packages below this one.
+// Conn is the connection itself, for the packages below this one; nil on another store.
 func (b *Bus) Conn() *nats.Conn { return b.nc }
 
 // Reconnects is how often the connection was lost and came back: what the server holds
 // may be something else after each.
-func (b *Bus) Reconnects() uint64 { return b.nc.Stats().Reconnects }
+func (b *Bus) Reconnects() uint64 { return b.store.Reconnects() }
 
 // Close flushes what is under way and closes the connection.
-func (b *Bus) Close() {
-	if err := b.flush(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-		b.log.Debug("flush before close", "error", err)
-	}
-	b.nc.Close()
-}
+func (b *Bus) Close() { b.store.Close() }
 
 // classify maps the errors of the server to the sentinels of this package. A conflict
 // has one of two codes: the second one, which does not name the sequence that is there,

@@ -18,15 +18,11 @@ type Clock struct {
 
 // Clock asks the server that leads a stream for its time.
 func (b *Bus) Clock(ctx context.Context, stream string) (Clock, error) {
-	s, err := b.handle(ctx, stream)
-	if err != nil {
-		return Clock{}, err
-	}
 	var best Clock
 	least := time.Duration(-1)
 	for range clockSamples {
 		asked := time.Now()
-		info, err := s.Info(ctx)
+		info, err := b.store.Stream(ctx, stream)
 		if err != nil {
 			return Clock{}, fmt.Errorf("ask for the time of %s: %w", stream, err)
 		}

@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
 
@@ -50,7 +49,7 @@ func (b *Bus) EnsureConsumer(ctx context.Context, spec ConsumerSpec) error {
 		until = new(time.Now().Add(pauseLength))
 	}
 	failpoint.Hit("before", "create consumer", spec.Stream)
-	_, err := b.js.CreateOrUpdateConsumer(ctx, spec.Stream, jetstream.ConsumerConfig{
+	err := b.store.EnsureConsumer(ctx, spec.Stream, jetstream.ConsumerConfig{
 		PauseUntil:    until,
 		Durable:       spec.Name,
 		FilterSubject: spec.Filter,
@@ -70,7 +69,7 @@ func (b *Bus) EnsureConsumer(ctx context.Context, spec ConsumerSpec) error {
 // DeleteConsumer removes a superseded consumer; one that is not there is fine.
 func (b *Bus) DeleteConsumer(ctx context.Context, stream, name string) error {
 	failpoint.Hit("before", "delete consumer", stream)
-	err := b.js.DeleteConsumer(ctx, stream, name)
+	err := b.store.DeleteConsumer(ctx, stream, name)
 	failpoint.Hit("after", "delete consumer", stream)
 	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return fmt.Errorf("delete consumer %s on %s: %w", name, stream, err)
@@ -80,16 +79,8 @@ func (b *Bus) DeleteConsumer(ctx context.Context, stream, name string) error {
 
 // Consumers lists the names of a stream's durable consumers.
 func (b *Bus) Consumers(ctx context.Context, stream string) ([]string, error) {
-	s, err := b.js.Stream(ctx, stream)
+	names, err := b.store.ConsumerNames(ctx, stream)
 	if err != nil {
-		return nil, fmt.Errorf("look up stream %s: %w", stream, err)
-	}
-	var names []string
-	lister := s.ConsumerNames(ctx)
-	for name := range lister.Name() {
-		names = append(names, name)
-	}
-	if err := lister.Err(); err != nil {
 		return nil, fmt.Errorf("list consumers of %s: %w", stream, err)
 	}
 	return names, nil
@@ -116,11 +107,12 @@ func (g Backlog) Total() uint64 { return g.Waiting + g.InFlight }
 
 // Backlog asks the server how far a consumer is behind.
 func (b *Bus) Backlog(ctx context.Context, stream, consumer string) (Backlog, error) {
-	c, err := answered(ctx, func(ctx context.Context) (jetstream.Consumer, error) { return b.js.Consumer(ctx, stream, consumer) })
+	info, err := answered(ctx, func(ctx context.Context) (*jetstream.ConsumerInfo, error) {
+		return b.store.Consumer(ctx, stream, consumer)
+	})
 	if err != nil {
 		return Backlog{}, fmt.Errorf("look up consumer %s on %s: %w", consumer, stream, consumerNotFound(err))
 	}
-	info := c.CachedInfo()
 	return Backlog{
 		Waiting: info.NumPending, InFlight: uint64(max(0, info.NumAckPending)), Settled: info.AckFloor.Stream, Paused: pausedBy(info), Since: info.Created,
 	}, nil
@@ -146,12 +138,8 @@ func (b *Bus) Oldest(ctx context.Context, stream, filter string, backlog Backlog
 // firstAfter is a stream's first message after a sequence whose subject matches the
 // filter; nil when there is none.
 func (b *Bus) firstAfter(ctx context.Context, stream, filter string, after uint64) (*jetstream.RawStreamMsg, error) {
-	s, err := b.handle(ctx, stream)
-	if err != nil {
-		return nil, err
-	}
 	next, err := answered(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
-		return s.GetMsg(ctx, after+1, jetstream.WithGetMsgSubject(filter))
+		return b.store.First(ctx, stream, filter, after+1)
 	})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, nil //nolint:nilnil // nothing there is no error
@@ -165,7 +153,7 @@ func (b *Bus) firstAfter(ctx context.Context, stream, filter string, after uint6
 // Next is the sequence of a stream's first message after another one whose subject
 // matches the filter, as the stream's leader has it; 0 when there is none.
 func (b *Bus) Next(ctx context.Context, stream, filter string, after uint64) (uint64, error) {
-	replicated, err := b.replicated(ctx, stream)
+	replicated, err := b.store.Replicated(ctx, stream)
 	if err != nil {
 		return 0, err
 	}
@@ -229,10 +217,6 @@ type ConsumeOptions struct {
 	Settled func(d *Delivery, v Verdict, err error)
 }
 
-// heartbeat is how often the server says that it knows of a request for messages: one
-// that got lost is sent again after two of them.
-const heartbeat = time.Second
-
 // fetchAhead is how many messages are asked for before anybody is free to begin them:
 // enough for the time until more have come.
 const fetchAhead = 32
@@ -246,21 +230,11 @@ const drainTime = 10 * time.Second
 // they have a moment to finish before their own context ends. Any number of replicas
 // may consume at a time.
 func (b *Bus) Consume(ctx context.Context, stream, consumer string, opts ConsumeOptions, handle Handler) error {
-	c, err := b.js.Consumer(ctx, stream, consumer)
+	messages, info, err := b.store.Pull(ctx, stream, consumer, min(opts.Concurrency, fetchAhead))
 	if err != nil {
-		return fmt.Errorf("look up consumer %s on %s: %w", consumer, stream, consumerNotFound(err))
+		return fmt.Errorf("pull from consumer %s on %s: %w", consumer, stream, consumerNotFound(err))
 	}
-	ahead := min(opts.Concurrency, fetchAhead)
-	messages, err := c.Messages(
-		jetstream.PullMaxMessages(ahead),
-		jetstream.PullThresholdMessages(max(1, ahead/2)),
-		jetstream.PullExpiry(30*time.Second),
-		jetstream.PullHeartbeat(heartbeat),
-		jetstream.WithMessagesErrOnMissingHeartbeat(false))
-	if err != nil {
-		return fmt.Errorf("pull from %s: %w", consumer, err)
-	}
-	since := c.CachedInfo().Created
+	since := info.Created
 	work, stop := outlive(ctx, drainTime)
 	defer stop()
 	var running sync.WaitGroup
@@ -271,7 +245,7 @@ func (b *Bus) Consume(ctx context.Context, stream, consumer string, opts Consume
 		if !own.take(ctx) {
 			return nil
 		}
-		msg, err := next(ctx, messages)
+		msg, err := messages.Next(ctx)
 		if ctx.Err() != nil {
 			b.release(msg)
 			return nil
@@ -284,21 +258,6 @@ func (b *Bus) Consume(ctx context.Context, stream, consumer string, opts Consume
 			b.deliver(ctx, work, msg, since, opts, handle)
 		})
 	}
-}
-
-// lookAgain is after which time without a message it is asked for more once again.
-const lookAgain = 50 * time.Millisecond
-
-// next waits for a message. The client asks the server for more when its Next is
-// called, but not while an earlier request is on its way out (checkPending in
-// jetstream/pull.go): when all that was asked for is taken meanwhile, nothing wakes it
-// before two heartbeats are missed. A second call asks.
-func next(ctx context.Context, messages jetstream.MessagesContext) (jetstream.Msg, error) {
-	msg, err := messages.Next(jetstream.NextMaxWait(lookAgain))
-	if errors.Is(err, nats.ErrTimeout) {
-		return messages.Next(jetstream.NextContext(ctx))
-	}
-	return msg, err
 }
 
 // hands bound how many messages are held, by a number that may change. One goroutine
@@ -351,12 +310,12 @@ func outlive(ctx context.Context, d time.Duration) (work context.Context, stop f
 
 // handBack ends a subscription and gives what it has fetched to other replicas, which
 // would else wait for it until the server takes it for lost.
-func (b *Bus) handBack(ctx context.Context, messages jetstream.MessagesContext) {
+func (b *Bus) handBack(ctx context.Context, messages Messages) {
 	messages.Drain()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
 	defer cancel()
 	for {
-		msg, err := next(ctx, messages)
+		msg, err := messages.Next(ctx)
 		if err != nil { // that was the last one, or the connection is gone
 			return
 		}

@@ -65,11 +65,7 @@ func (b *Bus) freeRevision(ctx context.Context, stream, subject string) (*uint64
 
 // Purge removes every message of a stream whose subject matches.
 func (b *Bus) Purge(ctx context.Context, stream, filter string) error {
-	s, err := b.handle(ctx, stream)
-	if err != nil {
-		return err
-	}
-	if err := s.Purge(ctx, jetstream.WithPurgeSubject(filter)); err != nil {
+	if err := b.store.Purge(ctx, stream, filter); err != nil {
 		return fmt.Errorf("purge %s: %w", filter, err)
 	}
 	return nil
@@ -77,12 +73,12 @@ func (b *Bus) Purge(ctx context.Context, stream, filter string) error {
 
 // Pulled says whether anybody asks a consumer for messages right now.
 func (b *Bus) Pulled(ctx context.Context, stream, consumer string) (bool, error) {
-	c, err := b.js.Consumer(ctx, stream, consumer)
+	info, err := b.store.Consumer(ctx, stream, consumer)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return false, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("look up consumer %s on %s: %w", consumer, stream, err)
 	}
-	return c.CachedInfo().NumWaiting > 0, nil
+	return info.NumWaiting > 0, nil
 }

@@ -17,7 +17,7 @@ const pauseLength = 50 * 365 * 24 * time.Hour
 // comes again after the pause. The error is ErrNotFound when there is no such
 // consumer.
 func (b *Bus) PauseConsumer(ctx context.Context, stream, name string) error {
-	if _, err := b.js.PauseConsumer(ctx, stream, name, time.Now().Add(pauseLength)); err != nil {
+	if _, err := b.store.PauseConsumer(ctx, stream, name, time.Now().Add(pauseLength)); err != nil {
 		return fmt.Errorf("pause consumer %s on %s: %w", name, stream, consumerNotFound(err))
 	}
 	return nil
@@ -43,9 +43,9 @@ func pausedBy(info *jetstream.ConsumerInfo) bool {
 // made to run out, unless our clock is so far from the server's that it would not.
 func (b *Bus) ResumeConsumer(ctx context.Context, stream, name string) error {
 	for _, soon := range resumeSoon {
-		answer, err := b.js.PauseConsumer(ctx, stream, name, time.Now().Add(soon))
+		answer, err := b.store.PauseConsumer(ctx, stream, name, time.Now().Add(soon))
 		if err == nil && answer.PauseRemaining > soon {
-			_, err = b.js.ResumeConsumer(ctx, stream, name)
+			err = b.store.ResumeConsumer(ctx, stream, name)
 		}
 		if err != nil {
 			return fmt.Errorf("resume consumer %s on %s: %w", name, stream, consumerNotFound(err))

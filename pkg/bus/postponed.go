@@ -2,11 +2,8 @@ package bus
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
-
-	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
@@ -34,18 +31,11 @@ func (b *Bus) Postponed(ctx context.Context, kind directoryv1.Kind, connection s
 	filter := provisioningv1.PostponedFilter(kind, connection)
 	for next, more := uint64(1), true; more; {
 		more = false
-		batch, err := jetstreamext.GetBatch(ctx, b.js, provisioningv1.StreamRequests, MaxBatch,
-			jetstreamext.GetBatchSubject(filter), jetstreamext.GetBatchSeq(next))
+		batch, err := b.store.Some(ctx, provisioningv1.StreamRequests, filter, next)
 		if err != nil {
 			return 0, time.Time{}, fmt.Errorf("read what is postponed of %s: %w", connection, err)
 		}
-		for raw, err := range batch {
-			if errors.Is(err, jetstreamext.ErrNoMessages) {
-				break
-			}
-			if err != nil {
-				return 0, time.Time{}, fmt.Errorf("read what is postponed of %s: %w", connection, err)
-			}
+		for _, raw := range batch {
 			s := Stored{Header: flatten(raw.Header), Published: raw.Time}
 			if since := s.waitsSince(); oldest.IsZero() || since.Before(oldest) {
 				oldest = since

@@ -10,7 +10,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
-	"github.com/synadia-io/orbit.go/jetstreamext"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/rollcall-scim/rollcall/pkg/failpoint"
@@ -59,13 +58,13 @@ func (b *Bus) Publish(ctx context.Context, m Message) (uint64, error) {
 		return 0, fmt.Errorf("publish %s: %w", m.Subject, err)
 	}
 	failpoint.Hit("before", "publish", m.Subject)
-	ack, err := b.js.PublishMsg(ctx, m.nats())
+	sequence, err := b.store.Publish(ctx, m.nats())
 	failpoint.Hit("after", "publish", m.Subject)
 	b.wrote(ctx, m.Subject, err)
 	if err != nil {
 		return 0, fmt.Errorf("publish %s: %w", m.Subject, classify(err))
 	}
-	return ack.Sequence, nil
+	return sequence, nil
 }
 
 // PublishBatch stores up to MaxBatch messages of one stream, all or none, and
@@ -89,15 +88,13 @@ func (b *Bus) PublishBatch(ctx context.Context, messages []Message) (uint64, err
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*requestTimeout, errors.New("batch publish timed out"))
 	defer cancel()
 	failpoint.Hit("before", "batch", messages[0].Subject)
-	ack, err := jetstreamext.PublishMsgBatch(ctx, b.js, msgs, jetstreamext.BatchFlowControl{
-		AckFirst: len(msgs) > smallBatch, AckTimeout: requestTimeout,
-	})
+	last, err := b.store.PublishBatch(ctx, msgs)
 	failpoint.Hit("after", "batch", messages[0].Subject)
 	b.wrote(ctx, messages[0].Subject, err)
 	if err != nil {
 		return 0, fmt.Errorf("publish batch of %d from %s: %w", len(messages), messages[0].Subject, classify(err))
 	}
-	return ack.Sequence - uint64(len(messages)) + 1, nil
+	return last - uint64(len(messages)) + 1, nil
 }
 
 // Fence lets one detector publish about a source and keeps a stale one out: every
@@ -188,11 +185,11 @@ func (f *Fence) publishOne(ctx context.Context, m Message) (uint64, error) {
 	msg.Header.Set(headerExpect, strconv.FormatUint(f.sequence, 10))
 	msg.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, f.subject)
 	failpoint.Hit("before", "publish", m.Subject)
-	ack, err := f.bus.js.PublishMsg(ctx, msg)
+	sequence, err := f.bus.store.Publish(ctx, msg)
 	failpoint.Hit("after", "publish", m.Subject)
 	f.bus.wrote(ctx, m.Subject, err)
 	if err == nil {
-		return ack.Sequence, nil
+		return sequence, nil
 	}
 	if err = classify(err); errors.Is(err, ErrConflict) {
 		return 0, fmt.Errorf("publish %s: %w: %w", m.Subject, ErrFenced, err)
@@ -266,30 +263,13 @@ type Stored struct {
 
 // Last is the newest message of a subject; ErrNotFound when there is none.
 func (b *Bus) Last(ctx context.Context, stream, subject string) (*Stored, error) {
-	s, err := b.handle(ctx, stream)
-	if err != nil {
-		return nil, err
-	}
 	raw, err := answered(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
-		return s.GetLastMsgForSubject(ctx, subject)
+		return b.store.Last(ctx, stream, subject)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read last of %s: %w", subject, classify(err))
 	}
 	return &Stored{Subject: raw.Subject, Data: raw.Data, Header: flatten(raw.Header), Sequence: raw.Sequence, Published: raw.Time}, nil
-}
-
-// handle is a stream's handle, which is looked up once.
-func (b *Bus) handle(ctx context.Context, stream string) (jetstream.Stream, error) {
-	if s, ok := b.handles.Load(stream); ok {
-		return s.(jetstream.Stream), nil //nolint:forcetypeassert // nothing else is stored
-	}
-	s, err := answered(ctx, func(ctx context.Context) (jetstream.Stream, error) { return b.js.Stream(ctx, stream) })
-	if err != nil {
-		return nil, fmt.Errorf("look up stream %s: %w", stream, err)
-	}
-	b.handles.Store(stream, s)
-	return s, nil
 }
 
 func flatten(h nats.Header) map[string]string {

@@ -26,8 +26,6 @@ type ReadOptions struct {
 	Follow bool
 }
 
-const closeTimeout = time.Second
-
 // Read delivers the last message of every subject that matches, in the order of
 // the stream, and then, when asked, what is published afterwards. It returns nil
 // once the stored messages are read, or the error of each, or ctx's error. A
@@ -44,12 +42,11 @@ func (b *Bus) Read(ctx context.Context, stream string, opts ReadOptions, each fu
 	if err != nil {
 		return err
 	}
-	cfg.MaxResetAttempts = 1 // the client would try for ever, whatever becomes of ctx
 	r := &reader{bus: b, stream: stream, cfg: cfg}
 	if err := r.open(ctx); err != nil {
 		return err
 	}
-	defer r.close(ctx)
+	defer func() { r.source.Close(ctx) }() // the last one
 	caughtUp := false
 	finish := func() bool {
 		if !caughtUp && opts.CaughtUp != nil {
@@ -58,7 +55,7 @@ func (b *Bus) Read(ctx context.Context, stream string, opts ReadOptions, each fu
 		caughtUp = true
 		return !opts.Follow
 	}
-	pending, err := pendingOf(ctx, r.consumer)
+	pending, err := pendingOf(ctx, r.source)
 	if err != nil {
 		return err
 	}
@@ -94,7 +91,7 @@ var errBehind = errors.New("the server that was asked is behind the others")
 // newest is the sequence of the newest message that matches one of the filters, as the
 // stream's leader has it; 0 where there is none, and where the stream has one server.
 func (b *Bus) newest(ctx context.Context, stream string, filters []string) (newest uint64, err error) {
-	replicated, err := b.replicated(ctx, stream)
+	replicated, err := b.store.Replicated(ctx, stream)
 	if err != nil || !replicated {
 		return 0, err
 	}
@@ -106,14 +103,6 @@ func (b *Bus) newest(ctx context.Context, stream string, filters []string) (newe
 		newest = max(newest, sequence)
 	}
 	return newest, nil
-}
-
-func (b *Bus) replicated(ctx context.Context, stream string) (bool, error) {
-	s, err := b.handle(ctx, stream)
-	if err != nil {
-		return false, err
-	}
-	return s.CachedInfo().Config.Replicas > 1, nil
 }
 
 // leaderQuestion is a request of JetStream's API for one stored message: the last one of
@@ -131,9 +120,7 @@ func (b *Bus) askLeader(ctx context.Context, stream string, q leaderQuestion) (u
 	if err != nil {
 		return 0, fmt.Errorf("encode a question: %w", err)
 	}
-	msg, err := answered(ctx, func(ctx context.Context) (*nats.Msg, error) {
-		return b.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, data)
-	})
+	text, err := answered(ctx, func(ctx context.Context) ([]byte, error) { return b.store.AskLeader(ctx, stream, data) })
 	if err != nil {
 		return 0, fmt.Errorf("ask the leader of %s: %w", stream, err)
 	}
@@ -143,7 +130,7 @@ func (b *Bus) askLeader(ctx context.Context, stream string, q leaderQuestion) (u
 			Sequence uint64 `json:"seq"`
 		} `json:"message"`
 	}
-	if err := json.Unmarshal(msg.Data, &answer); err != nil {
+	if err := json.Unmarshal(text, &answer); err != nil {
 		return 0, fmt.Errorf("decode the answer of the leader of %s: %w", stream, err)
 	}
 	switch {
@@ -155,8 +142,8 @@ func (b *Bus) askLeader(ctx context.Context, stream string, q leaderQuestion) (u
 	return 0, fmt.Errorf("ask the leader of %s: %w", stream, answer.Error)
 }
 
-func pendingOf(ctx context.Context, consumer jetstream.Consumer) (uint64, error) {
-	info, err := answered(ctx, consumer.Info)
+func pendingOf(ctx context.Context, source Reader) (uint64, error) {
+	info, err := answered(ctx, source.Info)
 	if err != nil {
 		return 0, fmt.Errorf("ask reader for its backlog: %w", err)
 	}
@@ -165,10 +152,10 @@ func pendingOf(ctx context.Context, consumer jetstream.Consumer) (uint64, error)
 
 // reader takes the messages of an ordered consumer one after the other.
 type reader struct {
-	bus      *Bus
-	stream   string
-	cfg      jetstream.OrderedConsumerConfig
-	consumer jetstream.Consumer
+	bus    *Bus
+	stream string
+	cfg    jetstream.OrderedConsumerConfig
+	source Reader
 	// caughtUp says that a missing message is nothing to ask about.
 	caughtUp func() bool
 	// name and sequence are the consumer's name and its own sequence of the last message,
@@ -177,33 +164,20 @@ type reader struct {
 	sequence, last uint64
 }
 
-// open makes a consumer that begins after the last message.
+// open opens a source that begins after the last message.
 func (r *reader) open(ctx context.Context) error {
 	if r.last > 0 {
 		r.cfg.DeliverPolicy, r.cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, r.last+1
 	}
-	consumer, err := r.bus.js.OrderedConsumer(ctx, r.stream, r.cfg)
+	source, err := r.bus.store.Read(ctx, r.stream, r.cfg)
 	if err != nil {
 		return fmt.Errorf("open reader on %s: %w", r.stream, err)
 	}
-	r.consumer = consumer
+	r.source = source
 	return nil
 }
 
-// close deletes what the server keeps of the reader; by itself it would do so after
-// minutes, and many short reads would add up.
-func (r *reader) close(ctx context.Context) {
-	info := r.consumer.CachedInfo()
-	if info == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-	defer cancel()
-	_ = r.bus.js.DeleteConsumer(ctx, r.stream, info.Name) // where it fails, the server's own limit remains
-}
-
 const (
-	readerHeartbeat = 2 * time.Second
 	// readerIdle is after which time without a message the server is asked whether there
 	// are any left. It is longer than the two heartbeats after which the client takes a
 	// consumer for lost and makes it anew, so that it does not keep the client from that.
@@ -222,42 +196,44 @@ func (r *reader) run(ctx context.Context, each func(s *Stored, pending uint64) (
 		if !errors.Is(err, errReaderLost) {
 			return err
 		}
-		for {
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(readerRetry):
-			}
-			_, err := within(ctx, requestTimeout, func(ctx context.Context) (struct{}, error) { return struct{}{}, r.open(ctx) })
-			if err == nil {
-				break
-			}
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if !Unavailable(err) || r.bus.nc.IsClosed() {
-				return err
-			}
+		r.source.Close(ctx)
+		if err := r.reopen(ctx); err != nil {
+			return err
 		}
 	}
 }
 
 var errReaderLost = errors.New("the server does not know the reader any more, or does not answer")
 
-// deliver is run as long as the consumer lives; errReaderLost means that it does not.
-func (r *reader) deliver(ctx context.Context, each func(s *Stored, pending uint64) (stop bool, err error)) error {
-	messages, err := r.consumer.Messages(jetstream.PullMaxMessages(1000), jetstream.PullExpiry(30*time.Second), jetstream.PullHeartbeat(readerHeartbeat))
-	if err != nil {
-		return fmt.Errorf("start reader: %w: %w", errReaderLost, err)
-	}
-	defer messages.Stop()
+// reopen opens another source, as soon as the server answers.
+func (r *reader) reopen(ctx context.Context) error {
 	for {
-		s, pending, err := r.next(ctx, messages)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(readerRetry):
+		}
+		_, err := within(ctx, requestTimeout, func(ctx context.Context) (struct{}, error) { return struct{}{}, r.open(ctx) })
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case !Unavailable(err) || errors.Is(err, nats.ErrConnectionClosed):
+			return err
+		}
+	}
+}
+
+// deliver is run as long as the source lives; errReaderLost means that it does not.
+func (r *reader) deliver(ctx context.Context, each func(s *Stored, pending uint64) (stop bool, err error)) error {
+	for {
+		s, pending, err := r.next(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(err, jetstream.ErrNoHeartbeat):
-			continue // the ordered consumer recreates itself
+			continue // the source makes itself anew
 		case errors.Is(err, context.DeadlineExceeded):
 			if !r.drained(ctx) {
 				continue
@@ -273,13 +249,13 @@ func (r *reader) deliver(ctx context.Context, each func(s *Stored, pending uint6
 
 // next waits for a message. The error is context.DeadlineExceeded when none came for
 // readerIdle and the reader has not caught up.
-func (r *reader) next(ctx context.Context, messages jetstream.MessagesContext) (s *Stored, pending uint64, err error) {
+func (r *reader) next(ctx context.Context) (s *Stored, pending uint64, err error) {
 	if !r.caughtUp() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, readerIdle)
 		defer cancel()
 	}
-	msg, err := messages.Next(jetstream.NextContext(ctx))
+	msg, err := r.source.Next(ctx)
 	if err != nil {
 		return nil, 0, fmt.Errorf("read next: %w", err)
 	}
@@ -299,7 +275,7 @@ func (r *reader) next(ctx context.Context, messages jetstream.MessagesContext) (
 func (r *reader) drained(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	info, err := r.consumer.Info(ctx)
+	info, err := r.source.Info(ctx)
 	if err != nil || info.NumPending > 0 {
 		return false
 	}

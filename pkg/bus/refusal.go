@@ -181,7 +181,7 @@ func unstored(err error) bool {
 func (b *Bus) answersReads(ctx context.Context, stream string) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refusalLook)
 	defer cancel()
-	_, err := b.js.Stream(ctx, stream)
+	_, err := b.store.Stream(ctx, stream)
 	return err == nil
 }
 

@@ -173,7 +173,7 @@ func (b *Bus) ensureStream(ctx context.Context, cfg jetstream.StreamConfig) erro
 	if cfg.MaxAge > 0 && cfg.MaxAge < cfg.Duplicates {
 		cfg.Duplicates = cfg.MaxAge
 	}
-	if _, err := b.js.CreateOrUpdateStream(ctx, cfg); err != nil {
+	if err := b.store.EnsureStream(ctx, cfg); err != nil {
 		return fmt.Errorf("set up stream %s: %w", cfg.Name, err)
 	}
 	return nil
@@ -182,7 +182,7 @@ func (b *Bus) ensureStream(ctx context.Context, cfg jetstream.StreamConfig) erro
 // Ready reports whether Setup has run against this server.
 func (b *Bus) Ready(ctx context.Context) error {
 	for _, name := range b.StreamNames() {
-		_, err := b.js.Stream(ctx, name)
+		_, err := b.store.Stream(ctx, name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			return fmt.Errorf("stream %s is missing: %w; run `rollcall setup`", name, ErrNotFound)
 		}
@@ -247,9 +247,9 @@ func (b *Bus) LastSequence(ctx context.Context, stream string) (uint64, error) {
 }
 
 func (b *Bus) streamInfo(ctx context.Context, stream string) (*jetstream.StreamInfo, error) {
-	s, err := answered(ctx, func(ctx context.Context) (jetstream.Stream, error) { return b.js.Stream(ctx, stream) })
+	info, err := answered(ctx, func(ctx context.Context) (*jetstream.StreamInfo, error) { return b.store.Stream(ctx, stream) })
 	if err != nil {
 		return nil, fmt.Errorf("look up stream %s: %w", stream, err)
 	}
-	return s.CachedInfo(), nil
+	return info, nil
 }
