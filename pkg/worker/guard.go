@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,14 +35,14 @@ type guardian struct {
 	foreseen atomic.Pointer[foresight]
 	// judgePending judges what is pending as a whole; set by the worker.
 	judgePending func(ctx context.Context) error
-	judging      Locks // of one key
+	judging      sync.Mutex
 	// forecasts says that what is judged may not be published yet, under a configuration
 	// that may not be current yet.
 	forecasts bool
 
-	counting Locks // of one key
-	totals   map[string]int
-	counted  time.Time
+	mu      sync.Mutex
+	totals  map[string]int
+	counted time.Time
 }
 
 func newGuardian(cfg Config, deps Deps) *guardian {
@@ -298,7 +299,8 @@ const totalsLifetime = time.Minute
 
 // total is how many there are of what is counted.
 func (g *guardian) total(ctx context.Context, of string) (int, error) {
-	defer g.counting.Lock("")()
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	if g.totals == nil || time.Since(g.counted) > totalsLifetime {
 		t := newTally(g.cfg.Kind)
 		if err := g.links.Each(ctx, g.cfg.Kind, func(_ []byte, l *provisioningv1.Link) { t.add(l) }); err != nil {

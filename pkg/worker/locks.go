@@ -2,17 +2,15 @@ package worker
 
 import "sync"
 
-// Locks lets one goroutine of this process at a time work on a key. The zero value is
-// ready. Whoever has a key may wait for NATS or a target: it is a channel that the others
-// wait for, because virtual time (testing/synctest) stands still while a goroutine waits for
-// a sync.Mutex.
+// Locks lets one goroutine of this process at a time work on a key. The zero
+// value is ready.
 type Locks struct {
 	mu   sync.Mutex
 	held map[string]*lock
 }
 
 type lock struct {
-	free  chan struct{} // holds a value while the key is free
+	mu    sync.Mutex
 	users int
 }
 
@@ -24,15 +22,14 @@ func (l *Locks) Lock(key string) (unlock func()) {
 	}
 	one := l.held[key]
 	if one == nil {
-		one = &lock{free: make(chan struct{}, 1)}
-		one.free <- struct{}{}
+		one = &lock{}
 		l.held[key] = one
 	}
 	one.users++
 	l.mu.Unlock()
-	<-one.free
+	one.mu.Lock()
 	return func() {
-		one.free <- struct{}{}
+		one.mu.Unlock()
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if one.users--; one.users == 0 {

@@ -48,7 +48,8 @@ func (f *foresight) heldIn(of string, sequence uint64) string {
 // not. A pass over the limit is held whole, and not only from the removal on that goes
 // over it: what is pending in the stream is judged together, once for all replicas.
 func (g *guardian) pending(ctx context.Context, of string, j *Job, count int) (string, error) {
-	defer g.judging.Lock("")()
+	g.judging.Lock()
+	defer g.judging.Unlock()
 	f := g.foreseen.Load()
 	if f == nil || j.Sequence == 0 {
 		return "", nil

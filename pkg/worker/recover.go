@@ -95,7 +95,8 @@ func (j *Job) LinksMayBeMissing(ctx context.Context) (bool, error) {
 
 // firstRunOver asks whether the first run is over, not more often than once in a second.
 func (w *Worker) firstRunOver(ctx context.Context) (bool, error) {
-	defer w.checking.Lock("")()
+	w.checking.Lock()
+	defer w.checking.Unlock()
 	if time.Since(w.asked) < time.Second {
 		return false, nil
 	}

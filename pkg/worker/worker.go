@@ -99,7 +99,7 @@ type Worker struct {
 	epoch     int64
 	entries   Locks // one convergence of an entry at a time in this process
 
-	checking Locks     // of one key
+	checking sync.Mutex
 	checked  time.Time // when this configuration was last seen to be current
 	asked    time.Time // when the first run was last seen not to be over
 	usersRan atomic.Bool
@@ -420,7 +420,8 @@ func (w *Worker) plausible(ctx context.Context, found *bus.Stored, l *provisioni
 // current asks whether this worker's configuration is the current one. Where there
 // is no sign of another, what was read a moment ago is believed.
 func (w *Worker) current(ctx context.Context, sign bool) error {
-	defer w.checking.Lock("")()
+	w.checking.Lock()
+	defer w.checking.Unlock()
 	if !sign && time.Since(w.checked) < generationCache {
 		return nil
 	}

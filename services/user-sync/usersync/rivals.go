@@ -164,7 +164,7 @@ type rivalIndex struct {
 	log    *slog.Logger
 	sets   sync.Map // attribute set id -> mapping.Set
 
-	asking   worker.Locks // of one key: the server, for what is newer
+	asking   sync.Mutex // the server, for what is newer
 	mu       sync.Mutex
 	table    *valueTable
 	seen     uint64        // sequence of the newest change in the table
@@ -269,7 +269,8 @@ func (x *rivalIndex) sharing(ctx context.Context, job *worker.Job, values []matc
 // batches, everything that was stored when it was seen. One caller asks the server for
 // all.
 func (x *rivalIndex) reach(ctx context.Context, sequence uint64) error {
-	defer x.asking.Lock("")()
+	x.asking.Lock()
+	defer x.asking.Unlock()
 	for {
 		seen, _, complete := x.state()
 		if complete >= sequence {
