@@ -30,9 +30,9 @@ func entry(n int) []byte { return fmt.Appendf(nil, "%016d", n) }
 
 func subject(n int) string { return directoryv1.EntrySubject(users, "corp", entry(n)) }
 
-func TestSetupIsIdempotent(t *testing.T) {
-	t.Parallel()
-	b := bustest.Start(t)
+func TestSetupIsIdempotent(t *testing.T) { onBoth(t, testSetupIsIdempotent) }
+
+func testSetupIsIdempotent(t *testing.T, b *bus.Bus) {
 	if err := b.Setup(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -49,9 +49,9 @@ func TestReadyNamesTheCure(t *testing.T) {
 	}
 }
 
-func TestPublishComparesAndSets(t *testing.T) {
-	t.Parallel()
-	b := bustest.Start(t)
+func TestPublishComparesAndSets(t *testing.T) { onBoth(t, testPublishComparesAndSets) }
+
+func testPublishComparesAndSets(t *testing.T, b *bus.Bus) {
 	first, err := b.Publish(t.Context(), bus.Message{Subject: subject(1), Data: []byte("a"), Expect: new(uint64(0))})
 	if err != nil {
 		t.Fatal(err)
@@ -64,9 +64,9 @@ func TestPublishComparesAndSets(t *testing.T) {
 	}
 }
 
-func TestBatchIsAllOrNothing(t *testing.T) {
-	t.Parallel()
-	b := bustest.Start(t)
+func TestBatchIsAllOrNothing(t *testing.T) { onBoth(t, testBatchIsAllOrNothing) }
+
+func testBatchIsAllOrNothing(t *testing.T, b *bus.Bus) {
 	_, err := b.PublishBatch(t.Context(), []bus.Message{
 		{Subject: subject(1), Data: []byte("a"), Expect: new(uint64(0))},
 		{Subject: subject(2), Data: []byte("b"), Expect: new(uint64(99))},
@@ -82,8 +82,10 @@ func TestBatchIsAllOrNothing(t *testing.T) {
 // The server has a second code for a conflict (10164), which comes from replicated
 // streams and for a subject that is written twice at once.
 func TestConflictWithoutSequenceIsAConflict(t *testing.T) {
-	t.Parallel()
-	b := bustest.Start(t)
+	onBoth(t, testConflictWithoutSequenceIsAConflict)
+}
+
+func testConflictWithoutSequenceIsAConflict(t *testing.T, b *bus.Bus) {
 	twice := []bus.Message{
 		{Subject: subject(1), Data: []byte("a")},
 		{Subject: subject(1), Data: []byte("b"), Expect: new(uint64(0))},
@@ -98,9 +100,9 @@ func TestConflictWithoutSequenceIsAConflict(t *testing.T) {
 	}
 }
 
-func TestFenceKeepsAStaleDetectorOut(t *testing.T) {
-	t.Parallel()
-	b := bustest.Start(t)
+func TestFenceKeepsAStaleDetectorOut(t *testing.T) { onBoth(t, testFenceKeepsAStaleDetectorOut) }
+
+func testFenceKeepsAStaleDetectorOut(t *testing.T, b *bus.Bus) {
 	old, err := b.TakeFence(t.Context(), users, "corp", "old")
 	if err != nil {
 		t.Fatal(err)
@@ -135,8 +137,10 @@ func TestFenceKeepsAStaleDetectorOut(t *testing.T) {
 // A lone message of which no answer came may be stored late: whatever is published
 // next must not be overwritten by it.
 func TestFenceIsRenewedAfterALoneMessageWithoutAnswer(t *testing.T) {
-	t.Parallel()
-	b := bustest.Start(t)
+	onBoth(t, testFenceIsRenewedAfterALoneMessageWithoutAnswer)
+}
+
+func testFenceIsRenewedAfterALoneMessageWithoutAnswer(t *testing.T, b *bus.Bus) {
 	fence, err := b.TakeFence(t.Context(), users, "corp", "one")
 	if err != nil {
 		t.Fatal(err)
@@ -169,8 +173,10 @@ func TestFenceIsRenewedAfterALoneMessageWithoutAnswer(t *testing.T) {
 // A batch of which no answer came may be stored late, too: a lone message that is
 // published next does not keep it out by itself.
 func TestFenceIsRenewedAfterABatchWithoutAnswer(t *testing.T) {
-	t.Parallel()
-	b := bustest.Start(t)
+	onBoth(t, testFenceIsRenewedAfterABatchWithoutAnswer)
+}
+
+func testFenceIsRenewedAfterABatchWithoutAnswer(t *testing.T, b *bus.Bus) {
 	fence, err := b.TakeFence(t.Context(), users, "corp", "one")
 	if err != nil {
 		t.Fatal(err)
@@ -196,8 +202,10 @@ func TestFenceIsRenewedAfterABatchWithoutAnswer(t *testing.T) {
 }
 
 func TestReadDeliversTheLastOfEachSubjectAndFollows(t *testing.T) {
-	t.Parallel()
-	b := bustest.Start(t)
+	onBoth(t, testReadDeliversTheLastOfEachSubjectAndFollows)
+}
+
+func testReadDeliversTheLastOfEachSubjectAndFollows(t *testing.T, b *bus.Bus) {
 	for _, data := range []string{"old", "new"} {
 		if _, err := b.Publish(t.Context(), bus.Message{Subject: subject(1), Data: []byte(data)}); err != nil {
 			t.Fatal(err)
@@ -230,9 +238,9 @@ func TestReadDeliversTheLastOfEachSubjectAndFollows(t *testing.T) {
 }
 
 // Many short reads do not add up on the server.
-func TestReadLeavesNoConsumerBehind(t *testing.T) {
-	t.Parallel()
-	b := bustest.Start(t)
+func TestReadLeavesNoConsumerBehind(t *testing.T) { onBoth(t, testReadLeavesNoConsumerBehind) }
+
+func testReadLeavesNoConsumerBehind(t *testing.T, b *bus.Bus) {
 	filters := []string{directoryv1.EntryFilter(users, "corp")}
 	for range 20 {
 		if err := b.Read(t.Context(), directoryv1.StreamUsers, bus.ReadOptions{Filters: filters}, func(*bus.Stored) error { return nil }); err != nil {
@@ -245,9 +253,9 @@ func TestReadLeavesNoConsumerBehind(t *testing.T) {
 	}
 }
 
-func TestReadOfNothingReturns(t *testing.T) {
-	t.Parallel()
-	b := bustest.Start(t)
+func TestReadOfNothingReturns(t *testing.T) { onBoth(t, testReadOfNothingReturns) }
+
+func testReadOfNothingReturns(t *testing.T, b *bus.Bus) {
 	err := b.Read(t.Context(), directoryv1.StreamUsers, bus.ReadOptions{Filters: []string{directoryv1.EntryFilter(users, "none")}},
 		func(*bus.Stored) error { return errors.New("delivered something") })
 	if err != nil {
@@ -259,9 +267,7 @@ func TestReadOfNothingReturns(t *testing.T) {
 func TestReadDoesNotWaitForWhatWasPurged(t *testing.T) {
 	t.Parallel()
 	for _, follow := range []bool{false, true} {
-		t.Run(fmt.Sprintf("follow=%t", follow), func(t *testing.T) {
-			t.Parallel()
-			b := bustest.Start(t)
+		onBothAs(t, fmt.Sprintf("follow=%t", follow), func(t *testing.T, b *bus.Bus) {
 			for i := range 3000 { // more than the reader asks for at once
 				if err := b.PutText(t.Context(), "links", fmt.Sprintf("wiki.users.%032x", i), "x", 0); err != nil {
 					t.Fatal(err)
@@ -327,9 +333,7 @@ func TestVerdictsDecideWhatHappens(t *testing.T) {
 		{"an error comes again", errors.New("odd"), []bus.Verdict{bus.Retry, bus.Acked}, 2},
 	}
 	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			b := bustest.Start(t)
+		onBothAs(t, c.name, func(t *testing.T, b *bus.Bus) {
 			var calls atomic.Int32
 			verdicts := consume(t, b, directoryv1.StreamUsers, directoryv1.EntryFilter(users, "corp"), func(context.Context, *bus.Delivery) error {
 				if calls.Add(1) == 1 {
@@ -359,9 +363,9 @@ func TestVerdictsDecideWhatHappens(t *testing.T) {
 const longDelay = 6 * time.Second
 
 // A delay that is over already, such as one until a time in the past, is none.
-func TestNegativeDelayIsNone(t *testing.T) {
-	t.Parallel()
-	b := bustest.Start(t)
+func TestNegativeDelayIsNone(t *testing.T) { onBoth(t, testNegativeDelayIsNone) }
+
+func testNegativeDelayIsNone(t *testing.T, b *bus.Bus) {
 	var n atomic.Int32
 	verdicts := consume(t, b, directoryv1.StreamUsers, directoryv1.EntryFilter(users, "corp"), func(context.Context, *bus.Delivery) error {
 		switch n.Add(1) {
@@ -383,9 +387,9 @@ func TestNegativeDelayIsNone(t *testing.T) {
 }
 
 // A panic in a handler does not end the process; the message comes again.
-func TestPanicOfAHandlerIsARetry(t *testing.T) {
-	t.Parallel()
-	b := bustest.Start(t)
+func TestPanicOfAHandlerIsARetry(t *testing.T) { onBoth(t, testPanicOfAHandlerIsARetry) }
+
+func testPanicOfAHandlerIsARetry(t *testing.T, b *bus.Bus) {
 	if _, err := b.Publish(t.Context(), bus.Message{Subject: subject(1)}); err != nil {
 		t.Fatal(err)
 	}
@@ -400,9 +404,9 @@ func TestPanicOfAHandlerIsARetry(t *testing.T) {
 	}
 }
 
-func TestScheduledRequestIsDelivered(t *testing.T) {
-	t.Parallel()
-	b := bustest.Start(t)
+func TestScheduledRequestIsDelivered(t *testing.T) { onBoth(t, testScheduledRequestIsDelivered) }
+
+func testScheduledRequestIsDelivered(t *testing.T, b *bus.Bus) {
 	got := make(chan string, 1)
 	consume(t, b, provisioningv1.StreamRequests, provisioningv1.RequestFilter(users, "wiki"), func(_ context.Context, d *bus.Delivery) error {
 		_, id, err := d.Entry()
@@ -417,9 +421,9 @@ func TestScheduledRequestIsDelivered(t *testing.T) {
 	}
 }
 
-func TestBucketConflictAndDelete(t *testing.T) {
-	t.Parallel()
-	b := bustest.Start(t)
+func TestBucketConflictAndDelete(t *testing.T) { onBoth(t, testBucketConflictAndDelete) }
+
+func testBucketConflictAndDelete(t *testing.T, b *bus.Bus) {
 	bucket := bus.OpenBucket[provisioningv1.Link](b, provisioningv1.BucketLinks)
 	key := provisioningv1.LinkKey("wiki", users, entry(1))
 	if _, revision, err := bucket.Get(t.Context(), key); !errors.Is(err, bus.ErrNotFound) || revision != 0 {
@@ -447,8 +451,10 @@ func TestBucketConflictAndDelete(t *testing.T) {
 }
 
 func TestWriterFailsOnlyTheOneInConflict(t *testing.T) {
-	t.Parallel()
-	b := bustest.Start(t)
+	onBoth(t, testWriterFailsOnlyTheOneInConflict)
+}
+
+func testWriterFailsOnlyTheOneInConflict(t *testing.T, b *bus.Bus) {
 	bucket := bus.OpenBucket[provisioningv1.Link](b, provisioningv1.BucketLinks)
 	writer := bus.NewWriter(b)
 	defer writer.Close()
@@ -489,8 +495,10 @@ func TestWriterFailsOnlyTheOneInConflict(t *testing.T) {
 
 // One caller's message that is too large fails none of the others.
 func TestWriterFailsOnlyTheOneThatIsTooLarge(t *testing.T) {
-	t.Parallel()
-	b := bustest.Start(t)
+	onBoth(t, testWriterFailsOnlyTheOneThatIsTooLarge)
+}
+
+func testWriterFailsOnlyTheOneThatIsTooLarge(t *testing.T, b *bus.Bus) {
 	writer := bus.NewWriter(b)
 	defer writer.Close()
 	const n = 200
@@ -518,8 +526,10 @@ func TestWriterFailsOnlyTheOneThatIsTooLarge(t *testing.T) {
 }
 
 func TestLeaseHasOneHolderAndIsTakenOver(t *testing.T) {
-	t.Parallel()
-	b := bustest.Start(t)
+	onBoth(t, testLeaseHasOneHolderAndIsTakenOver)
+}
+
+func testLeaseHasOneHolderAndIsTakenOver(t *testing.T, b *bus.Bus) {
 	first, second := make(chan struct{}), make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
 	var holders atomic.Int32
@@ -557,9 +567,9 @@ func TestLeaseHasOneHolderAndIsTakenOver(t *testing.T) {
 }
 
 // Owners that need a lease for a moment only do not wait for its life.
-func TestLeaseOfAMomentIsPassedOn(t *testing.T) {
-	t.Parallel()
-	b := bustest.Start(t)
+func TestLeaseOfAMomentIsPassedOn(t *testing.T) { onBoth(t, testLeaseOfAMomentIsPassedOn) }
+
+func testLeaseOfAMomentIsPassedOn(t *testing.T, b *bus.Bus) {
 	const life = time.Minute
 	began := time.Now()
 	var wg sync.WaitGroup
@@ -578,8 +588,10 @@ func TestLeaseOfAMomentIsPassedOn(t *testing.T) {
 }
 
 func TestPutTextOnceGivesEverybodyTheSame(t *testing.T) {
-	t.Parallel()
-	b := bustest.Start(t)
+	onBoth(t, testPutTextOnceGivesEverybodyTheSame)
+}
+
+func testPutTextOnceGivesEverybodyTheSame(t *testing.T, b *bus.Bus) {
 	for _, text := range []string{"first", "second"} {
 		got, err := b.PutTextOnce(t.Context(), provisioningv1.BucketTargets, "key", text)
 		if err != nil || got != "first" {

@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
-	"github.com/rollcall-scim/rollcall/pkg/bus/bustest"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 )
 
 func TestConsumeLetsARunningHandlerFinish(t *testing.T) {
-	t.Parallel()
-	b := bustest.Start(t)
+	onBoth(t, testConsumeLetsARunningHandlerFinish)
+}
+
+func testConsumeLetsARunningHandlerFinish(t *testing.T, b *bus.Bus) {
 	spec := bus.ConsumerSpec{Stream: directoryv1.StreamUsers, Name: "users-wiki", Filter: directoryv1.EntryFilter(users, "corp"), Window: 1}
 	if err := b.EnsureConsumer(t.Context(), spec); err != nil {
 		t.Fatal(err)
@@ -50,9 +51,12 @@ func TestConsumeLetsARunningHandlerFinish(t *testing.T) {
 // A replica that ends hands back what it has fetched and not begun: nobody waits for
 // the time after which the server would deliver it again.
 func TestConsumeHandsBackWhatItHasNotBegun(t *testing.T) {
-	t.Parallel()
+	onBoth(t, testConsumeHandsBackWhatItHasNotBegun)
+}
+
+func testConsumeHandsBackWhatItHasNotBegun(t *testing.T, b *bus.Bus) {
 	const messages, window = 100, 100
-	b, spec := backlogOf(t, messages, window)
+	spec := backlogOf(t, b, messages, window)
 	const concurrency = 32
 	ctx, stop := context.WithCancel(t.Context())
 	finish := make(chan struct{})
@@ -116,10 +120,11 @@ func TestConsumeHandsBackWhatItHasNotBegun(t *testing.T) {
 
 // A replica holds no more than it has room for, so that the window is there for one that
 // comes later; with more room it takes more.
-func TestConsumeLeavesRoomForOthers(t *testing.T) {
-	t.Parallel()
+func TestConsumeLeavesRoomForOthers(t *testing.T) { onBoth(t, testConsumeLeavesRoomForOthers) }
+
+func testConsumeLeavesRoomForOthers(t *testing.T, b *bus.Bus) {
 	const messages, window, concurrency = 80, 60, 64
-	b, spec := backlogOf(t, messages, window)
+	spec := backlogOf(t, b, messages, window)
 	var room atomic.Int64
 	room.Store(2)
 	begun, finished := make(chan int, messages), make(chan struct{})
@@ -164,10 +169,9 @@ func TestConsumeLeavesRoomForOthers(t *testing.T) {
 	await(t, b, spec, func(g bus.Backlog) bool { return g.Total() == 0 })
 }
 
-// backlogOf is a bus with so many messages and a consumer that has seen none of them.
-func backlogOf(t *testing.T, messages, window int) (*bus.Bus, bus.ConsumerSpec) {
+// backlogOf gives a bus so many messages and a consumer that has seen none of them.
+func backlogOf(t *testing.T, b *bus.Bus, messages, window int) bus.ConsumerSpec {
 	t.Helper()
-	b := bustest.Start(t)
 	spec := bus.ConsumerSpec{Stream: directoryv1.StreamUsers, Name: "users-wiki", Filter: directoryv1.EntryFilter(users, "corp"), Window: window}
 	if err := b.EnsureConsumer(t.Context(), spec); err != nil {
 		t.Fatal(err)
@@ -177,7 +181,7 @@ func backlogOf(t *testing.T, messages, window int) (*bus.Bus, bus.ConsumerSpec) 
 			t.Fatal(err)
 		}
 	}
-	return b, spec
+	return spec
 }
 
 // await asks the server until the consumer is as far as wanted; the test's deadline

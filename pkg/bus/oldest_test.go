@@ -5,14 +5,15 @@ import (
 	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
-	"github.com/rollcall-scim/rollcall/pkg/bus/bustest"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 )
 
 // A message waits since it was published, and for a consumer that came later since then.
 func TestOldestWaitsNotLongerThanItsConsumer(t *testing.T) {
-	t.Parallel()
-	b := bustest.Start(t)
+	onBoth(t, testOldestWaitsNotLongerThanItsConsumer)
+}
+
+func testOldestWaitsNotLongerThanItsConsumer(t *testing.T, b *bus.Bus) {
 	filter := directoryv1.EntryFilter(users, "corp")
 	publish := func(n int) {
 		t.Helper()

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
-	"github.com/rollcall-scim/rollcall/pkg/bus/bustest"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
 )
 
@@ -43,9 +42,7 @@ func comes(t *testing.T, delivered <-chan time.Time) time.Time {
 func TestPausedConsumerDeliversNothingUntilItIsResumed(t *testing.T) {
 	t.Parallel()
 	for name, born := range map[string]bool{"born paused": true, "paused later": false} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			b := bustest.Start(t)
+		onBothAs(t, name, func(t *testing.T, b *bus.Bus) {
 			spec := bus.ConsumerSpec{Stream: directoryv1.StreamUsers, Name: pausable, Filter: directoryv1.EntryFilter(users, "corp"), Window: 10, Paused: born}
 			if err := b.EnsureConsumer(t.Context(), spec); err != nil {
 				t.Fatal(err)
@@ -87,8 +84,10 @@ func TestPausedConsumerDeliversNothingUntilItIsResumed(t *testing.T) {
 }
 
 func TestWhatIsHandedBackDuringAPauseComesAtTheResume(t *testing.T) {
-	t.Parallel()
-	b := bustest.Start(t)
+	onBoth(t, testWhatIsHandedBackDuringAPauseComesAtTheResume)
+}
+
+func testWhatIsHandedBackDuringAPauseComesAtTheResume(t *testing.T, b *bus.Bus) {
 	spec := bus.ConsumerSpec{Stream: directoryv1.StreamUsers, Name: pausable, Filter: directoryv1.EntryFilter(users, "corp"), Window: 10}
 	if err := b.EnsureConsumer(t.Context(), spec); err != nil {
 		t.Fatal(err)
@@ -123,8 +122,10 @@ func TestWhatIsHandedBackDuringAPauseComesAtTheResume(t *testing.T) {
 }
 
 func TestLongDelaysTakeNoPlaceInTheWindow(t *testing.T) {
-	t.Parallel()
-	b := bustest.Start(t)
+	onBoth(t, testLongDelaysTakeNoPlaceInTheWindow)
+}
+
+func testLongDelaysTakeNoPlaceInTheWindow(t *testing.T, b *bus.Bus) {
 	spec := bus.ConsumerSpec{Stream: directoryv1.StreamUsers, Name: pausable, Filter: directoryv1.EntryFilter(users, "corp"), Window: 2}
 	if err := b.EnsureConsumer(t.Context(), spec); err != nil {
 		t.Fatal(err)
@@ -144,9 +145,9 @@ func TestLongDelaysTakeNoPlaceInTheWindow(t *testing.T) {
 	}
 }
 
-func TestPauseOfAConsumerThatIsNotThere(t *testing.T) {
-	t.Parallel()
-	b := bustest.Start(t)
+func TestPauseOfAConsumerThatIsNotThere(t *testing.T) { onBoth(t, testPauseOfAConsumerThatIsNotThere) }
+
+func testPauseOfAConsumerThatIsNotThere(t *testing.T, b *bus.Bus) {
 	for name, act := range map[string]func(context.Context, string, string) error{"pause": b.PauseConsumer, "resume": b.ResumeConsumer} {
 		if err := act(t.Context(), directoryv1.StreamUsers, "nobody"); !errors.Is(err, bus.ErrNotFound) {
 			t.Errorf("%s: %v, want ErrNotFound", name, err)

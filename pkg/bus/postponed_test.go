@@ -9,7 +9,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rollcall-scim/rollcall/pkg/bus"
-	"github.com/rollcall-scim/rollcall/pkg/bus/bustest"
 	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
 )
 
@@ -27,9 +26,7 @@ func TestBackOffGoesOnAfterAPostponedDelivery(t *testing.T) {
 		"plain error": {errors.New("no answer"), "7", 45 * time.Second}, // 64 s less a quarter
 		"later":       {bus.Later(10*time.Second, errors.New("waits")), "6", 8 * time.Second},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			b := bustest.Start(t)
+		onBothAs(t, name, func(t *testing.T, b *bus.Bus) {
 			verdicts := consume(t, b, provisioningv1.StreamRequests, provisioningv1.RequestFilter(users, "wiki"), func(_ context.Context, d *bus.Delivery) error {
 				if d.Earlier != 6 {
 					t.Errorf("%d earlier attempts, want 6", d.Earlier)
@@ -65,9 +62,10 @@ func TestBackOffGoesOnAfterAPostponedDelivery(t *testing.T) {
 	}
 }
 
-func TestNothingIsPostponed(t *testing.T) {
-	t.Parallel()
-	if count, _, err := bustest.Start(t).Postponed(t.Context(), users, "wiki"); err != nil || count != 0 {
+func TestNothingIsPostponed(t *testing.T) { onBoth(t, testNothingIsPostponed) }
+
+func testNothingIsPostponed(t *testing.T, b *bus.Bus) {
+	if count, _, err := b.Postponed(t.Context(), users, "wiki"); err != nil || count != 0 {
 		t.Errorf("%d postponed: %v", count, err)
 	}
 }

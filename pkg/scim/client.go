@@ -44,10 +44,13 @@ type Config struct {
 	Timeout           time.Duration // of each HTTP request; 15 s when 0
 	// TLS makes the settings; nil: the system's roots. TLS 1.2 at least. It is asked
 	// again when one of TLSFiles has changed.
-	TLS        func() (*tls.Config, error)
-	TLSFiles   []string
-	Proxy      *url.URL // nil: as the environment says
-	ReadOnly   bool     // nothing but reads is sent; everything else is ErrRefused
+	TLS      func() (*tls.Config, error)
+	TLSFiles []string
+	Proxy    *url.URL // nil: as the environment says
+	// Transport carries the requests instead of connections of the client's own, where it
+	// is set; TLS and Proxy are not used then.
+	Transport  http.RoundTripper
+	ReadOnly   bool // nothing but reads is sent; everything else is ErrRefused
 	UserAgent  string
 	UsersPath  string // "/Users" when empty
 	GroupsPath string // "/Groups" when empty

@@ -14,12 +14,16 @@ import (
 // newHTTPClient makes the client of a target, which is made anew when one of the files
 // changes that its TLS settings come from.
 func newHTTPClient(cfg Config) (*http.Client, error) {
-	t := &transport{cfg: cfg}
-	if err := t.make(); err != nil {
-		return nil, err
+	carrier := cfg.Transport
+	if carrier == nil {
+		t := &transport{cfg: cfg}
+		if err := t.make(); err != nil {
+			return nil, err
+		}
+		carrier = t
 	}
 	return &http.Client{
-		Transport: t,
+		Transport: carrier,
 		// A redirected write would lose its body or its method, and credentials
 		// must not follow to another place.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

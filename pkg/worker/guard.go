@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,12 +34,12 @@ type guardian struct {
 	foreseen atomic.Pointer[foresight]
 	// judgePending judges what is pending as a whole; set by the worker.
 	judgePending func(ctx context.Context) error
-	judging      sync.Mutex
+	judging      Mutex
 	// forecasts says that what is judged may not be published yet, under a configuration
 	// that may not be current yet.
 	forecasts bool
 
-	mu      sync.Mutex
+	mu      Mutex
 	totals  map[string]int
 	counted time.Time
 }

@@ -2,6 +2,23 @@ package worker
 
 import "sync"
 
+// Mutex is a lock that is held while a request is under way. Unlike for a sync.Mutex,
+// waiting for it is waiting on a channel, so that a bubble of testing/synctest knows that
+// who waits is idle. The zero value is ready.
+type Mutex struct {
+	once sync.Once
+	turn chan struct{}
+}
+
+// Lock waits for the lock.
+func (m *Mutex) Lock() {
+	m.once.Do(func() { m.turn = make(chan struct{}, 1) })
+	m.turn <- struct{}{}
+}
+
+// Unlock gives the lock back to the goroutine that waits longest.
+func (m *Mutex) Unlock() { <-m.turn }
+
 // Locks lets one goroutine of this process at a time work on a key. The zero
 // value is ready.
 type Locks struct {
@@ -10,7 +27,7 @@ type Locks struct {
 }
 
 type lock struct {
-	mu    sync.Mutex
+	mu    Mutex
 	users int
 }
 

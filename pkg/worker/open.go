@@ -26,8 +26,9 @@ func (p *Process) openTarget(c *connection.Connection) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
+	cfg.Transport = p.transport
 	t := &target{}
-	if t.prober, err = newTarget(c, true); err != nil {
+	if t.prober, err = newTarget(c, true, p.transport); err != nil {
 		return nil, err
 	}
 	t.breaker = newBreaker(p, c.Name, func(ctx context.Context) error {

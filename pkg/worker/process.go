@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -40,6 +41,7 @@ type Process struct {
 	slots     map[string]chan struct{} // by connection
 	marks     map[string]*Marks        // by connection
 	unchanged func(context.Context) error
+	transport http.RoundTripper
 }
 
 // slotFactor is how many entries are worked on for each call in flight: claims
@@ -102,6 +104,12 @@ func (p *Process) Discover() { p.discovers = true }
 // Verify makes the workers ask, before they handle anything, whether NATS still holds
 // what it held; call it before anything else.
 func (p *Process) Verify(unchanged func(context.Context) error) { p.unchanged = unchanged }
+
+// Simulate gives the process a name instead of one that is unique in the world, and has
+// transport carry the requests to the targets; call it before anything else.
+func (p *Process) Simulate(owner string, transport http.RoundTripper) {
+	p.owner, p.transport = owner, transport
+}
 
 // Bus is the process's connection to NATS.
 func (p *Process) Bus() *bus.Bus { return p.bus }

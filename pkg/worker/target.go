@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 
@@ -24,18 +25,18 @@ const (
 )
 
 // NewTarget makes the SCIM client of a connection's target.
-func NewTarget(c *connection.Connection) (*scim.Client, error) { return newTarget(c, false) }
+func NewTarget(c *connection.Connection) (*scim.Client, error) { return newTarget(c, false, nil) }
 
 // NewReader makes a client that sends nothing but reads, and follows the profile
 // alone; see NewInformedReader.
-func NewReader(c *connection.Connection) (*scim.Client, error) { return newTarget(c, true) }
+func NewReader(c *connection.Connection) (*scim.Client, error) { return newTarget(c, true, nil) }
 
-func newTarget(c *connection.Connection, readOnly bool) (*scim.Client, error) {
+func newTarget(c *connection.Connection, readOnly bool, transport http.RoundTripper) (*scim.Client, error) {
 	cfg, err := targetConfig(c)
 	if err != nil {
 		return nil, err
 	}
-	cfg.ReadOnly = readOnly
+	cfg.ReadOnly, cfg.Transport = readOnly, transport
 	return scim.New(cfg)
 }
 

@@ -99,7 +99,7 @@ type Worker struct {
 	epoch     int64
 	entries   Locks // one convergence of an entry at a time in this process
 
-	checking sync.Mutex
+	checking Mutex
 	checked  time.Time // when this configuration was last seen to be current
 	asked    time.Time // when the first run was last seen not to be over
 	usersRan atomic.Bool

@@ -164,7 +164,7 @@ type rivalIndex struct {
 	log    *slog.Logger
 	sets   sync.Map // attribute set id -> mapping.Set
 
-	asking   sync.Mutex // the server, for what is newer
+	asking   worker.Mutex // the server, for what is newer
 	mu       sync.Mutex
 	table    *valueTable
 	seen     uint64        // sequence of the newest change in the table
