@@ -68,8 +68,10 @@ func testConsumeHandsBackWhatItHasNotBegun(t *testing.T, b *bus.Bus) {
 		handled[d.Subject]++
 	}
 	var first sync.WaitGroup
+	var begun atomic.Int64
 	first.Go(func() {
 		err := b.Consume(ctx, spec.Stream, spec.Name, bus.ConsumeOptions{Concurrency: concurrency}, func(_ context.Context, d *bus.Delivery) error {
+			begun.Add(1)
 			<-finish
 			count(d)
 			return nil
@@ -78,7 +80,7 @@ func testConsumeHandsBackWhatItHasNotBegun(t *testing.T, b *bus.Bus) {
 			t.Errorf("consume: %v", err)
 		}
 	})
-	await(t, b, spec, func(g bus.Backlog) bool { return g.InFlight > concurrency }) // more is fetched than begun
+	await(t, b, spec, func(g bus.Backlog) bool { return g.InFlight > concurrency && begun.Load() == concurrency }) // more is fetched than begun
 	stop()
 	stopped := time.Now()
 
