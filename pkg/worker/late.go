@@ -29,11 +29,14 @@ const LookAgainAfter = scim.DefaultTimeout + NetworkMaximum
 // reasonLate is the reason of the request that comes when a second look is due.
 const reasonLate = "late"
 
-// expectLateWrite schedules a second look where the job takes an abandoned write over.
-// The schedule makes the request; the link holds the time as well, because another
-// request may take the place of that one.
-func (w *Worker) expectLateWrite(ctx context.Context, j *Job) error {
-	if !w.deps.Links.Abandoned(j.Record.Link) {
+// expectLateWrite schedules a second look where the job takes an abandoned write over: of
+// another worker, or of an earlier delivery in this process, which was cut in the middle
+// and left its claim. tried says that this delivery has tried already; what it finds of
+// its own claim then had an answer. The schedule makes the request; the link holds the
+// time as well, because another request may take the place of that one.
+func (w *Worker) expectLateWrite(ctx context.Context, j *Job, tried bool) error {
+	cut := !tried && w.deps.Links.Claimed(j.Record.Link)
+	if !cut && !w.deps.Links.Abandoned(j.Record.Link) {
 		return nil
 	}
 	return w.lookLater(ctx, j)

@@ -259,7 +259,7 @@ func (w *Worker) handle(ctx context.Context, d *bus.Delivery) error {
 		found, atLeast = &d.Stored, d.Sequence
 	}
 	repair := d.Request && d.Reason() == ReasonDrift
-	rereads, asked, unanswered := 0, false, &atomic.Bool{}
+	rereads, asked, tried, unanswered := 0, false, false, &atomic.Bool{}
 	for range maxRereads {
 		job, err := w.load(ctx, kind, id, found, atLeast) // 1, 2
 		if err != nil {
@@ -286,7 +286,7 @@ func (w *Worker) handle(ctx context.Context, d *bus.Delivery) error {
 		if w.deps.Links.Busy(job.Record) {
 			return dispose(links.ErrClaimed, 0).verdict
 		}
-		if err := w.expectLateWrite(ctx, job); err != nil {
+		if err := w.expectLateWrite(ctx, job, tried); err != nil {
 			return err
 		}
 		switch {
@@ -296,7 +296,7 @@ func (w *Worker) handle(ctx context.Context, d *bus.Delivery) error {
 			job.detected = d.Since
 		}
 		err = crash.Catch(ctx, w.deps.Log, crash.Handler, func() error { return w.converger.Converge(ctx, job) }) // 3
-		asked = job.asked
+		asked, tried = job.asked, true
 		if errors.Is(err, bus.ErrConflict) && ctx.Err() == nil {
 			found = nil // 4
 			repair = repair || job.claimed()

@@ -1,0 +1,62 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/rollcall-scim/rollcall/pkg/worker"
+	"github.com/rollcall-scim/rollcall/pkg/worker/workertest"
+	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+)
+
+// A delivery that is cut while its request is at the target, because the consumption ended
+// or the process was asked to stop, leaves its claim: the request may still arrive. Where
+// the same process gets the entry again, a second look is scheduled as after the end of
+// another worker.
+func TestOwnWriteThatWasCutIsLookedAtTwice(t *testing.T) {
+	t.Parallel()
+	h := newHandling(t)
+	first := h.publish(workertest.User(1, "ann", "Cook", ""))
+	ctx, cut := context.WithCancel(t.Context())
+	h.instead = func(ctx context.Context, job *worker.Job) error {
+		if err := job.Claim(ctx, provisioningv1.Intent_INTENT_CREATE); err != nil {
+			return err
+		}
+		cut()
+		return ctx.Err()
+	}
+	if err := h.Handle(ctx, first); !errors.Is(err, context.Canceled) {
+		t.Fatalf("the delivery that is cut ends with %v", err)
+	}
+	h.instead = nil
+	if err := h.Handle(t.Context(), h.publish(workertest.User(1, "ann", "Chief", ""))); err != nil {
+		t.Fatal(err)
+	}
+	if l := h.Link(directoryv1.Kind_KIND_USER, 1); l.GetLookAgainAt() == nil {
+		t.Errorf("no second look is scheduled: %v", l)
+	}
+}
+
+// A delivery that tries again after a conflict finds its own claim, and has had an answer
+// to everything that it sent: that is no reason for a second look.
+func TestConflictIsNoReasonForASecondLook(t *testing.T) {
+	t.Parallel()
+	h := newHandling(t)
+	h.instead = func(ctx context.Context, job *worker.Job) error {
+		if err := job.Claim(ctx, provisioningv1.Intent_INTENT_CREATE); err != nil {
+			return err
+		}
+		if len(h.sequences) == 1 {
+			h.edit(workertest.ID(1), func(*provisioningv1.Link) {})
+		}
+		return job.Done(ctx)
+	}
+	if err := h.Handle(t.Context(), h.publish(workertest.User(1, "ann", "Cook", ""))); err != nil {
+		t.Fatal(err)
+	}
+	if l := h.Link(directoryv1.Kind_KIND_USER, 1); l.GetLookAgainAt() != nil || len(h.sequences) != 2 {
+		t.Errorf("tried %d times, and the link is %v", len(h.sequences), l)
+	}
+}
