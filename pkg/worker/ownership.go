@@ -315,18 +315,39 @@ type finder interface {
 }
 
 // FindOwn searches the target for the one resource that bears the entry's
-// externalId; nil when there is none, or when the target cannot search by it.
-func (j *Job) FindOwn(ctx context.Context, target finder, kind scim.Kind, externalID string) (*scim.Resource, error) {
+// externalId; nil when there is none, or when the target cannot search by it. One that
+// another entry has got since does not count. Where there are several, of creations
+// whose answers were lost, an entry that is wanted is searched by its other attributes,
+// and nil is returned; for one that is not, which must not keep any, an operator decides.
+func (j *Job) FindOwn(ctx context.Context, target finder, kind scim.Kind, externalID string, isWanted bool) (*scim.Resource, error) {
 	call, cancel := j.Target(ctx)
 	defer cancel()
 	matches, err := target.Find(call, kind, "externalId", externalID)
 	switch {
 	case scim.IsRejected(err), scim.IsUnsupported(err):
 		return nil, nil //nolint:nilnil // nothing found is no error
-	case err != nil, len(matches) != 1:
+	case err != nil:
 		return nil, err
 	}
-	return matches[0], nil
+	var own []*scim.Resource
+	var ids []string
+	for _, r := range matches {
+		other, err := j.Owner(ctx, r.ID)
+		if err != nil {
+			return nil, err
+		}
+		if other == "" {
+			own, ids = append(own, r), append(ids, r.ID)
+		}
+	}
+	switch {
+	case len(own) == 1:
+		return own[0], nil
+	case len(own) > 1 && !isWanted:
+		return nil, Block(fmt.Sprintf("the target has %d resources of this entry, whose creation had no answer: %s; delete all but one, then `rollcall parked retry`",
+			len(own), strings.Join(ids, ", ")))
+	}
+	return nil, nil //nolint:nilnil // nothing found is no error
 }
 
 // Link makes the record that of a resource that was found to be this entry's own,

@@ -277,7 +277,7 @@ func (c *converger) withMembers() []scim.ReadOption {
 
 // reclaim links the group that bears this entry's externalId and returns its id.
 func (c *converger) reclaim(ctx context.Context, job *worker.Job, w *wanted) (string, error) {
-	r, err := job.FindOwn(ctx, c.target, scim.KindGroup, w.externalID)
+	r, err := job.FindOwn(ctx, c.target, scim.KindGroup, w.externalID, w.InScope)
 	if err != nil || r == nil {
 		return "", err
 	}

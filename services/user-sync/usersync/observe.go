@@ -200,7 +200,7 @@ func (c *converger) recheck(ctx context.Context, job *worker.Job, w *wanted) err
 
 // reclaim links the resource that bears this entry's externalId.
 func (c *converger) reclaim(ctx context.Context, job *worker.Job, w *wanted) (found bool, err error) {
-	r, err := job.FindOwn(ctx, c.target, scim.KindUser, w.externalID)
+	r, err := job.FindOwn(ctx, c.target, scim.KindUser, w.externalID, w.InScope)
 	if err != nil || r == nil {
 		return false, err
 	}

@@ -1,0 +1,62 @@
+package usersync_test
+
+import (
+	"encoding/hex"
+	"strings"
+	"testing"
+
+	"github.com/rollcall-scim/rollcall/pkg/scim"
+	"github.com/rollcall-scim/rollcall/pkg/scim/scimtest"
+	"github.com/rollcall-scim/rollcall/pkg/worker/workertest"
+	provisioningv1 "github.com/rollcall-scim/rollcall/proto/rollcall/provisioning/v1"
+	"github.com/rollcall-scim/rollcall/services/user-sync/usersync"
+)
+
+// lostCreation is the link of an entry whose creation had no answer.
+func lostCreation() *provisioningv1.Link {
+	return &provisioningv1.Link{
+		State: provisioningv1.LinkState_LINK_STATE_NONE,
+		Claim: &provisioningv1.Claim{Sequence: 1, Intent: provisioningv1.Intent_INTENT_CREATE},
+	}
+}
+
+// bearing is an account that bears an entry's id.
+func bearing(n int, name string) map[string]any {
+	return map[string]any{"userName": name, "active": true, "externalId": hex.EncodeToString(workertest.ID(n))}
+}
+
+// Two creations of a user who was renamed between them had no answer, and both were done.
+// When the user is gone then, both accounts are active: an operator is told.
+func TestSeveralLostCreationsOfAGoneUserAreNamed(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	b.Unguarded()
+	first, second := b.Target.Seed(scim.KindUser, bearing(1, "eve")), b.Target.Seed(scim.KindUser, bearing(1, "ann"))
+	b.SetLink(user, 1, lostCreation())
+	b.Publish(workertest.Gone(user, 1))
+	b.Start(usersync.Run)
+	link := b.Until(user, 1, func(l *provisioningv1.Link) bool {
+		return l.GetProblem().GetKind() == provisioningv1.ProblemKind_PROBLEM_KIND_BLOCKED
+	})
+	for _, id := range []string{first, second} {
+		if !strings.Contains(link.GetProblem().GetMessage(), id) {
+			t.Errorf("the problem does not name %s: %s", id, link.GetProblem().GetMessage())
+		}
+	}
+}
+
+// The account that a lost creation made may have been given to another user meanwhile, who
+// has its name now. It is not the first user's any more, for whom nothing is left to do.
+func TestLostCreationThatAnotherUserGotIsLetGo(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	b.Unguarded()
+	b.Target.Seed(scim.KindUser, bearing(1, "ann"))
+	b.Start(usersync.Run)
+	b.Until(user, 2, workertest.Applied(b.Publish(workertest.User(2, "ann", "Chief", ""))))
+	b.SetLink(user, 1, lostCreation())
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.Gone(user, 1))))
+	if ann, _ := b.Target.User("ann"); ann["active"] != true || ann["title"] != "Chief" {
+		t.Errorf("the other user's account is %v", ann)
+	}
+}
