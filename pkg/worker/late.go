@@ -59,10 +59,15 @@ func (w *Worker) lookLater(ctx context.Context, j *Job) error {
 }
 
 // secondLookDue says whether the resource is to be read again now: the request for it
-// has come, or its time by this worker's clock.
+// has come, or its time by this worker's clock. A request that NATS published before that
+// time is of an earlier abandoned write, and waited here while the later one was made.
 func secondLookDue(j *Job, d *bus.Delivery) bool {
 	at := j.Record.Link.GetLookAgainAt()
-	return at != nil && (d.Request && d.Reason() == reasonLate || !time.Now().Before(at.AsTime()))
+	if at == nil {
+		return false
+	}
+	asked := d.Request && d.Reason() == reasonLate && !d.Published.Before(at.AsTime())
+	return asked || !time.Now().Before(at.AsTime())
 }
 
 // NameTwins says in the log where a creation that arrived late has made a second

@@ -271,7 +271,7 @@ func (w *Worker) handle(ctx context.Context, d *bus.Delivery) error {
 		job.second, job.unanswered = secondLookDue(job, d), unanswered
 		repair = repair || job.second || job.Record.Link.GetRepairWanted()
 		applied := w.applied(job)
-		if applied && !d.Request && !repair {
+		if applied && !d.Request && !repair && !retrying(job.Record.Link) {
 			return job.release(ctx) // who applied it may have ended before it told those who wait
 		}
 		if found != nil && w.outrun(job) { // what came is old, what it asks for is not
@@ -441,6 +441,12 @@ func (w *Worker) current(ctx context.Context, sign bool) error {
 func (w *Worker) applied(j *Job) bool {
 	l := j.Record.Link
 	return l.GetEpoch() == w.epoch && l.GetSequence() >= j.Sequence && l.GetConfigurationHash() == w.cfg.Hash && l.GetClaim() == nil
+}
+
+// retrying says whether a link bears a problem that another try ends. Where the change is
+// applied it is what came after the commit that failed, and another try takes it away.
+func retrying(l *provisioningv1.Link) bool {
+	return l.GetProblem().GetKind() == provisioningv1.ProblemKind_PROBLEM_KIND_RETRYING
 }
 
 // outrun says whether the link shows that a newer change than the job's was applied. A

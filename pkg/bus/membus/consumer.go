@@ -27,7 +27,7 @@ type consumer struct {
 type flight struct {
 	message   *jetstream.RawStreamMsg
 	count     uint64
-	delivered time.Time
+	delivered time.Time // for the first time
 	lookAt    *time.Timer // when it is taken for lost, or its delay ends
 	isDue     bool
 }
@@ -59,8 +59,10 @@ func (c *consumer) pump() {
 		if f == nil {
 			return
 		}
-		f.count++
-		f.delivered, f.isDue = time.Now(), false
+		if f.count++; f.count == 1 {
+			f.delivered = time.Now()
+		}
+		f.isDue = false
 		c.wait(f, c.cfg.AckWait)
 		sub.deliver(c, f)
 	}

@@ -28,7 +28,7 @@ type Server struct {
 	// not write, and sees the state after the write through a client without a network.
 	Stored func(stream string, messages []*jetstream.RawStreamMsg)
 	// Settling, when set, is called before a message that is acknowledged or terminated
-	// takes its leave.
+	// takes its leave, with the time of its first delivery.
 	Settling func(stream, consumer string, m *jetstream.RawStreamMsg, delivered time.Time)
 
 	mu      sync.Mutex

@@ -4,7 +4,12 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/rollcall-scim/rollcall/pkg/bus"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
 	"github.com/rollcall-scim/rollcall/pkg/worker/workertest"
 	directoryv1 "github.com/rollcall-scim/rollcall/proto/rollcall/directory/v1"
@@ -58,5 +63,55 @@ func TestConflictIsNoReasonForASecondLook(t *testing.T) {
 	}
 	if l := h.Link(directoryv1.Kind_KIND_USER, 1); l.GetLookAgainAt() != nil || len(h.sequences) != 2 {
 		t.Errorf("tried %d times, and the link is %v", len(h.sequences), l)
+	}
+}
+
+// What comes after the commit, such as to tell those who wait for the entry, may fail
+// although the change is applied. The problem does not outlive the next delivery.
+func TestProblemOfAnAppliedChangeEnds(t *testing.T) {
+	t.Parallel()
+	h := newHandling(t)
+	d := h.publish(workertest.User(1, "ann", "Cook", ""))
+	if err := h.Handle(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	h.edit(workertest.ID(1), func(l *provisioningv1.Link) {
+		l.Problem = &provisioningv1.Problem{Kind: provisioningv1.ProblemKind_PROBLEM_KIND_RETRYING, Sequence: d.Sequence}
+	})
+	d.Attempt = 2
+	if err := h.Handle(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	if p := h.Link(directoryv1.Kind_KIND_USER, 1).GetProblem(); p != nil {
+		t.Errorf("the problem is still there: %v", p)
+	}
+}
+
+// The request for the second look after one abandoned write may wait until another write
+// was abandoned, after which a request can still be under way: that one needs its own.
+func TestSecondLookOfAnEarlierWriteIsNotThatOfALaterOne(t *testing.T) {
+	t.Parallel()
+	h := newHandling(t)
+	if err := h.Handle(t.Context(), h.publish(workertest.User(1, "ann", "Cook", ""))); err != nil {
+		t.Fatal(err)
+	}
+	at := time.Now().Add(time.Minute)
+	h.edit(workertest.ID(1), func(l *provisioningv1.Link) { l.LookAgainAt = timestamppb.New(at) })
+	data, err := proto.Marshal(&provisioningv1.Request{Reason: "late"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		published time.Time
+		waits     bool
+	}{{time.Now(), true}, {at.Add(time.Second), false}} {
+		subject := provisioningv1.RequestSubject(directoryv1.Kind_KIND_USER, "wiki", workertest.ID(1))
+		d := &bus.Delivery{Stored: bus.Stored{Subject: subject, Data: data, Published: c.published}, Attempt: 1, Request: true}
+		if err := h.Handle(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		if l := h.Link(directoryv1.Kind_KIND_USER, 1); (l.GetLookAgainAt() != nil) != c.waits {
+			t.Errorf("after a request that is published %s after the time of the second look: %v", c.published.Sub(at), l)
+		}
 	}
 }
