@@ -11,6 +11,7 @@ require (
 	github.com/rollcall-scim/rollcall/proto v0.0.0
 	github.com/rollcall-scim/rollcall/services/change-detector v0.0.0
 	github.com/rollcall-scim/rollcall/services/rollcall v0.0.0
+	github.com/rollcall-scim/rollcall/services/user-sync v0.0.0
 	google.golang.org/protobuf v1.36.12
 )
 
@@ -45,7 +46,6 @@ require (
 	github.com/prometheus/procfs v0.23.0 // indirect
 	github.com/rollcall-scim/rollcall/services/console v0.0.0 // indirect
 	github.com/rollcall-scim/rollcall/services/group-sync v0.0.0 // indirect
-	github.com/rollcall-scim/rollcall/services/user-sync v0.0.0 // indirect
 	github.com/synadia-io/orbit.go/jetstreamext v0.3.2 // indirect
 	github.com/synadia-io/orbit.go/natsext v0.1.3 // indirect
 	go.opentelemetry.io/auto/sdk v1.2.1 // indirect
