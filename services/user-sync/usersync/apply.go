@@ -140,6 +140,10 @@ func (c *converger) adopt(ctx context.Context, job *worker.Job, w *wanted, a pla
 	if err != nil {
 		return err
 	}
+	if relinked && !w.relinking { // its former owner's worker may have written to it after it was found
+		w.relinking = true
+		return worker.ErrLook
+	}
 	if relinked {
 		job.Outcome.Action = provisioningv1.Action_ACTION_RELINK
 	}

@@ -60,6 +60,8 @@ type wanted struct {
 	unapplied []string
 	// found are the resources that a look at the target returned, by id.
 	found map[string]*scim.Resource
+	// relinking says that a resource was looked at after its former owner gave it up.
+	relinking bool
 	// met says that an account was found, and listed which one a listing named.
 	met    bool
 	listed string

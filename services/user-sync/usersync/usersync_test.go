@@ -268,3 +268,56 @@ func TestTwoReplicasNeverDuplicate(t *testing.T) {
 		}
 	}
 }
+
+// An account is found while its owner, who is gone, still has it, and is disabled before
+// it changes hands: it is looked at once more, and made active.
+func TestAccountThatIsDisabledBeforeItChangesHandsBecomesActive(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	b.Unguarded()
+	b.Start(usersync.Run)
+	former := b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "Cook", ""))))
+	found, passed := make(chan struct{}), make(chan struct{})
+	b.Down()
+	address := strings.TrimSuffix(strings.TrimPrefix(b.Target.URL(), "http://"), scimtest.BasePath)
+	if err := b.Target.Serve(address, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, former.GetResourceId()) {
+			<-found // its owner's worker tries again after that
+		}
+		b.Target.ServeHTTP(w, r)
+		if r.Method == http.MethodGet && strings.Contains(r.URL.RawQuery, "ann") {
+			select {
+			case <-found:
+			default:
+				close(found)
+				<-passed // the answer that was found is on its way
+			}
+		}
+	})); err != nil {
+		t.Fatal(err)
+	}
+	refused := make(chan struct{})
+	b.Target.SetFault(func(r scimtest.Request) *scimtest.Fault {
+		if r.Method != http.MethodPatch {
+			return nil
+		}
+		select {
+		case <-refused:
+			return nil
+		default:
+			close(refused)
+			return &scimtest.Fault{Status: http.StatusConflict}
+		}
+	})
+	gone := b.Publish(workertest.Gone(user, 1))
+	<-refused
+	taken := b.Publish(workertest.User(2, "ann", "Cook", ""))
+	<-found
+	b.Until(user, 1, workertest.Applied(gone))
+	close(passed)
+	b.Until(user, 2, workertest.Applied(taken))
+	ann, _ := b.Target.User("ann")
+	if ann["active"] != true || b.Link(user, 2).GetResourceId() != former.GetResourceId() {
+		t.Errorf("the account is %v, and was %s", ann, former.GetResourceId())
+	}
+}
