@@ -48,6 +48,8 @@ type Job struct {
 	// second is set when the resource is read again after an abandoned write; see
 	// LookAgainAfter.
 	second bool
+	// uncompared is set when the link does not say what the resource holds.
+	uncompared bool
 	// unanswered is set when a request to the target was sent and not answered, by this job
 	// or by one of the same delivery before it.
 	unanswered         *atomic.Bool
@@ -178,7 +180,8 @@ func (j *Job) Done(ctx context.Context, writes ...bus.Write) error {
 		return err
 	}
 	l := j.Record.Link
-	l.Claim, l.Problem, l.Attempts, l.GuardCredits, l.GuardSequences, l.Planned, l.Adopting, l.RepairWanted = nil, nil, 0, nil, nil, nil, false, false
+	l.Claim, l.Problem, l.Attempts, l.GuardCredits, l.GuardSequences, l.Planned, l.Adopting = nil, nil, 0, nil, nil, nil, false
+	l.RepairWanted = j.uncompared && j.Record.Linked()
 	if j.second {
 		l.LookAgainAt = nil
 	}
@@ -192,6 +195,10 @@ func (j *Job) Done(ctx context.Context, writes ...bus.Write) error {
 	_, err := j.commit(ctx, writes...)
 	return err
 }
+
+// CompareLater says that nobody can tell what the resource holds, because nothing is wanted
+// of the entry now: it is compared with the next change of the entry.
+func (j *Job) CompareLater() { j.uncompared = true }
 
 // Configuration is the hash of the connection's configuration.
 func (j *Job) Configuration() string { return j.worker.cfg.Hash }

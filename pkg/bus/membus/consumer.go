@@ -27,7 +27,7 @@ type consumer struct {
 type flight struct {
 	message   *jetstream.RawStreamMsg
 	count     uint64
-	delivered time.Time // for the first time
+	delivered time.Time   // for the first time
 	lookAt    *time.Timer // when it is taken for lost, or its delay ends
 	isDue     bool
 }

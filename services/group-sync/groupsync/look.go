@@ -215,8 +215,12 @@ func (c *converger) reexamine(ctx context.Context, job *worker.Job, w *wanted) e
 	if scim.IsNotFound(err) {
 		return c.giveUp(ctx, job)
 	}
-	if err != nil || !w.InScope {
+	if err != nil {
 		return err
+	}
+	if !w.InScope {
+		job.CompareLater()
+		return nil
 	}
 	holds := maps.Clone(w.Attributes)
 	for _, path := range w.unapplied { // it is not looked at

@@ -192,6 +192,9 @@ func (c *converger) recheck(ctx context.Context, job *worker.Job, w *wanted) err
 		return err
 	}
 	c.correct(job.Record.Link, w, r)
+	if !w.InScope {
+		job.CompareLater()
+	}
 	if !c.profile().ExternalIDAllowed {
 		return nil
 	}
