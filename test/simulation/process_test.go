@@ -55,14 +55,14 @@ func (w *world) start(name string, dieAt int) *process {
 	b := bus.New(w.mistake.store(p, p.client), bus.Config{Name: name, Log: log})
 	go func() {
 		defer close(p.ended)
-		process, err := worker.NewProcess(b, w.config, log)
+		process, err := worker.NewProcess(b, w.config.Config, log)
 		if err != nil {
 			w.fail("%s: %v", name, err)
 			return
 		}
 		process.Simulate(name, p)
 		process.LookAgain(lookAgain)
-		if err := usersync.Run(ctx, w.config, process); err != nil {
+		if err := usersync.Run(ctx, w.config.Config, process); err != nil {
 			w.history.add(name, "ends", "", err) // and is started again
 		}
 		process.Close()
@@ -307,6 +307,9 @@ func fateOf(r *rand.Rand, faulty bool) fate {
 	f := fate{before: delay(r, false), out: delay(r, false), back: delay(r, false), late: time.Duration(r.Int64N(int64(longestTransit)))}
 	if !faulty {
 		return f
+	}
+	if r.IntN(20) == 0 { // it takes long until there is a connection
+		f.before += time.Duration(r.Int64N(int64(40 * time.Second)))
 	}
 	if r.IntN(8) == 0 { // the target is slow, or the request is held up
 		f.out += time.Duration(r.Int64N(int64(40 * time.Second)))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -18,6 +19,12 @@ var (
 	tries    = flag.Int("tries", 20, "how often the seed of -seed is played, until it fails")
 	progress = flag.Bool("progress", false, "say every ten seconds how far it is")
 )
+
+// TestMain lets garbage gather: a world is small and soon over.
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(800)
+	m.Run()
+}
 
 // mostFailures is how many seeds may fail before no others are played.
 const mostFailures = 5

@@ -20,6 +20,7 @@ import (
 	"github.com/rollcall-scim/rollcall/pkg/bus/membus"
 	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/held"
+	"github.com/rollcall-scim/rollcall/pkg/mapping"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	"github.com/rollcall-scim/rollcall/pkg/scim/scimtest"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
@@ -63,9 +64,17 @@ func number(id []byte) int {
 	return -1
 }
 
+// variant is a configuration, with what is made of it again and again.
+type variant struct {
+	*connection.Config
+
+	set  mapping.Set
+	hash string
+}
+
 // variants are the configurations of which every world has one.
-var variants = sync.OnceValue(func() []*connection.Config {
-	var all []*connection.Config
+var variants = sync.OnceValue(func() []variant {
+	var all []variant
 	for _, users := range []string{"remove: disable", "remove: delete"} {
 		for _, guard := range []string{"max_removals: 100000, max_removal_percent: 100, first_run: flow", "max_removals: 1, window: 1m, first_run: flow"} {
 			text := fmt.Sprintf(`
@@ -89,7 +98,7 @@ connections:
 			if err != nil {
 				panic(err)
 			}
-			all = append(all, cfg)
+			all = append(all, variant{Config: cfg, set: cfg.AttributeSet(source), hash: cfg.Hash(connectionName)})
 		}
 	}
 	return all
@@ -98,7 +107,7 @@ connections:
 // world is one NATS, one target, a directory and the workers between them.
 type world struct {
 	seed    uint64
-	config  *connection.Config
+	config  variant
 	server  *membus.Server
 	target  *scimtest.Server
 	admin   *bus.Bus // sees and does everything at once
@@ -157,8 +166,8 @@ func (w *world) prepare(ctx context.Context) error {
 		return err
 	}
 	return errors.Join(
-		worker.StoreAttributeSet(ctx, w.admin, source, w.config.AttributeSet(source)),
-		worker.Advance(ctx, w.admin, worker.PlanOf(w.config, connectionName)),
+		worker.StoreAttributeSet(ctx, w.admin, source, w.config.set),
+		worker.Advance(ctx, w.admin, worker.PlanOf(w.config.Config, connectionName)),
 		worker.FirstPass(ctx, w.admin, connectionName))
 }
 
@@ -281,10 +290,7 @@ func (w *world) direct(ctx context.Context, r *rand.Rand) {
 		case r.IntN(3) == 0:
 			d.enabled = !d.enabled
 		case r.IntN(3) == 0:
-			if !keeps && d.uid != names[0] { // there may be an account that keeps it
-				delete(taken, d.uid)
-			}
-			d.uid = free(r, taken)
+			d.uid = free(r, taken) // nobody gets the former one: two that exchange their names stand in each other's way
 			taken[d.uid] = n + 1
 		default:
 			d.title = title(r)
@@ -330,7 +336,7 @@ func gap(r *rand.Rand) time.Duration {
 
 // repeat has NATS take what is in flight for lost.
 func (w *world) repeat(r *rand.Rand) {
-	stream, consumer := user.Stream(), worker.ChangesConsumer(user, connectionName, w.config.Hash(connectionName))
+	stream, consumer := user.Stream(), worker.ChangesConsumer(user, connectionName, w.config.hash)
 	if r.IntN(2) == 0 {
 		stream, consumer = provisioningv1.StreamRequests, worker.RequestsConsumer(user, connectionName)
 	}
@@ -342,7 +348,7 @@ func (w *world) repeat(r *rand.Rand) {
 // publish publishes a change as the detector does.
 func (w *world) publish(ctx context.Context, n int, d desired) {
 	change := &directoryv1.Change{
-		SchemaVersion: directoryv1.SchemaVersion, AttributeSet: w.config.AttributeSet(source).ID(), EntryId: entryID(n), Kind: user,
+		SchemaVersion: directoryv1.SchemaVersion, AttributeSet: w.config.set.ID(), EntryId: entryID(n), Kind: user,
 		Op: directoryv1.Op_OP_ABSENT, Reason: directoryv1.Reason_REASON_DELETED,
 	}
 	if d.there {
@@ -455,7 +461,7 @@ func (w *world) pending(ctx context.Context) string {
 		}
 	}
 	for stream, consumer := range map[string]string{
-		user.Stream(): worker.ChangesConsumer(user, connectionName, w.config.Hash(connectionName)), provisioningv1.StreamRequests: worker.RequestsConsumer(user, connectionName),
+		user.Stream(): worker.ChangesConsumer(user, connectionName, w.config.hash), provisioningv1.StreamRequests: worker.RequestsConsumer(user, connectionName),
 	} {
 		if g, err := w.admin.Backlog(ctx, stream, consumer); err != nil || g.Total() > 0 {
 			return fmt.Sprintf("%s has a backlog of %d: %v", consumer, g.Total(), err)

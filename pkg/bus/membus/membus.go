@@ -73,6 +73,9 @@ func matches(filter, subject string) bool {
 	if filter == "" || filter == ">" || filter == subject {
 		return true
 	}
+	if !strings.ContainsAny(filter, "*>") {
+		return false
+	}
 	for {
 		token, moreFilter, filterGoesOn := strings.Cut(filter, ".")
 		name, moreSubject, subjectGoesOn := strings.Cut(subject, ".")
