@@ -248,7 +248,7 @@ func (w *world) fail(format string, args ...any) {
 
 // names are those that users have had and will have.
 var names = func() (all []string) {
-	for _, suffix := range []string{"", "2", "3", "4"} {
+	for _, suffix := range []string{"", "2", "3"} {
 		for _, name := range []string{"ann", "ben", "cid", "dot", "eve", "fay"} {
 			all = append(all, name+suffix)
 		}
@@ -259,8 +259,7 @@ var names = func() (all []string) {
 // direct publishes the changes of a directory, and has NATS deliver some of them twice.
 func (w *world) direct(ctx context.Context, r *rand.Rand) {
 	entries, taken := 1+r.IntN(maxEntries), map[string]int{} // who has a name, or whose account has it
-	keeps := w.config.Connections[connectionName].Users.Remove != "delete"
-	reserved := "" // the name of an account that is there already, for somebody who has none
+	reserved := ""                                           // the name of an account that is there already, for somebody who has none
 	if r.IntN(4) == 0 {
 		reserved = names[0]
 		taken[reserved] = nobody
@@ -273,7 +272,7 @@ func (w *world) direct(ctx context.Context, r *rand.Rand) {
 		switch {
 		case !d.there:
 			d.there, d.enabled, d.title = true, r.IntN(6) > 0, title(r)
-			switch former, heir := w.inherited(taken), r.IntN(4) == 0; {
+			switch former, heir := w.inherited(taken), r.IntN(3) == 0; {
 			case d.uid == "" && reserved != "":
 				d.uid, reserved = reserved, ""
 			case d.uid == "" && heir && former != "": // the account of somebody who is gone
@@ -284,13 +283,10 @@ func (w *world) direct(ctx context.Context, r *rand.Rand) {
 			taken[d.uid] = n + 1
 		case r.IntN(4) == 0:
 			d.there = false
-			if !keeps && d.uid != names[0] {
-				delete(taken, d.uid)
-			}
 		case r.IntN(3) == 0:
 			d.enabled = !d.enabled
 		case r.IntN(3) == 0:
-			d.uid = free(r, taken) // nobody gets the former one: two that exchange their names stand in each other's way
+			d.uid = free(r, taken)
 			taken[d.uid] = n + 1
 		default:
 			d.title = title(r)
@@ -305,10 +301,11 @@ func (w *world) direct(ctx context.Context, r *rand.Rand) {
 
 func title(r *rand.Rand) string { return []string{"Cook", "Chief", "Guard", ""}[r.IntN(4)] }
 
-// free is a name that nobody has: one of few, so that names come again.
+// free is a name that nobody has had. Only a user who is new takes over the name of another
+// one, who is gone: two who exchange their names stand in each other's way.
 func free(r *rand.Rand, taken map[string]int) string {
-	for few := maxEntries + 1; ; few = min(few+1, len(names)) {
-		if name := names[r.IntN(few)]; taken[name] == 0 {
+	for {
+		if name := names[r.IntN(len(names))]; taken[name] == 0 {
 			return name
 		}
 	}

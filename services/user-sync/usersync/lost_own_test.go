@@ -2,6 +2,7 @@ package usersync_test
 
 import (
 	"encoding/hex"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -58,5 +59,27 @@ func TestLostCreationThatAnotherUserGotIsLetGo(t *testing.T) {
 	b.Until(user, 1, workertest.Applied(b.Publish(workertest.Gone(user, 1))))
 	if ann, _ := b.Target.User("ann"); ann["active"] != true || ann["title"] != "Chief" {
 		t.Errorf("the other user's account is %v", ann)
+	}
+}
+
+// The first write to an account that was found may be refused for now. A value that the
+// account had, and that the user's next change has none of, is cleared all the same.
+func TestFormerValueOfAnAdoptedUserIsClearedLater(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	b.Target.Seed(scim.KindUser, map[string]any{"userName": "ann", "active": true, "title": "Former"})
+	b.Target.SetFault(func(r scimtest.Request) *scimtest.Fault {
+		if r.Method == http.MethodPatch {
+			return &scimtest.Fault{Status: http.StatusTooManyRequests}
+		}
+		return nil
+	})
+	b.Start(usersync.Run)
+	b.Publish(workertest.User(1, "ann", "Cook", ""))
+	b.Until(user, 1, func(l *provisioningv1.Link) bool { return l.GetResourceId() != "" && retrying(l) })
+	b.Target.SetFault(nil)
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "", ""))))
+	if ann, _ := b.Target.User("ann"); ann["title"] != nil {
+		t.Errorf("the account is %v", ann)
 	}
 }

@@ -235,11 +235,12 @@ func (c *converger) correct(l *provisioningv1.Link, w *wanted, r *scim.Resource)
 	}
 	for _, path := range w.paths() {
 		_, has := w.units[path]
-		switch equal := c.equal(w, r, path); {
+		unit, _, observed := c.merged(w, r, path)
+		switch equal := unit.EqualTo(observed); {
 		case has && equal:
 			l.Attributes[path] = w.Attributes[path]
-		case !has && !equal:
-			l.Attributes[path] = []byte{0} // something that has to be cleared
+		case !equal && observed != nil:
+			l.Attributes[path] = []byte{0} // something that has to be replaced, or cleared
 		}
 	}
 }
