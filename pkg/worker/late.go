@@ -66,8 +66,20 @@ func secondLookDue(j *Job, d *bus.Delivery) bool {
 	if at == nil {
 		return false
 	}
-	asked := d.Request && d.Reason() == reasonLate && !d.Published.Before(at.AsTime())
+	asked := lookAsked(d) && !d.Published.Before(at.AsTime())
 	return asked || !time.Now().Before(at.AsTime())
+}
+
+func lookAsked(d *bus.Delivery) bool { return d.Request && d.Reason() == reasonLate }
+
+// lookStill schedules the second look once more where the request that has come is of an
+// earlier write: an entry has one schedule, and another worker may have set it back.
+func (j *Job) lookStill(ctx context.Context, d *bus.Delivery) error {
+	at := j.Record.Link.GetLookAgainAt()
+	if at == nil || j.second || !lookAsked(d) {
+		return nil
+	}
+	return j.RequestAt(ctx, reasonLate, at.AsTime().Add(time.Second))
 }
 
 // NameTwins says in the log where a creation that arrived late has made a second

@@ -269,6 +269,9 @@ func (w *Worker) handle(ctx context.Context, d *bus.Delivery) error {
 			return nil
 		}
 		job.second, job.unanswered = secondLookDue(job, d), unanswered
+		if err := job.lookStill(ctx, d); err != nil {
+			return err
+		}
 		repair = repair || job.second || job.Record.Link.GetRepairWanted()
 		applied := w.applied(job)
 		if applied && !d.Request && !repair && !retrying(job.Record.Link) {
