@@ -113,5 +113,9 @@ func TestSecondLookOfAnEarlierWriteIsNotThatOfALaterOne(t *testing.T) {
 		if l := h.Link(directoryv1.Kind_KIND_USER, 1); (l.GetLookAgainAt() != nil) != c.waits {
 			t.Errorf("after a request that is published %s after the time of the second look: %v", c.published.Sub(at), l)
 		}
+		later := provisioningv1.LaterSubject(directoryv1.Kind_KIND_USER, "wiki", workertest.ID(1), "late")
+		if _, err := h.Bus.Last(t.Context(), provisioningv1.StreamRequests, later); err != nil { // it may have replaced the right one
+			t.Errorf("the second look is not scheduled any more: %v", err)
+		}
 	}
 }

@@ -83,3 +83,22 @@ func TestFormerValueOfAnAdoptedUserIsClearedLater(t *testing.T) {
 		t.Errorf("the account is %v", ann)
 	}
 }
+
+// Of an account whose creation had no answer, and whose user was gone when it was found, it
+// is not known what was sent. When the user comes back, what the account has and the user
+// has not is cleared.
+func TestFormerValueOfALostCreationIsClearedLater(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	b.Unguarded()
+	account := bearing(1, "ann")
+	account["title"] = "Cook"
+	b.Target.Seed(scim.KindUser, account)
+	b.SetLink(user, 1, lostCreation())
+	b.Start(usersync.Run)
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.Gone(user, 1))))
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "", ""))))
+	if ann, _ := b.Target.User("ann"); ann["title"] != nil || ann["active"] != true {
+		t.Errorf("the account is %v", ann)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/rollcall-scim/rollcall/pkg/connection"
 	"github.com/rollcall-scim/rollcall/pkg/plan"
 	"github.com/rollcall-scim/rollcall/pkg/scim"
 	"github.com/rollcall-scim/rollcall/pkg/worker"
@@ -209,7 +210,23 @@ func (c *converger) reclaim(ctx context.Context, job *worker.Job, w *wanted) (fo
 	}
 	l := &provisioningv1.Link{}
 	c.correct(l, w, r)
+	if !w.InScope {
+		l.Attributes = c.mapper.unknown(r)
+	}
 	return true, job.Link(ctx, r.ID, l.GetState(), l.GetAttributes())
+}
+
+// unknown are the mapped attributes that a resource has, where it is not known what was
+// sent: a user that comes back without one of them has it cleared.
+func (m *mapper) unknown(r *scim.Resource) map[string][]byte {
+	all := map[string][]byte{}
+	for _, a := range m.attributes {
+		path := a.Path.String()
+		if value, _ := r.Value(path); value != nil && a.On != connection.OnCreate {
+			all[path] = []byte{0}
+		}
+	}
+	return all
 }
 
 // correct makes the link say what the target really holds. An account that is inactive
