@@ -81,6 +81,13 @@ chaos: ## Let random things fail on a real cluster (CHAOS_DURATION=1h; STORIES=s
 defects: ## Show that the stories of the cluster still find what they found (DEFECTS='late clock' for some)
 	scripts/defects.sh $(DEFECTS)
 
+.PHONY: simulate
+simulate: ## Play seeds of the simulation on all cores (SEEDS=1000000; SEED=n for one, TRIES=20)
+	@mkdir -p bin
+	go test -c -o bin/simulation ./test/simulation
+	cd test/simulation && $(CURDIR)/bin/simulation -test.run '^TestSimulation$$' -test.timeout 0 -progress \
+		$(if $(SEED),-seed $(SEED) -tries $(or $(TRIES),20) -test.v,-seeds $(or $(SEEDS),1000000))
+
 .PHONY: model
 model: ## Verify the model of the claim protocol, and that it finds deliberate mistakes
 	scripts/model.sh

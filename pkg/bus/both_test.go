@@ -12,8 +12,12 @@ import (
 // stores are the implementations of bus.Store, each set up: what is true of one has to be
 // true of the other, because simulations run on the one in memory.
 var stores = map[string]func(t *testing.T) *bus.Bus{
-	"nats": func(t *testing.T) *bus.Bus { return bustest.Start(t) },
+	"nats": func(t *testing.T) *bus.Bus {
+		t.Helper()
+		return bustest.Start(t)
+	},
 	"memory": func(t *testing.T) *bus.Bus {
+		t.Helper()
 		b := bus.New(membus.NewServer().Client(nil), bus.Config{Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 		if err := b.Setup(t.Context()); err != nil {
 			t.Fatal(err)

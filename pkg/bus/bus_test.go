@@ -33,6 +33,7 @@ func subject(n int) string { return directoryv1.EntrySubject(users, "corp", entr
 func TestSetupIsIdempotent(t *testing.T) { onBoth(t, testSetupIsIdempotent) }
 
 func testSetupIsIdempotent(t *testing.T, b *bus.Bus) {
+	t.Helper()
 	if err := b.Setup(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -52,6 +53,7 @@ func TestReadyNamesTheCure(t *testing.T) {
 func TestPublishComparesAndSets(t *testing.T) { onBoth(t, testPublishComparesAndSets) }
 
 func testPublishComparesAndSets(t *testing.T, b *bus.Bus) {
+	t.Helper()
 	first, err := b.Publish(t.Context(), bus.Message{Subject: subject(1), Data: []byte("a"), Expect: new(uint64(0))})
 	if err != nil {
 		t.Fatal(err)
@@ -67,6 +69,7 @@ func testPublishComparesAndSets(t *testing.T, b *bus.Bus) {
 func TestBatchIsAllOrNothing(t *testing.T) { onBoth(t, testBatchIsAllOrNothing) }
 
 func testBatchIsAllOrNothing(t *testing.T, b *bus.Bus) {
+	t.Helper()
 	_, err := b.PublishBatch(t.Context(), []bus.Message{
 		{Subject: subject(1), Data: []byte("a"), Expect: new(uint64(0))},
 		{Subject: subject(2), Data: []byte("b"), Expect: new(uint64(99))},
@@ -86,6 +89,7 @@ func TestConflictWithoutSequenceIsAConflict(t *testing.T) {
 }
 
 func testConflictWithoutSequenceIsAConflict(t *testing.T, b *bus.Bus) {
+	t.Helper()
 	twice := []bus.Message{
 		{Subject: subject(1), Data: []byte("a")},
 		{Subject: subject(1), Data: []byte("b"), Expect: new(uint64(0))},
@@ -103,6 +107,7 @@ func testConflictWithoutSequenceIsAConflict(t *testing.T, b *bus.Bus) {
 func TestFenceKeepsAStaleDetectorOut(t *testing.T) { onBoth(t, testFenceKeepsAStaleDetectorOut) }
 
 func testFenceKeepsAStaleDetectorOut(t *testing.T, b *bus.Bus) {
+	t.Helper()
 	old, err := b.TakeFence(t.Context(), users, "corp", "old")
 	if err != nil {
 		t.Fatal(err)
@@ -141,6 +146,7 @@ func TestFenceIsRenewedAfterALoneMessageWithoutAnswer(t *testing.T) {
 }
 
 func testFenceIsRenewedAfterALoneMessageWithoutAnswer(t *testing.T, b *bus.Bus) {
+	t.Helper()
 	fence, err := b.TakeFence(t.Context(), users, "corp", "one")
 	if err != nil {
 		t.Fatal(err)
@@ -177,6 +183,7 @@ func TestFenceIsRenewedAfterABatchWithoutAnswer(t *testing.T) {
 }
 
 func testFenceIsRenewedAfterABatchWithoutAnswer(t *testing.T, b *bus.Bus) {
+	t.Helper()
 	fence, err := b.TakeFence(t.Context(), users, "corp", "one")
 	if err != nil {
 		t.Fatal(err)
@@ -206,6 +213,7 @@ func TestReadDeliversTheLastOfEachSubjectAndFollows(t *testing.T) {
 }
 
 func testReadDeliversTheLastOfEachSubjectAndFollows(t *testing.T, b *bus.Bus) {
+	t.Helper()
 	for _, data := range []string{"old", "new"} {
 		if _, err := b.Publish(t.Context(), bus.Message{Subject: subject(1), Data: []byte(data)}); err != nil {
 			t.Fatal(err)
@@ -241,6 +249,7 @@ func testReadDeliversTheLastOfEachSubjectAndFollows(t *testing.T, b *bus.Bus) {
 func TestReadLeavesNoConsumerBehind(t *testing.T) { onBoth(t, testReadLeavesNoConsumerBehind) }
 
 func testReadLeavesNoConsumerBehind(t *testing.T, b *bus.Bus) {
+	t.Helper()
 	filters := []string{directoryv1.EntryFilter(users, "corp")}
 	for range 20 {
 		if err := b.Read(t.Context(), directoryv1.StreamUsers, bus.ReadOptions{Filters: filters}, func(*bus.Stored) error { return nil }); err != nil {
@@ -256,6 +265,7 @@ func testReadLeavesNoConsumerBehind(t *testing.T, b *bus.Bus) {
 func TestReadOfNothingReturns(t *testing.T) { onBoth(t, testReadOfNothingReturns) }
 
 func testReadOfNothingReturns(t *testing.T, b *bus.Bus) {
+	t.Helper()
 	err := b.Read(t.Context(), directoryv1.StreamUsers, bus.ReadOptions{Filters: []string{directoryv1.EntryFilter(users, "none")}},
 		func(*bus.Stored) error { return errors.New("delivered something") })
 	if err != nil {
@@ -268,6 +278,7 @@ func TestReadDoesNotWaitForWhatWasPurged(t *testing.T) {
 	t.Parallel()
 	for _, follow := range []bool{false, true} {
 		onBothAs(t, fmt.Sprintf("follow=%t", follow), func(t *testing.T, b *bus.Bus) {
+			t.Helper()
 			for i := range 3000 { // more than the reader asks for at once
 				if err := b.PutText(t.Context(), "links", fmt.Sprintf("wiki.users.%032x", i), "x", 0); err != nil {
 					t.Fatal(err)
@@ -334,6 +345,7 @@ func TestVerdictsDecideWhatHappens(t *testing.T) {
 	}
 	for _, c := range cases {
 		onBothAs(t, c.name, func(t *testing.T, b *bus.Bus) {
+			t.Helper()
 			var calls atomic.Int32
 			verdicts := consume(t, b, directoryv1.StreamUsers, directoryv1.EntryFilter(users, "corp"), func(context.Context, *bus.Delivery) error {
 				if calls.Add(1) == 1 {
@@ -366,6 +378,7 @@ const longDelay = 6 * time.Second
 func TestNegativeDelayIsNone(t *testing.T) { onBoth(t, testNegativeDelayIsNone) }
 
 func testNegativeDelayIsNone(t *testing.T, b *bus.Bus) {
+	t.Helper()
 	var n atomic.Int32
 	verdicts := consume(t, b, directoryv1.StreamUsers, directoryv1.EntryFilter(users, "corp"), func(context.Context, *bus.Delivery) error {
 		switch n.Add(1) {
@@ -390,6 +403,7 @@ func testNegativeDelayIsNone(t *testing.T, b *bus.Bus) {
 func TestPanicOfAHandlerIsARetry(t *testing.T) { onBoth(t, testPanicOfAHandlerIsARetry) }
 
 func testPanicOfAHandlerIsARetry(t *testing.T, b *bus.Bus) {
+	t.Helper()
 	if _, err := b.Publish(t.Context(), bus.Message{Subject: subject(1)}); err != nil {
 		t.Fatal(err)
 	}
@@ -407,6 +421,7 @@ func testPanicOfAHandlerIsARetry(t *testing.T, b *bus.Bus) {
 func TestScheduledRequestIsDelivered(t *testing.T) { onBoth(t, testScheduledRequestIsDelivered) }
 
 func testScheduledRequestIsDelivered(t *testing.T, b *bus.Bus) {
+	t.Helper()
 	got := make(chan string, 1)
 	consume(t, b, provisioningv1.StreamRequests, provisioningv1.RequestFilter(users, "wiki"), func(_ context.Context, d *bus.Delivery) error {
 		_, id, err := d.Entry()
@@ -424,6 +439,7 @@ func testScheduledRequestIsDelivered(t *testing.T, b *bus.Bus) {
 func TestBucketConflictAndDelete(t *testing.T) { onBoth(t, testBucketConflictAndDelete) }
 
 func testBucketConflictAndDelete(t *testing.T, b *bus.Bus) {
+	t.Helper()
 	bucket := bus.OpenBucket[provisioningv1.Link](b, provisioningv1.BucketLinks)
 	key := provisioningv1.LinkKey("wiki", users, entry(1))
 	if _, revision, err := bucket.Get(t.Context(), key); !errors.Is(err, bus.ErrNotFound) || revision != 0 {
@@ -455,6 +471,7 @@ func TestWriterFailsOnlyTheOneInConflict(t *testing.T) {
 }
 
 func testWriterFailsOnlyTheOneInConflict(t *testing.T, b *bus.Bus) {
+	t.Helper()
 	bucket := bus.OpenBucket[provisioningv1.Link](b, provisioningv1.BucketLinks)
 	writer := bus.NewWriter(b)
 	defer writer.Close()
@@ -499,6 +516,7 @@ func TestWriterFailsOnlyTheOneThatIsTooLarge(t *testing.T) {
 }
 
 func testWriterFailsOnlyTheOneThatIsTooLarge(t *testing.T, b *bus.Bus) {
+	t.Helper()
 	writer := bus.NewWriter(b)
 	defer writer.Close()
 	const n = 200
@@ -530,6 +548,7 @@ func TestLeaseHasOneHolderAndIsTakenOver(t *testing.T) {
 }
 
 func testLeaseHasOneHolderAndIsTakenOver(t *testing.T, b *bus.Bus) {
+	t.Helper()
 	first, second := make(chan struct{}), make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
 	var holders atomic.Int32
@@ -570,6 +589,7 @@ func testLeaseHasOneHolderAndIsTakenOver(t *testing.T, b *bus.Bus) {
 func TestLeaseOfAMomentIsPassedOn(t *testing.T) { onBoth(t, testLeaseOfAMomentIsPassedOn) }
 
 func testLeaseOfAMomentIsPassedOn(t *testing.T, b *bus.Bus) {
+	t.Helper()
 	const life = time.Minute
 	began := time.Now()
 	var wg sync.WaitGroup
@@ -592,6 +612,7 @@ func TestPutTextOnceGivesEverybodyTheSame(t *testing.T) {
 }
 
 func testPutTextOnceGivesEverybodyTheSame(t *testing.T, b *bus.Bus) {
+	t.Helper()
 	for _, text := range []string{"first", "second"} {
 		got, err := b.PutTextOnce(t.Context(), provisioningv1.BucketTargets, "key", text)
 		if err != nil || got != "first" {

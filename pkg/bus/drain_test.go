@@ -16,6 +16,7 @@ func TestConsumeLetsARunningHandlerFinish(t *testing.T) {
 }
 
 func testConsumeLetsARunningHandlerFinish(t *testing.T, b *bus.Bus) {
+	t.Helper()
 	spec := bus.ConsumerSpec{Stream: directoryv1.StreamUsers, Name: "users-wiki", Filter: directoryv1.EntryFilter(users, "corp"), Window: 1}
 	if err := b.EnsureConsumer(t.Context(), spec); err != nil {
 		t.Fatal(err)
@@ -55,6 +56,7 @@ func TestConsumeHandsBackWhatItHasNotBegun(t *testing.T) {
 }
 
 func testConsumeHandsBackWhatItHasNotBegun(t *testing.T, b *bus.Bus) {
+	t.Helper()
 	const messages, window = 100, 100
 	spec := backlogOf(t, b, messages, window)
 	const concurrency = 32
@@ -125,6 +127,7 @@ func testConsumeHandsBackWhatItHasNotBegun(t *testing.T, b *bus.Bus) {
 func TestConsumeLeavesRoomForOthers(t *testing.T) { onBoth(t, testConsumeLeavesRoomForOthers) }
 
 func testConsumeLeavesRoomForOthers(t *testing.T, b *bus.Bus) {
+	t.Helper()
 	const messages, window, concurrency = 80, 60, 64
 	spec := backlogOf(t, b, messages, window)
 	var room atomic.Int64

@@ -14,6 +14,7 @@ func TestOldestWaitsNotLongerThanItsConsumer(t *testing.T) {
 }
 
 func testOldestWaitsNotLongerThanItsConsumer(t *testing.T, b *bus.Bus) {
+	t.Helper()
 	filter := directoryv1.EntryFilter(users, "corp")
 	publish := func(n int) {
 		t.Helper()

@@ -43,6 +43,7 @@ func TestPausedConsumerDeliversNothingUntilItIsResumed(t *testing.T) {
 	t.Parallel()
 	for name, born := range map[string]bool{"born paused": true, "paused later": false} {
 		onBothAs(t, name, func(t *testing.T, b *bus.Bus) {
+			t.Helper()
 			spec := bus.ConsumerSpec{Stream: directoryv1.StreamUsers, Name: pausable, Filter: directoryv1.EntryFilter(users, "corp"), Window: 10, Paused: born}
 			if err := b.EnsureConsumer(t.Context(), spec); err != nil {
 				t.Fatal(err)
@@ -88,6 +89,7 @@ func TestWhatIsHandedBackDuringAPauseComesAtTheResume(t *testing.T) {
 }
 
 func testWhatIsHandedBackDuringAPauseComesAtTheResume(t *testing.T, b *bus.Bus) {
+	t.Helper()
 	spec := bus.ConsumerSpec{Stream: directoryv1.StreamUsers, Name: pausable, Filter: directoryv1.EntryFilter(users, "corp"), Window: 10}
 	if err := b.EnsureConsumer(t.Context(), spec); err != nil {
 		t.Fatal(err)
@@ -126,6 +128,7 @@ func TestLongDelaysTakeNoPlaceInTheWindow(t *testing.T) {
 }
 
 func testLongDelaysTakeNoPlaceInTheWindow(t *testing.T, b *bus.Bus) {
+	t.Helper()
 	spec := bus.ConsumerSpec{Stream: directoryv1.StreamUsers, Name: pausable, Filter: directoryv1.EntryFilter(users, "corp"), Window: 2}
 	if err := b.EnsureConsumer(t.Context(), spec); err != nil {
 		t.Fatal(err)
@@ -148,6 +151,7 @@ func testLongDelaysTakeNoPlaceInTheWindow(t *testing.T, b *bus.Bus) {
 func TestPauseOfAConsumerThatIsNotThere(t *testing.T) { onBoth(t, testPauseOfAConsumerThatIsNotThere) }
 
 func testPauseOfAConsumerThatIsNotThere(t *testing.T, b *bus.Bus) {
+	t.Helper()
 	for name, act := range map[string]func(context.Context, string, string) error{"pause": b.PauseConsumer, "resume": b.ResumeConsumer} {
 		if err := act(t.Context(), directoryv1.StreamUsers, "nobody"); !errors.Is(err, bus.ErrNotFound) {
 			t.Errorf("%s: %v, want ErrNotFound", name, err)

@@ -27,6 +27,7 @@ func TestBackOffGoesOnAfterAPostponedDelivery(t *testing.T) {
 		"later":       {bus.Later(10*time.Second, errors.New("waits")), "6", 8 * time.Second},
 	} {
 		onBothAs(t, name, func(t *testing.T, b *bus.Bus) {
+			t.Helper()
 			verdicts := consume(t, b, provisioningv1.StreamRequests, provisioningv1.RequestFilter(users, "wiki"), func(_ context.Context, d *bus.Delivery) error {
 				if d.Earlier != 6 {
 					t.Errorf("%d earlier attempts, want 6", d.Earlier)
@@ -65,6 +66,7 @@ func TestBackOffGoesOnAfterAPostponedDelivery(t *testing.T) {
 func TestNothingIsPostponed(t *testing.T) { onBoth(t, testNothingIsPostponed) }
 
 func testNothingIsPostponed(t *testing.T, b *bus.Bus) {
+	t.Helper()
 	if count, _, err := b.Postponed(t.Context(), users, "wiki"); err != nil || count != 0 {
 		t.Errorf("%d postponed: %v", count, err)
 	}

@@ -54,7 +54,7 @@ func TestConflictIsNoReasonForASecondLook(t *testing.T) {
 			return err
 		}
 		if len(h.sequences) == 1 {
-			h.edit(workertest.ID(1), func(*provisioningv1.Link) {})
+			h.edit(workertest.ID(1), func(*provisioningv1.Link) {}) //nolint:contextcheck // another worker's
 		}
 		return job.Done(ctx)
 	}

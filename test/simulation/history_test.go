@@ -167,9 +167,6 @@ func (l logger) Handle(_ context.Context, r slog.Record) error {
 	if strings.HasPrefix(r.Message, "an invariant is broken") || strings.HasPrefix(r.Message, "recovered from a panic") {
 		l.world.fail("%s logs an error: %s", l.who, record{r: r, more: l.more})
 	}
-	if strings.HasPrefix(r.Message, "a creation that arrived late") {
-		l.world.named(r)
-	}
 	return nil
 }
 

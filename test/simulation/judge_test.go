@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
-	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -215,6 +214,3 @@ func (w *world) judgeAccounts(accounts []map[string]any, linked map[string]int) 
 		bearers[external] = id
 	}
 }
-
-// named notes that the log named a twin.
-func (w *world) named(slog.Record) {}

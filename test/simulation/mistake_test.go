@@ -30,10 +30,12 @@ type mistake struct {
 // mistakes are those of the model that a test can make (docs/model).
 var mistakes = []*mistake{
 	{name: "no second look", within: 2000, wrap: func(_ *process, s bus.Store) bus.Store {
-		return edited{Store: s, drop: func(subject string) bool {
-			return strings.HasPrefix(subject, "later.") && strings.HasSuffix(subject, ".late")
-		},
-			edit: func(l *provisioningv1.Link) { l.LookAgainAt = nil }}
+		return edited{
+			Store: s, drop: func(subject string) bool {
+				return strings.HasPrefix(subject, "later.") && strings.HasSuffix(subject, ".late")
+			},
+			edit: func(l *provisioningv1.Link) { l.LookAgainAt = nil },
+		}
 	}},
 	{name: "take-over before the lease is over", within: 500, wrap: func(p *process, s bus.Store) bus.Store { return hasty{Store: s, own: p.name} }},
 	{name: "request after the deadline", within: 500, careless: true},
@@ -46,6 +48,7 @@ var mistakes = []*mistake{
 
 // TestMistakesAreFound shows that the simulation finds what it is for.
 func TestMistakesAreFound(t *testing.T) {
+	t.Parallel()
 	for _, m := range mistakes {
 		t.Run(strings.ReplaceAll(m.name, " ", "_"), func(t *testing.T) {
 			t.Parallel()

@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -14,7 +15,7 @@ import (
 )
 
 var (
-	seeds    = flag.Int("seeds", 200, "how many seeds are played")
+	seeds    = flag.Int("seeds", 10_000, "how many seeds are played")
 	seed     = flag.Uint64("seed", 0, "play this seed only, and print its history also where nothing fails")
 	tries    = flag.Int("tries", 20, "how often the seed of -seed is played, until it fails")
 	progress = flag.Bool("progress", false, "say every ten seconds how far it is")
@@ -43,7 +44,7 @@ func TestSimulation(t *testing.T) {
 	shards := runtime.GOMAXPROCS(0)
 	t.Run("seeds", func(t *testing.T) {
 		for shard := range shards {
-			t.Run(fmt.Sprint(shard), func(t *testing.T) {
+			t.Run(strconv.Itoa(shard), func(t *testing.T) {
 				t.Parallel()
 				for s := uint64(shard + 1); s <= uint64(*seeds) && failed.Load() < mostFailures; s += uint64(shards) {
 					if w := simulate(t, s, nil); len(w.failures) > 0 {
@@ -64,6 +65,7 @@ func TestSimulation(t *testing.T) {
 // again plays one seed until it fails. What a seed chooses is the same each time, but not
 // the order in which the Go scheduler runs what happens in the same nanosecond.
 func again(t *testing.T) {
+	t.Helper()
 	for try := 1; ; try++ {
 		w := simulate(t, *seed, nil)
 		if len(w.failures) > 0 {
