@@ -210,3 +210,22 @@ func old(t *testing.T, b *workertest.Bench) {
 	l.AppliedAt = nil
 	b.SetLink(user, 1, l)
 }
+
+// A user is disabled and gets a name, in one change, that another account has. The refusal
+// of the name does not keep the account active.
+func TestRefusedNameDoesNotKeepAnAccountActive(t *testing.T) {
+	t.Parallel()
+	b := workertest.New(t, "remove: disable", scimtest.Options{})
+	b.Unguarded()
+	b.Start(usersync.Run)
+	b.Until(user, 1, workertest.Applied(b.Publish(workertest.User(1, "ann", "Cook", ""))))
+	b.Target.Seed(scim.KindUser, map[string]any{"userName": "ben", "active": true})
+	renamed := workertest.User(1, "ben", "Cook", "")
+	renamed.GetUser().Enabled = false
+	b.Publish(renamed)
+	b.Eventually("the account is inactive", func() bool {
+		ann, _ := b.Target.User("ann")
+		return ann["active"] == false
+	})
+	b.Until(user, 1, func(l *provisioningv1.Link) bool { return l.GetProblem() != nil }) // the name is not forgotten
+}

@@ -149,10 +149,30 @@ func (s *sending) patch(ctx context.Context, units []scim.Unit, cleared []string
 		return s.immutable(ctx, units, cleared, err)
 	case class == scim.NoTarget && len(cleared) > 1, class == scim.Mutability:
 		return s.oneByOne(ctx, units, cleared)
+	case (scim.IsConflict(err) || scim.IsRejected(err)) && !one && s.disables(units):
+		return s.disableAlone(ctx, units, err)
 	case err != nil:
 		return err
 	}
 	return s.answered(ctx, http.MethodPatch, units, cleared, answer)
+}
+
+// disables says whether units take access away.
+func (s *sending) disables(units []scim.Unit) bool {
+	return s.a.Active != nil && !*s.a.Active && slices.ContainsFunc(units, isActiveUnit)
+}
+
+func isActiveUnit(u scim.Unit) bool { return u.Path == "active" }
+
+// disableAlone sends that the account becomes inactive without the changes that the target
+// refused together with it, such as a name that somebody else has: access must not outlive
+// them. The refusal remains.
+func (s *sending) disableAlone(ctx context.Context, units []scim.Unit, refusal error) error {
+	alone := slices.DeleteFunc(slices.Clone(units), func(u scim.Unit) bool { return !isActiveUnit(u) })
+	if err := s.patch(ctx, alone, nil); err != nil {
+		return errors.Join(refusal, err)
+	}
+	return refusal
 }
 
 // answered compares an answer with what was sent. Where it shows that the user is as
