@@ -15,7 +15,7 @@ import (
 )
 
 var (
-	seeds    = flag.Int("seeds", 10_000, "how many seeds are played")
+	seeds    = flag.Int("seeds", 500, "how many seeds are played")
 	seed     = flag.Uint64("seed", 0, "play this seed only, and print its history also where nothing fails")
 	tries    = flag.Int("tries", 20, "how often the seed of -seed is played, until it fails")
 	progress = flag.Bool("progress", false, "say every ten seconds how far it is")
